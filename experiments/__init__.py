@@ -1,0 +1,1 @@
+"""Launches: one question each. Run as `python -m experiments.<name> --help`."""

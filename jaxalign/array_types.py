@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Array types shared by both wings: what comes in, what goes out, and modalities.
+
+Functions take `ArrayLike` (a JAX array or a NumPy one) and return `Array`. Shapes are
+written with jaxtyping, `Float[ArrayLike, "n d_source"]`, and checked in the tests.
+"""
+
+from typing import TypeAlias
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+ArrayLike: TypeAlias = jax.Array | np.ndarray
+
+Modality: TypeAlias = str
+"""Which tower a row comes from: `"image"`, `"text"`, or any other name."""
+
+__all__ = ["Array", "ArrayLike", "Modality"]

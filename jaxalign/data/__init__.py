@@ -1,0 +1,1 @@
+"""Paired image-text examples: data sets, prompts and the input pipeline."""

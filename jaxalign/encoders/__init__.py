@@ -1,0 +1,1 @@
+"""Image and text encoders in Flax NNX, and their checkpoints."""

@@ -1,0 +1,1 @@
+"""The alignment map: how it is fitted, applied, composed and stored."""

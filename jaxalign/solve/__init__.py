@@ -1,0 +1,1 @@
+"""Closed forms and baselines: from moments to a map's matrix."""
