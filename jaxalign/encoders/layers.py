@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transformer blocks shared by every encoder family.
+
+All blocks are pre-norm residual ones. Activations flow as `(batch, tokens, width)`;
+every dense layer sees them as `(batch * tokens, width)`, because the backward pass of
+a three-dimensional product is about three times slower on CPU.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+Activation: TypeAlias = Callable[[Array], Array]
+
+
+def quick_gelu(x: Array) -> Array:
+    """Return `x * sigmoid(1.702 x)`, the activation of OpenAI's CLIP weights."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "quick_gelu": quick_gelu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
+
+
+def find_activation(name: str) -> Activation:
+    """Return the activation that a checkpoint's `hidden_act` names.
+
+    Args:
+      name: one of `ACTIVATIONS`.
+
+    Returns:
+      The elementwise function.
+
+    Raises:
+      ValueError: if the name is unknown; the known ones are listed.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"`hidden_act` expected one of {sorted(ACTIVATIONS)}, got {name!r}; this "
+            "checkpoint's architecture is not one that jaxalign reads."
+        )
+    return ACTIVATIONS[name]
+
+
+class Dense(nnx.Module):
+    """Affine map of the last axis, computed on a two-dimensional view.
+
+    Attributes:
+      kernel: (in_width, out_width).
+      bias: (out_width,), or None.
+    """
+
+    def __init__(
+        self, in_width: int, out_width: int, *, use_bias: bool = True, rngs: nnx.Rngs
+    ):
+        init = nnx.initializers.lecun_normal()
+        self.kernel = nnx.Param(init(rngs.params(), (in_width, out_width), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((out_width,))) if use_bias else None
+
+    def __call__(self, x: Float[Array, "*lead d_in"]) -> Float[Array, "*lead d_out"]:
+        """Return `x @ kernel + bias`."""
+        kernel = self.kernel[...]
+        flat = x.reshape(-1, x.shape[-1])
+        # HIGHEST keeps float32 rows exact where the default is a faster format.
+        out = jnp.matmul(flat, kernel, precision=jax.lax.Precision.HIGHEST)
+        if self.bias is not None:
+            out = out + self.bias[...]
+        return out.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation over the last axis, in float32 whatever the input.
+
+    Attributes:
+      scale: (width,).
+      bias: (width,).
+    """
+
+    def __init__(self, width: int, *, epsilon: float):
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.ones((width,)))
+        self.bias = nnx.Param(jnp.zeros((width,)))
+
+    def __call__(self, x: Float[Array, "*lead d"]) -> Float[Array, "*lead d"]:
+        """Return the normalised, rescaled activations in the dtype of `x`."""
+        wide = x.astype(jnp.float32)
+        centred = wide - wide.mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        unit = centred * jax.lax.rsqrt(variance + self.epsilon)
+        scaled = unit * self.scale[...].astype(jnp.float32)
+        return (scaled + self.bias[...].astype(jnp.float32)).astype(x.dtype)
+
+
+class Embedding(nnx.Module):
+    """A table of learnt rows, one for each token or position.
+
+    Attributes:
+      table: (rows, width).
+    """
+
+    def __init__(self, rows: int, width: int, *, rngs: nnx.Rngs):
+        init = nnx.initializers.normal(0.02)
+        self.table = nnx.Param(init(rngs.params(), (rows, width), jnp.float32))
+
+    def __call__(self, ids: Int[Array, "*lead"]) -> Float[Array, "*lead d"]:
+        """Return the row of each id; ids outside the table are clipped to it."""
+        return jnp.take(self.table[...], ids, axis=0, mode="clip")
+
+
+class PatchEmbedding(nnx.Module):
+    """Cut a picture into square patches and map each to one token.
+
+    Equal to a convolution whose stride is its size, done as one matrix product. Pixels
+    beyond the last whole patch are left out, as the convolution does.
+
+    Attributes:
+      kernel: (patch * patch * 3, width), rows in (row, column, channel) order.
+      bias: (width,), or None.
+    """
+
+    def __init__(self, patch: int, width: int, *, use_bias: bool, rngs: nnx.Rngs):
+        self.patch = patch
+        self.project = Dense(3 * patch * patch, width, use_bias=use_bias, rngs=rngs)
+
+    def __call__(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n patches d"]:
+        """Return the patch tokens in row-major order."""
+        n, height, width, channels = pixels.shape
+        rows, columns, p = height // self.patch, width // self.patch, self.patch
+        grid = pixels[:, : rows * p, : columns * p]
+        grid = grid.reshape(n, rows, p, columns, p, channels)
+        grid = grid.transpose(0, 1, 3, 2, 4, 5)  # (n, rows, columns, p, p, channels)
+        return self.project(grid.reshape(n, rows * columns, p * p * channels))
+
+
+def attend(
+    query: Float[Array, "n q d"],
+    key: Float[Array, "n k d"],
+    value: Float[Array, "n k d"],
+    *,
+    heads: int,
+    mask: Bool[Array, "#n #q k"] | None = None,
+) -> Float[Array, "n q d"]:
+    """Multi-head scaled dot-product attention, with a softmax in float32.
+
+    Args:
+      query: (n, q, d).
+      key: (n, k, d).
+      value: (n, k, d).
+      heads: static; divides d.
+      mask: (n or 1, q or 1, k), True where a query may look.
+
+    Returns:
+      (n, q, d), the heads side by side.
+    """
+    n, q, d = query.shape
+    query = _split_heads(query / math.sqrt(d // heads), heads)
+    key, value = _split_heads(key, heads), _split_heads(value, heads)
+    product = functools.partial(
+        jnp.matmul,
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+    scores = product(query, key.mT)  # (n * heads, q, k)
+    if mask is not None:
+        scores = scores.reshape(n, heads, q, -1)
+        scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
+        scores = scores.reshape(n * heads, q, -1)
+    peak = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+    weights = jnp.exp(scores - peak)
+    # Dividing after the product touches d / heads columns instead of k.
+    mixed = product(weights.astype(value.dtype), value)
+    mixed = mixed / weights.sum(-1, keepdims=True)
+    mixed = mixed.reshape(n, heads, q, d // heads).transpose(0, 2, 1, 3)
+    return mixed.reshape(n, q, d).astype(value.dtype)
+
+
+def _split_heads(x, heads):
+    """Return (n * heads, tokens, d / heads), the heads as a batch axis."""
+    n, tokens, d = x.shape
+    x = x.reshape(n, tokens, heads, d // heads).transpose(0, 2, 1, 3)
+    return x.reshape(n * heads, tokens, d // heads)
+
+
+class SelfAttention(nnx.Module):
+    """Multi-head self-attention with separate projections."""
+
+    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+        if width % heads:
+            raise ValueError(
+                f"`SelfAttention(heads=...)` expected a divisor of the width {width}, "
+                f"got {heads}; check `num_attention_heads` in the config."
+            )
+        self.heads = heads
+        self.query = Dense(width, width, rngs=rngs)
+        self.key = Dense(width, width, rngs=rngs)
+        self.value = Dense(width, width, rngs=rngs)
+        self.out = Dense(width, width, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "n t d"],
+        mask: Bool[Array, "#n #t t"] | None = None,
+    ) -> Float[Array, "n t d"]:
+        """Return the mixed tokens."""
+        mixed = attend(
+            self.query(x), self.key(x), self.value(x), heads=self.heads, mask=mask
+        )
+        return self.out(mixed)
+
+
+class Mlp(nnx.Module):
+    """Two dense layers with an activation between them."""
+
+    def __init__(self, width: int, hidden: int, activation: str, *, rngs: nnx.Rngs):
+        self.activation = find_activation(activation)
+        self.expand = Dense(width, hidden, rngs=rngs)
+        self.contract = Dense(hidden, width, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*lead d"]) -> Float[Array, "*lead d"]:
+        """Return `contract(activation(expand(x)))`."""
+        return self.contract(self.activation(self.expand(x)))
+
+
+class Block(nnx.Module):
+    """One pre-norm transformer block."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        hidden: int,
+        activation: str,
+        epsilon: float,
+        rngs: nnx.Rngs,
+    ):
+        self.norm_attention = LayerNorm(width, epsilon=epsilon)
+        self.attention = SelfAttention(width, heads, rngs=rngs)
+        self.norm_mlp = LayerNorm(width, epsilon=epsilon)
+        self.mlp = Mlp(width, hidden, activation, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "n t d"],
+        mask: Bool[Array, "#n #t t"] | None = None,
+    ) -> Float[Array, "n t d"]:
+        """Return the tokens after attention and MLP, each added to its input."""
+        x = x + self.attention(self.norm_attention(x), mask)
+        return x + self.mlp(self.norm_mlp(x))
+
+
+class Stack(nnx.Module):
+    """A stack of equal blocks, sized by a tower's config.
+
+    Attributes:
+      blocks: the blocks, first to last.
+    """
+
+    def __init__(self, config, *, rngs: nnx.Rngs):
+        self.blocks = nnx.List(
+            Block(
+                config.hidden_size,
+                heads=config.num_attention_heads,
+                hidden=config.intermediate_size,
+                activation=config.hidden_act,
+                epsilon=config.layer_norm_eps,
+                rngs=rngs,
+            )
+            for _ in range(config.num_hidden_layers)
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "n t d"],
+        mask: Bool[Array, "#n #t t"] | None = None,
+    ) -> Float[Array, "n t d"]:
+        """Apply every block in order."""
+        for block in self.blocks:
+            x = block(x, mask)
+        return x
