@@ -43,7 +43,7 @@ class OpenMoji(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of the embedded data set; see the module for its splits."""
 
     name = "openmoji"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     # Nothing is downloaded. TFDS would look for a checksum file by a package that it
     # does not depend on (importlib_resources).
     url_infos = {}

@@ -213,7 +213,7 @@ def draw_png(svg: str, rendering: Rendering) -> tuple[bytes, Style]:
         style = "full"
         image = draw(svg, dataclasses.replace(rendering, style=style))
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=6)
+    image.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue(), style
 
 
