@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: a Hugging Face folder <-> a parameter tree, both directions.
+
+Every tensor is named by a rule (`rules.py`), and both sides are checked against the
+shapes of the model's own tree before one value is placed. Only safetensors are read:
+pickled weights can run code.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import nnx
+from transformers import PreTrainedConfig
+
+from jaxalign.encoders.families import Family, find_family
+from jaxalign.encoders.rules import Rule
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+_PICKLED = ("pytorch_model.bin", "model.bin", "open_clip_pytorch_model.bin")
+# Buffers that older versions of transformers stored beside the weights.
+_BUFFERS = ("position_ids",)
+
+
+def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
+    """Read and check a folder's `config.json`.
+
+    Args:
+      folder: a Hugging Face checkpoint folder.
+
+    Returns:
+      The family's config, defaults filled in.
+
+    Raises:
+      ValueError: if the folder is no checkpoint, or of an unknown family.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"`read_config(folder=...)` expected a checkpoint folder with {CONFIG_FILE}"
+            f", got {str(folder)!r}; pass the folder that `save_pretrained` wrote."
+        )
+    try:
+        values = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"`read_config(folder=...)` expected JSON in {str(path)!r}, got {error}; "
+            "download the checkpoint again."
+        ) from None
+    family = find_family(values.get("model_type", "nothing"))
+    return family.config.from_dict(values)
+
+
+def read_tensors(folder: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Read every tensor of a folder's `model.safetensors`.
+
+    Raises:
+      ValueError: if the file is missing or damaged, or if only pickled weights exist.
+    """
+    folder = Path(folder)
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        pickled = [name for name in _PICKLED if (folder / name).is_file()]
+        if pickled:
+            raise ValueError(
+                f"`read_tensors(folder=...)` refuses the pickled weights {pickled[0]} "
+                f"in {str(folder)!r}, which could run code; convert them once: load "
+                "with transformers on torch, then `save_pretrained(folder, "
+                "safe_serialization=True)`."
+            )
+        raise ValueError(
+            f"`read_tensors(folder=...)` expected {WEIGHTS_FILE} in {str(folder)!r}; "
+            "pass a complete checkpoint folder."
+        )
+    try:
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`read_tensors(folder=...)` expected a safetensors file, got a damaged "
+            f"one at {str(path)!r} ({error}); download or write it again."
+        ) from None
+
+
+def abstract_model(family: Family, config: PreTrainedConfig) -> tuple[Any, nnx.State]:
+    """Return a model's graph and its parameters' shapes; nothing is computed."""
+    model = nnx.eval_shape(lambda: family.build(config, rngs=nnx.Rngs(0)))
+    return nnx.split(model)
+
+
+def parameter_paths(state: nnx.State) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each parameter by its path joined with dots."""
+    return {
+        ".".join(map(str, path)): tuple(variable.shape)
+        for path, variable in nnx.to_flat_state(state)
+    }
+
+
+def place_tensors(
+    tensors: Mapping[str, np.ndarray],
+    rules: list[Rule],
+    state: nnx.State,
+    *,
+    dtype: str = "float32",
+    where: str = "the checkpoint",
+) -> nnx.State:
+    """Fill a parameter tree with a checkpoint's tensors.
+
+    Args:
+      tensors: by name, as the checkpoint holds them.
+      rules: one for each parameter.
+      state: the model's tree, abstract or not; only shapes and paths are used.
+      dtype: of the placed parameters.
+      where: what errors call the checkpoint.
+
+    Returns:
+      A state of the same structure with JAX arrays.
+
+    Raises:
+      ValueError: if tensors are missing, extra or misshaped: all of them are listed.
+    """
+    shapes = parameter_paths(state)
+    if {rule.parameter for rule in rules} != set(shapes):
+        unruled = {rule.parameter for rule in rules} ^ set(shapes)
+        raise ValueError(
+            f"`place_tensors(rules=...)` expected one rule a parameter, got a table "
+            f"that differs at {sorted(unruled)}; mend the family's table in rules.py."
+        )
+    named = {rule.tensor for rule in rules}
+    missing = sorted(named - set(tensors))
+    extra = sorted(
+        name for name in set(tensors) - named if name.rsplit(".", 1)[-1] not in _BUFFERS
+    )
+    misshaped, values = [], {}
+    for rule in rules:
+        if rule.tensor not in tensors:
+            continue
+        expected = shapes[rule.parameter]
+        stored = rule.layout.write(np.empty(expected, np.int8)).shape
+        got = tensors[rule.tensor].shape
+        if got != stored:
+            misshaped.append(f"{rule.tensor}: expected {stored}, got {got}")
+            continue
+        value = rule.layout.read(tensors[rule.tensor])
+        values[rule.parameter] = jnp.asarray(value, dtype)
+    if missing or extra or misshaped:
+        problems = [
+            f"{title}:\n  " + "\n  ".join(names)
+            for title, names in (
+                ("missing", missing),
+                ("extra", extra),
+                ("misshaped", misshaped),
+            )
+            if names
+        ]
+        raise ValueError(
+            f"{where} does not fit its config; check config.json against the weights.\n"
+            + "\n".join(problems)
+        )
+    flat = [
+        (path, variable.replace(values[".".join(map(str, path))]))
+        for path, variable in nnx.to_flat_state(state)
+    ]
+    return nnx.from_flat_state(flat)
+
+
+def load_model(
+    folder: str | os.PathLike, *, dtype: str = "float32"
+) -> tuple[Any, nnx.State, PreTrainedConfig]:
+    """Load a checkpoint folder as a graph, its parameters and its config.
+
+    Args:
+      folder: a Hugging Face folder of a family in `families.FAMILIES`.
+      dtype: of the parameters in memory, whatever the file's.
+
+    Returns:
+      `(graph, state, config)`; `nnx.merge(graph, state)` is the model.
+
+    Raises:
+      ValueError: see `read_config`, `read_tensors` and `place_tensors`.
+    """
+    config = read_config(folder)
+    family = find_family(config.model_type)
+    graph, shapes = abstract_model(family, config)
+    state = place_tensors(
+        read_tensors(folder),
+        family.rules(config),
+        shapes,
+        dtype=dtype,
+        where=repr(str(folder)),
+    )
+    return graph, state, config
+
+
+def save_model(
+    folder: str | os.PathLike,
+    state: nnx.State,
+    config: PreTrainedConfig,
+    *,
+    dtype: str = "float32",
+) -> None:
+    """Write config and weights as a Hugging Face folder that `transformers` loads.
+
+    Each file is written under a temporary name and then renamed.
+
+    Args:
+      folder: made if needed.
+      state: the parameters.
+      config: the family's config.
+      dtype: of the stored tensors. `config.json` says float32 all the same, so that
+        readers compute in it.
+
+    Raises:
+      ValueError: if the config is of an unknown family, or does not fit the state.
+    """
+    folder = Path(folder)
+    family = find_family(config.model_type)
+    parameters = {
+        ".".join(map(str, path)): variable[...]
+        for path, variable in nnx.to_flat_state(state)
+    }
+    rules = family.rules(config)
+    if {rule.parameter for rule in rules} != set(parameters):
+        raise ValueError(
+            "`save_model(state=..., config=...)` expected the state of a model built "
+            "from this config, got one with other parameters."
+        )
+    tensors = {
+        # order="C": a transposed view would be stored as it lies in memory.
+        rule.tensor: np.array(
+            rule.layout.write(jax.device_get(parameters[rule.parameter])),
+            dtype,
+            order="C",
+        )
+        for rule in rules
+    }
+    values = config.to_dict()
+    values.update(architectures=[family.architecture], dtype="float32")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / CONFIG_FILE, json.dumps(values, indent=2, sort_keys=True).encode())
+    _write(
+        folder / WEIGHTS_FILE,
+        safetensors.numpy.save(tensors, metadata={"format": "pt"}),
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write whole files only: to a temporary name first."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

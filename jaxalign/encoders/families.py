@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The encoder families: a config's model type -> model class and rule table."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+from transformers import CLIPConfig, PreTrainedConfig, SiglipConfig
+
+from jaxalign.encoders.clip import Clip
+from jaxalign.encoders.rules import Rule, clip_rules, siglip_rules
+from jaxalign.encoders.siglip import Siglip
+
+
+class ImageTextModel(nnx.Module):
+    """What every family's model offers: rows of both modalities in one space.
+
+    Attributes:
+      logit_scale: scalar parameter, the logarithm of the inverse temperature.
+    """
+
+    logit_scale: nnx.Param
+
+    def image_features(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
+        """Return image rows, not normalised."""
+        raise TypeError("`ImageTextModel` is an interface; use a family's model.")
+
+    def text_features(
+        self, ids: Int[Array, "n t"], mask: Bool[Array, "n t"] | None = None
+    ) -> Float[Array, "n d"]:
+        """Return text rows, not normalised."""
+        raise TypeError("`ImageTextModel` is an interface; use a family's model.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """How one family is built and stored.
+
+    Attributes:
+      config: the class of its config.
+      architecture: what `config.json` calls the model's class.
+      build: makes the model from a config and random keys.
+      rules: makes the rule table from a config.
+    """
+
+    config: type[PreTrainedConfig]
+    architecture: str
+    build: Callable[..., Any]
+    rules: Callable[[Any], list[Rule]]
+
+
+FAMILIES = {
+    "clip": Family(CLIPConfig, "CLIPModel", Clip, clip_rules),
+    "siglip": Family(SiglipConfig, "SiglipModel", Siglip, siglip_rules),
+}
+
+
+def find_family(model_type: str) -> Family:
+    """Return the family of a config's `model_type`.
+
+    Raises:
+      ValueError: if jaxalign does not read this family; those that it reads are named.
+    """
+    if model_type not in FAMILIES:
+        raise ValueError(
+            f"`config.json` expected a model_type among {sorted(FAMILIES)}, got "
+            f"{model_type!r}; jaxalign reads image-text models of these families."
+        )
+    return FAMILIES[model_type]

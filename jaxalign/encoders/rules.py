@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rule tables: which tensor of a checkpoint is which parameter, and how it is laid out.
+
+A rule pairs the name of a tensor in a Hugging Face checkpoint with the path of a
+parameter in our tree and a layout. Tables are functions of the config, since the
+number of blocks is; `checkpoint.py` checks them against the shapes of both sides.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from transformers import CLIPConfig, SiglipConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How one tensor is stored on either side.
+
+    Attributes:
+      read: from the checkpoint's array to ours.
+      write: from ours to the checkpoint's.
+    """
+
+    read: Callable[[np.ndarray], np.ndarray]
+    write: Callable[[np.ndarray], np.ndarray]
+
+
+def _write_patches(kernel: np.ndarray) -> np.ndarray:
+    patch = math.isqrt(kernel.shape[0] // 3)
+    return kernel.reshape(patch, patch, 3, -1).transpose(3, 2, 0, 1)
+
+
+SAME = Layout(lambda a: a, lambda a: a)
+# Linear layers of torch hold (out, in).
+TRANSPOSED = Layout(lambda a: a.T, lambda a: a.T)
+# A convolution (width, 3, patch, patch) as a matrix (patch * patch * 3, width).
+PATCHES = Layout(
+    lambda a: a.transpose(2, 3, 1, 0).reshape(-1, a.shape[0]), _write_patches
+)
+# A vector that the checkpoint holds with leading axes of length one.
+ROW = Layout(lambda a: a.reshape(-1), lambda a: a.reshape(1, 1, -1))
+SCALAR = Layout(lambda a: a.reshape(()), lambda a: a.reshape(1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One tensor on both sides.
+
+    Attributes:
+      tensor: its name in the checkpoint.
+      parameter: its path in our tree, joined by dots.
+      layout: how to carry it over.
+    """
+
+    tensor: str
+    parameter: str
+    layout: Layout
+
+
+def _dense(tensor: str, parameter: str, *, bias: bool = True) -> Iterator[Rule]:
+    yield Rule(f"{tensor}.weight", f"{parameter}.kernel", TRANSPOSED)
+    if bias:
+        yield Rule(f"{tensor}.bias", f"{parameter}.bias", SAME)
+
+
+def _norm(tensor: str, parameter: str) -> Iterator[Rule]:
+    yield Rule(f"{tensor}.weight", f"{parameter}.scale", SAME)
+    yield Rule(f"{tensor}.bias", f"{parameter}.bias", SAME)
+
+
+def _stack(tower: str, parameter: str, depth: int) -> Iterator[Rule]:
+    """Blocks of a CLIP-like encoder."""
+    for i in range(depth):
+        block = f"{tower}.encoder.layers.{i}"
+        ours = f"{parameter}.stack.blocks.{i}"
+        for theirs, name in (
+            ("q_proj", "query"),
+            ("k_proj", "key"),
+            ("v_proj", "value"),
+            ("out_proj", "out"),
+        ):
+            yield from _dense(f"{block}.self_attn.{theirs}", f"{ours}.attention.{name}")
+        yield from _norm(f"{block}.layer_norm1", f"{ours}.norm_attention")
+        yield from _norm(f"{block}.layer_norm2", f"{ours}.norm_mlp")
+        yield from _dense(f"{block}.mlp.fc1", f"{ours}.mlp.expand")
+        yield from _dense(f"{block}.mlp.fc2", f"{ours}.mlp.contract")
+
+
+def _text_tower(depth: int) -> Iterator[Rule]:
+    """Embeddings, blocks and last norm of a CLIP-like text tower."""
+    table = "text_model.embeddings.{}_embedding.weight"
+    yield Rule(table.format("token"), "text.tokens.table", SAME)
+    yield Rule(table.format("position"), "text.positions.table", SAME)
+    yield from _stack("text_model", "text", depth)
+    yield from _norm("text_model.final_layer_norm", "text.norm_out")
+
+
+def clip_rules(config: CLIPConfig) -> list[Rule]:
+    """Return the rules of `transformers.CLIPModel`."""
+    images = "vision_model.embeddings"
+    return [
+        Rule("logit_scale", "logit_scale", SAME),
+        Rule(f"{images}.class_embedding", "vision.class_token", SAME),
+        Rule(
+            f"{images}.patch_embedding.weight", "vision.patches.project.kernel", PATCHES
+        ),
+        Rule(f"{images}.position_embedding.weight", "vision.positions.table", SAME),
+        # The misspelt name is the released checkpoints'.
+        *_norm("vision_model.pre_layrnorm", "vision.norm_in"),
+        *_stack("vision_model", "vision", config.vision_config.num_hidden_layers),
+        *_norm("vision_model.post_layernorm", "vision.norm_out"),
+        *_text_tower(config.text_config.num_hidden_layers),
+        *_dense("visual_projection", "image_projection", bias=False),
+        *_dense("text_projection", "text_projection", bias=False),
+    ]
+
+
+def siglip_rules(config: SiglipConfig) -> list[Rule]:
+    """Return the rules of `transformers.SiglipModel`."""
+    images, head = "vision_model.embeddings", "vision_model.head"
+    return [
+        Rule("logit_scale", "logit_scale", SCALAR),
+        Rule("logit_bias", "logit_bias", SCALAR),
+        Rule(
+            f"{images}.patch_embedding.weight", "vision.patches.project.kernel", PATCHES
+        ),
+        Rule(f"{images}.patch_embedding.bias", "vision.patches.project.bias", SAME),
+        Rule(f"{images}.position_embedding.weight", "vision.positions.table", SAME),
+        *_stack("vision_model", "vision", config.vision_config.num_hidden_layers),
+        *_norm("vision_model.post_layernorm", "vision.norm_out"),
+        Rule(f"{head}.probe", "vision.pool.probe", ROW),
+        Rule(
+            f"{head}.attention.in_proj_weight", "vision.pool.project.kernel", TRANSPOSED
+        ),
+        Rule(f"{head}.attention.in_proj_bias", "vision.pool.project.bias", SAME),
+        *_dense(f"{head}.attention.out_proj", "vision.pool.out"),
+        *_norm(f"{head}.layernorm", "vision.pool.norm"),
+        *_dense(f"{head}.mlp.fc1", "vision.pool.mlp.expand"),
+        *_dense(f"{head}.mlp.fc2", "vision.pool.mlp.contract"),
+        *_text_tower(config.text_config.num_hidden_layers),
+        *_dense("text_model.head", "text.head"),
+    ]
