@@ -19,7 +19,7 @@ import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -28,6 +28,7 @@ from PIL import Image
 from jaxalign.data import openmoji_table, prompts
 
 
+@runtime_checkable
 class Source(Protocol):
     """Random access to examples, each a dict; what Grain reads from."""
 

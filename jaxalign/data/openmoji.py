@@ -178,7 +178,7 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
         renderings.svg_folder()  # say what is missing before anything is written
         root.mkdir(parents=True, exist_ok=True)
         with (
-            _locked(root / f".openmoji-{config}.lock"),
+            _locked(root / ".openmoji.lock"),
             tempfile.TemporaryDirectory() as no_downloads,
         ):
             folder = Path(builder.data_dir)
@@ -232,7 +232,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _clear_unfinished(folder: Path) -> None:
     """Remove what a killed process left; the caller holds the lock."""
-    for leftover in folder.parent.glob(f"{folder.name}.incomplete*"):
+    for leftover in folder.parent.glob(f"incomplete.*_{folder.name}"):
         logging.info("Removing the unfinished %s.", leftover)
         shutil.rmtree(leftover)
 
