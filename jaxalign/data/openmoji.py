@@ -19,6 +19,7 @@ Pictures: OpenMoji, the open-source emoji and icon project, CC BY-SA 4.0.
 """
 
 import contextlib
+import dataclasses
 import io
 import os
 import shutil
@@ -39,18 +40,41 @@ with warnings.catch_warnings():
     import tensorflow_datasets as tfds
 
 
+_Job = tuple[openmoji_table.Emoji, renderings.Rendering]
+
+
+@dataclasses.dataclass(eq=False)
+class OpenMojiConfig(tfds.core.BuilderConfig):
+    """Which emoji and which splits are prepared together.
+
+    Attributes:
+      tiny: about 200 emoji instead of all.
+      splits: evaluation needs 3,400 pictures and the training of encoders five times
+        as many, so whoever evaluates does not wait for these.
+    """
+
+    tiny: bool = False
+    splits: tuple[str, ...] = ()
+
+
 class OpenMoji(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of the embedded data set; see the module for its splits."""
 
     name = "openmoji"
+    # A change of the table or of the drawing needs a new version, or else a stale
+    # data set would be read from the cache.
     VERSION = tfds.core.Version("1.1.0")
+    BUILDER_CONFIGS = [
+        OpenMojiConfig(name="full", splits=("learnt", "unseen")),
+        OpenMojiConfig(name="full_train", splits=("source_train", "target_train")),
+        OpenMojiConfig(name="tiny", tiny=True, splits=("learnt", "unseen")),
+        OpenMojiConfig(
+            name="tiny_train", tiny=True, splits=("source_train", "target_train")
+        ),
+    ]
     # Nothing is downloaded. TFDS would look for a checksum file by a package that it
     # does not depend on (importlib_resources).
     url_infos = {}
-    BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name="full", description="All emoji of the table."),
-        tfds.core.BuilderConfig(name="tiny", description="About 200 emoji."),
-    ]
 
     def _info(self) -> tfds.core.DatasetInfo:
         size = renderings.IMAGE_SIZE
@@ -80,22 +104,20 @@ class OpenMoji(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
         del dl_manager  # nothing is downloaded
-        progress = _progress_bar(
-            sum(len(self._jobs(split)) for split in openmoji_table.SPLITS)
+        jobs = {split: self._jobs(split) for split in self.builder_config.splits}
+        progress = tqdm.tqdm(
+            total=sum(map(len, jobs.values())),
+            desc="Drawing OpenMoji (once)",
+            unit=" pictures",
+            file=sys.stderr,
+            mininterval=0.5,
         )
-        return {
-            split: self._draw_split(split, progress) for split in openmoji_table.SPLITS
-        }
+        return {split: self._generate_examples(jobs[split], progress) for split in jobs}
 
-    def _generate_examples(self, split: str) -> Iterator:
-        return self._draw_split(split, _progress_bar(len(self._jobs(split))))
-
-    def _jobs(
-        self, split: str
-    ) -> list[tuple[openmoji_table.Emoji, renderings.Rendering]]:
+    def _jobs(self, split: str) -> list[_Job]:
         """List what a split holds, in table order."""
         unseen, role = openmoji_table.SPLITS[split]
-        tiny = self.builder_config.name == "tiny"
+        tiny = self.builder_config.tiny
         table = openmoji_table.tiny_table() if tiny else openmoji_table.read_table()
         return [
             (emoji, rendering)
@@ -106,33 +128,33 @@ class OpenMoji(tfds.core.GeneratorBasedBuilder):
             )
         ]
 
-    def _draw_split(self, split: str, progress) -> Iterator[tuple[int, dict]]:
-        jobs = self._jobs(split)
-        pictures = renderings.draw_all(
+    def _generate_examples(
+        self, jobs: list[_Job], progress: tqdm.tqdm
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        drawn = renderings.draw_all(
             [(emoji.stem, rendering) for emoji, rendering in jobs],
-            processes=max(1, min(os.cpu_count() or 1, 8)),
+            processes=min(_cpu_count(), 8),
         )
-        with contextlib.closing(pictures):
-            for number, ((emoji, rendering), (png, style)) in enumerate(
-                zip(jobs, pictures, strict=True)
-            ):
+        with contextlib.closing(drawn):
+            pairs = zip(jobs, drawn, strict=True)
+            for number, ((emoji, rendering), (png, style)) in enumerate(pairs):
                 progress.update()
-                yield (
-                    number,
-                    {
-                        "image": io.BytesIO(png),
-                        "id": f"{emoji.stem}/{rendering.id}",
-                        "emoji": emoji.stem,
-                        "name": emoji.name,
-                        "keywords": ", ".join(emoji.keywords),
-                        "subgroup": emoji.subgroup,
-                        "category": emoji.category,
-                        "concept": emoji.concept,
-                        "rendering": rendering.id,
-                        "style": style,
-                        "background": rendering.background,
-                    },
-                )
+                example = {
+                    "image": io.BytesIO(png),
+                    "id": f"{emoji.stem}/{rendering.id}",
+                    "emoji": emoji.stem,
+                    "name": emoji.name,
+                    "keywords": ", ".join(emoji.keywords),
+                    "subgroup": emoji.subgroup,
+                    "category": emoji.category,
+                    "concept": emoji.concept,
+                    "rendering": rendering.id,
+                    "style": style,
+                    "background": rendering.background,
+                }
+                yield number, example
+        if progress.n == progress.total:
+            progress.close()
 
 
 def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
@@ -143,7 +165,7 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
 
     Args:
       data_dir: folder of TFDS data sets; made if missing.
-      config: "full" or "tiny".
+      config: "full" or "tiny", for evaluation; "full_train" or "tiny_train".
 
     Raises:
       ModuleNotFoundError: if drawing is needed and the extra `demo` is not installed.
@@ -156,7 +178,7 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
         renderings.svg_folder()  # say what is missing before anything is written
         root.mkdir(parents=True, exist_ok=True)
         with (
-            _locked(root / f".openmoji-{config}.lock"),
+            _locked(root / ".openmoji.lock"),
             tempfile.TemporaryDirectory() as no_downloads,
         ):
             folder = Path(builder.data_dir)
@@ -168,9 +190,14 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
 
 
 def open_split(
-    data_dir: str | os.PathLike, split: str, *, config: str = "full"
+    data_dir: str | os.PathLike, split: str, *, tiny: bool = False
 ) -> Sequence[dict[str, Any]]:
     """Open a split as TFDS records by random access; pictures stay PNG bytes."""
+    config = next(
+        config.name
+        for config in OpenMoji.BUILDER_CONFIGS
+        if config.tiny == tiny and split in config.splits
+    )
     builder = prepare(data_dir, config=config)
     with _quiet_tfds():
         return builder.as_data_source(
@@ -205,7 +232,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _clear_unfinished(folder: Path) -> None:
     """Remove what a killed process left; the caller holds the lock."""
-    for leftover in folder.parent.glob(f"{folder.name}.incomplete*"):
+    for leftover in folder.parent.glob(f"incomplete.*_{folder.name}"):
         logging.info("Removing the unfinished %s.", leftover)
         shutil.rmtree(leftover)
 
@@ -225,11 +252,8 @@ def _quiet_tfds() -> Iterator[None]:
         tfds.enable_progress_bar()
 
 
-def _progress_bar(total: int) -> tqdm.tqdm:
-    return tqdm.tqdm(
-        total=total,
-        desc="Drawing OpenMoji (once)",
-        unit=" pictures",
-        file=sys.stderr,
-        mininterval=0.5,
-    )
+def _cpu_count() -> int:
+    """Count the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -33,7 +33,7 @@ def image_text_batches(
     shuffle: bool = False,
     epochs: int | None = 1,
     transforms: Sequence[Transform] = (),
-    num_threads: int = 2,
+    num_threads: int = 1,
     shard_index: int = 0,
     shard_count: int = 1,
     drop_remainder: bool = False,
@@ -50,7 +50,8 @@ def image_text_batches(
         across the ends of epochs.
       transforms: what to do to each example, in order: Grain's `Map` or `RandomMap`,
         or a function from example to example.
-      num_threads: threads that read and transform ahead; 0 for none.
+      num_threads: threads that read and transform ahead; 0 for none. More than one
+        helps where decoding, not Python, takes the time.
       shard_index: which shard this process reads, in [0, shard_count).
       shard_count: over how many processes the source is split.
       drop_remainder: leave out the examples that fill no row of all shards and no

@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -272,15 +273,18 @@ def _read_picture(stream: BinaryIO) -> tuple[bytes, Style]:
 def _work(jobs_stream: BinaryIO, pictures_stream: BinaryIO) -> None:
     """Draw the JSON list of jobs: per picture a line "length style", then its PNG."""
     markup: dict[str, str] = {}
-    with contextlib.suppress(BrokenPipeError):
-        for stem, fields in json.load(jobs_stream):
-            fields["shift"] = tuple(fields["shift"])
-            if stem not in markup:
-                markup = {stem: read_svg(stem)}  # jobs come emoji by emoji
-            png, style = draw_png(markup[stem], Rendering(**fields))
-            pictures_stream.write(f"{len(png)} {style}\n".encode() + png)
-        pictures_stream.flush()
+    for stem, fields in json.load(jobs_stream):
+        fields["shift"] = tuple(fields["shift"])
+        if stem not in markup:
+            markup = {stem: read_svg(stem)}  # jobs come emoji by emoji
+        png, style = draw_png(markup[stem], Rendering(**fields))
+        pictures_stream.write(f"{len(png)} {style}\n".encode() + png)
+    pictures_stream.flush()
 
 
 if __name__ == "__main__":
-    _work(sys.stdin.buffer, sys.stdout.buffer)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the reader answers Ctrl-C
+    try:
+        _work(sys.stdin.buffer, sys.stdout.buffer)
+    except BrokenPipeError:  # the reader has gone; leave without another flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from jaxalign.data import openmoji_table, prompts
+
+EXAMPLE = {
+    "name": "red apple",
+    "keywords": "fruit, ripe, tree",
+    "subgroup": "food-fruit",
+    "style": "line",
+    "background": "orange",
+}
+
+READABLE = {
+    "animal-mammal": "mammal animal",
+    "face-smiling": "smiling face",
+    "transport-ground": "ground transport",
+    "face-hat": "face with a hat",
+    "drink": "drink",
+}
+
+
+@pytest.mark.parametrize(("subgroup", "words"), READABLE.items())
+def test_readable_class(subgroup, words):
+    assert prompts.readable_class(subgroup) == words
+
+
+def test_readable_classes_are_distinct_words():
+    names = [prompts.readable_class(s) for s in openmoji_table.subgroups()]
+    assert len(set(names)) == len(names)
+    assert not any("-" in name for name in names)
+    assert set(prompts._READABLE) <= set(openmoji_table.subgroups())
+
+
+def test_class_prompts_are_an_ensemble_of_each_class():
+    table = prompts.class_prompts(["drink", "face-hat"])
+    assert [len(texts) for texts in table] == [len(prompts.CLASS_TEMPLATES)] * 2
+    assert "a kind of drink" in table[0]
+    assert all("face with a hat" in text for text in table[1])
+
+
+def test_training_captions_keep_their_shares():
+    rng = np.random.default_rng(0)
+    n = 4000
+    texts = [prompts.training_caption(EXAMPLE, rng) for _ in range(n)]
+    shares = {
+        "red apple": 0.9,
+        "background": 0.15,
+        "fruit": 0.1 + 0.9 / 3 * 2 / 3,  # the class, or one of 1 to 3 of 3 keywords
+    }
+    for words, share in shares.items():
+        found = np.mean([words in text for text in texts])
+        # Five standard deviations of a share.
+        assert abs(found - share) < 5 * np.sqrt(share * (1 - share) / n), words
+    assert any(text.endswith("as a line drawing") for text in texts)
+    assert any(text.endswith("on an orange background") for text in texts)
+    assert len(set(texts)) > 200
+
+
+def test_training_captions_repeat_with_the_seed_and_need_no_keywords():
+    bare = {**EXAMPLE, "keywords": ""}
+    one, two = (np.random.default_rng(3) for _ in range(2))
+    for _ in range(50):
+        assert prompts.training_caption(bare, one) == prompts.training_caption(
+            bare, two
+        )
