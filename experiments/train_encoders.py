@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train one of the two shipped encoder pairs on the embedded data set.
+
+    python -m experiments.train_encoders --recipe=openmoji-clip
+
+Goes on from its last checkpoint when started again, and writes a folder that
+`transformers` and jaxalign load.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import grain
+import jax
+import numpy as np
+from absl import app, flags, logging
+from flax import nnx
+from PIL import Image
+
+from jaxalign.data import catalog, pipeline
+from jaxalign.data.grouping import DrawOne, GroupedSource
+from jaxalign.data.prompts import training_caption
+from jaxalign.encoders.checkpoint import save_model
+from jaxalign.encoders.families import find_family
+from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
+from jaxalign.encoders.training import Progress, train
+
+_RECIPE = flags.DEFINE_enum(
+    "recipe", None, sorted(RECIPES), "Which pair to train.", required=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "runs/train_encoders", "Where checkpoints and the folder go."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Prepared data sets; the user's cache folder by default."
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Pairs a step.", lower_bound=2)
+_TINY = flags.DEFINE_boolean("tiny", False, "The same work at toy size, in seconds.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a training run depends on."""
+
+    recipe: Recipe
+    dataset: str = "openmoji"
+    data_dir: str | None = None
+    batch_size: int = 128
+    checkpoint_every: int = 500
+
+
+def _print_now(line: str) -> None:
+    print(line, flush=True)
+
+
+class ResizeImage(grain.transforms.Map):
+    """Resize as the recipe's image processor does: bicubic, with Pillow."""
+
+    def __init__(self, size: int):
+        self._size = (size, size)
+
+    def map(self, element):
+        """Replace the image of one example."""
+        image = Image.fromarray(element["image"])
+        resized = image.resize(self._size, Image.Resampling.BICUBIC)
+        return {**element, "image": np.asarray(resized)}
+
+
+def make_batches(config: Config, source, tokenizer):
+    """Return endless training batches: augmented pictures and caption ids."""
+    batches = pipeline.image_text_batches(
+        GroupedSource(source),
+        batch_size=config.batch_size,
+        seed=config.recipe.seed,
+        shuffle=True,
+        epochs=None,
+        transforms=[
+            DrawOne(),
+            pipeline.AugmentImage(),
+            ResizeImage(config.recipe.image_size),
+            pipeline.WriteTrainingCaption(),
+        ],
+        num_threads=1,
+    )
+
+    def tokenize(batch):
+        encoded = tokenizer(
+            [str(text) for text in batch["text"]],
+            padding="max_length",
+            truncation=True,
+            max_length=TEXT_LENGTH,
+        )
+        ids = np.asarray(encoded["input_ids"], np.int32)
+        return {"image": batch["image"], "ids": ids}
+
+    return batches.map(tokenize)
+
+
+def corpus(source, *, repeats: int = 20) -> list[str]:
+    """Return captions of every emoji, many drawings each, for the tokenizer."""
+    rng = np.random.default_rng(0)
+    examples = {source[i]["emoji"]: source[i] for i in range(len(source))}
+    return [
+        training_caption(example, rng)
+        for example in examples.values()
+        for _ in range(repeats)
+    ]
+
+
+def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
+    """Train, write the folder, and return it."""
+    recipe = config.recipe
+    source = catalog.load_dataset(
+        config.dataset, recipe.split, data_dir=config.data_dir
+    )
+    tokenizer = recipe.tokenizer(corpus(source))
+    model_config = recipe.make_config(len(tokenizer))
+    family = find_family(model_config.model_type)
+    model = family.build(model_config, rngs=nnx.Rngs(recipe.seed))
+    size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
+    log(f"{recipe.name}: {size / 1e6:.2f} M parameters, {len(source)} pictures")
+
+    started, first = time.perf_counter(), None
+
+    def report(progress: Progress) -> None:
+        nonlocal started, first
+        if first is None:
+            started, first = time.perf_counter(), progress.step
+            rate = float("nan")
+        else:
+            rate = (progress.step - first) / (time.perf_counter() - started)
+        left = (recipe.training.steps - progress.step) / rate
+        log(
+            f"step {progress.step}/{recipe.training.steps}  loss {progress.loss:.4f}  "
+            f"{rate * config.batch_size:.0f} pairs/s  {left / 60:.1f} min left"
+        )
+
+    parameters = train(
+        model,
+        iter(make_batches(config, source, tokenizer)),
+        recipe.training,
+        checkpoint_dir=workdir / recipe.name / "checkpoints",
+        checkpoint_every=config.checkpoint_every,
+        report=report,
+    )
+    folder = workdir / recipe.name / "folder"
+    save_model(folder, parameters, model_config, dtype="float16")
+    tokenizer.save_pretrained(folder)
+    recipe.make_processor().save_pretrained(folder)
+    log(f"written: {folder}")
+    return folder
+
+
+def main(argv: list[str]) -> None:
+    """Read the flags and run."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    config = Config(
+        RECIPES[_RECIPE.value], "openmoji", _DATA_DIR.value, _BATCH_SIZE.value
+    )
+    if _TINY.value:
+        short = dataclasses.replace(config.recipe.training, steps=4)
+        config = Config(
+            dataclasses.replace(config.recipe, training=short),
+            "openmoji/tiny",
+            _DATA_DIR.value,
+            16,
+            2,
+        )
+    run(config, Path(_WORKDIR.value))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contrastive training of a small image-text model: losses and a resumable loop.
+
+Made for the two shipped pairs: one process, batches that fit one device.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Hyper-parameters of a training run.
+
+    Attributes:
+      loss: "softmax" (CLIP's) or "sigmoid" (SigLIP's).
+      steps: optimiser steps, batches that is.
+      learning_rate: the peak, reached after the warm-up; cosine to zero after it.
+      warmup_steps: steps of linear warm-up.
+      weight_decay: of matrices; vectors and scalars are not decayed.
+      image_mean: what each channel, in [0, 1], is centred by.
+      image_std: what each channel is divided by afterwards.
+    """
+
+    loss: str
+    steps: int
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    weight_decay: float = 0.1
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+class TrainingState(NamedTuple):
+    """What a checkpoint holds of the optimisation."""
+
+    step: Int[Array, ""]
+    parameters: nnx.State
+    optimizer: optax.OptState
+
+
+class BatchIterator(Protocol):
+    """Batches without end, with a position that can be saved."""
+
+    def __next__(self) -> dict[str, np.ndarray]: ...
+
+    def get_state(self) -> Any:
+        """Return the position, as JSON values."""
+        ...
+
+    def set_state(self, state: Any, /) -> None:
+        """Go to a saved position."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What is told of a run from time to time.
+
+    Attributes:
+      step: steps done.
+      loss: mean since the last report.
+    """
+
+    step: int
+    loss: float
+
+
+def softmax_loss(
+    images: Float[Array, "n d"],
+    texts: Float[Array, "n d"],
+    logit_scale: Float[Array, ""],
+) -> Float[Array, ""]:
+    r"""Return the symmetric softmax contrastive loss, in nats.
+
+    With unit rows :math:`u_i` (images), :math:`v_j` (texts) and logits
+    :math:`z_{ij} = e^{s} \langle u_i, v_j \rangle`, the mean over i of the two cross
+    entropies of :math:`z_{i \cdot}` and :math:`z_{\cdot i}` against i, halved.
+
+    Args:
+      images: :math:`u`, (n, d), unit rows.
+      texts: :math:`v`, (n, d), unit rows, row i fitting image i alone.
+      logit_scale: :math:`s`.
+
+    References:
+      Radford et al., 2021, arXiv 2103.00020.
+    """
+    logits = jnp.exp(logit_scale) * images @ texts.T  # (n, n)
+    labels = jnp.arange(logits.shape[0])
+    losses = optax.softmax_cross_entropy_with_integer_labels
+    return (losses(logits, labels).mean() + losses(logits.T, labels).mean()) / 2
+
+
+def sigmoid_loss(
+    images: Float[Array, "n d"],
+    texts: Float[Array, "n d"],
+    logit_scale: Float[Array, ""],
+    logit_bias: Float[Array, ""],
+) -> Float[Array, ""]:
+    r"""Return the pairwise sigmoid loss, summed over texts, mean over images, in nats.
+
+    With :math:`z_{ij} = e^{s} \langle u_i, v_j \rangle + b` and the sign
+    :math:`\sigma_{ij}`, 1 on the diagonal and -1 elsewhere:
+    :math:`-\frac{1}{n} \sum_{ij} \log \mathrm{sigmoid}(\sigma_{ij} z_{ij})`.
+
+    Args:
+      images: :math:`u`, (n, d), unit rows.
+      texts: :math:`v`, (n, d), unit rows, row i fitting image i alone.
+      logit_scale: :math:`s`.
+      logit_bias: :math:`b`, negative at first: nearly all pairs do not match.
+
+    References:
+      Zhai et al., 2023, arXiv 2303.15343, algorithm 1.
+    """
+    logits = jnp.exp(logit_scale) * images @ texts.T + logit_bias  # (n, n)
+    signs = 2.0 * jnp.eye(logits.shape[0]) - 1.0
+    return -jax.nn.log_sigmoid(signs * logits).sum() / logits.shape[0]
+
+
+def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
+    """Return AdamW with a warm-up, a cosine decay and clipped gradients."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0,
+        config.learning_rate,
+        min(config.warmup_steps, config.steps // 2),
+        config.steps,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(
+            schedule,
+            b2=0.98,
+            weight_decay=config.weight_decay,
+            mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim >= 2, tree),
+        ),
+    )
+
+
+def make_step(
+    graph: Any, optimizer: optax.GradientTransformation, config: TrainingConfig
+) -> Callable[[TrainingState, Array, Array], tuple[TrainingState, Array]]:
+    """Return the jitted training step.
+
+    Returns:
+      `step(state, images, ids) -> (state, loss)`, with uint8 images (n, h, w, 3) and
+      int ids (n, t); the old state's memory is reused.
+
+    Raises:
+      ValueError: for an unknown loss.
+    """
+    if config.loss not in ("softmax", "sigmoid"):
+        raise ValueError(
+            "`TrainingConfig(loss=...)` expected 'softmax' or 'sigmoid', got "
+            f"{config.loss!r}; CLIP was trained with the first, SigLIP with the second."
+        )
+    mean, std = jnp.asarray(config.image_mean), jnp.asarray(config.image_std)
+
+    def loss_of(parameters, images, ids):
+        model = nnx.merge(graph, parameters)
+        pixels = (images.astype(jnp.float32) / 255 - mean[None, None, None]) / (
+            std[None, None, None]
+        )
+        image_rows = normalize(model.image_features(pixels))
+        text_rows = normalize(model.text_features(ids))
+        # Above 100 logits grow faster than float32 training can follow (CLIP's rule).
+        scale = jnp.minimum(model.logit_scale[...], math.log(100.0))
+        if config.loss == "softmax":
+            return softmax_loss(image_rows, text_rows, scale)
+        return sigmoid_loss(image_rows, text_rows, scale, model.logit_bias[...])
+
+    def step(state, images, ids):
+        loss, gradient = jax.value_and_grad(loss_of)(state.parameters, images, ids)
+        updates, moments = optimizer.update(gradient, state.optimizer, state.parameters)
+        parameters = optax.apply_updates(state.parameters, updates)
+        return TrainingState(state.step + 1, parameters, moments), loss
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def normalize(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """Scale rows to unit length, in float32."""
+    rows = rows.astype(jnp.float32)
+    return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def train(
+    model: nnx.Module,
+    batches: BatchIterator,
+    config: TrainingConfig,
+    *,
+    checkpoint_dir: str | os.PathLike,
+    checkpoint_every: int = 500,
+    report_every: int = 50,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> nnx.State:
+    """Train a model, from the last checkpoint if there is one.
+
+    Checkpoints hold parameters, optimiser and the position in the data, so that a run
+    killed and started again goes through the same batches.
+
+    Args:
+      model: a family's model, at its random start.
+      batches: dicts with `image`, uint8 (n, h, w, 3), and `ids`, int (n, t).
+      config: the hyper-parameters.
+      checkpoint_dir: made if needed; the two last checkpoints are kept.
+      checkpoint_every: steps between checkpoints.
+      report_every: steps between reports.
+      report: told of progress.
+
+    Returns:
+      The trained parameters.
+    """
+    graph, parameters = nnx.split(model)
+    optimizer = make_optimizer(config)
+    state = TrainingState(
+        jnp.zeros((), jnp.int32), parameters, optimizer.init(parameters)
+    )
+    step = make_step(graph, optimizer, config)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=2, save_interval_steps=checkpoint_every
+    )
+    folder = os.path.abspath(checkpoint_dir)
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        if manager.latest_step() is not None:
+            restored = manager.restore(
+                manager.latest_step(),
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(state),
+                    batches=ocp.args.JsonRestore(),
+                ),
+            )
+            state = restored["state"]
+            batches.set_state(restored["batches"])
+        losses = []
+        while int(state.step) < config.steps:
+            batch = next(batches)
+            state, loss = step(state, batch["image"], batch["ids"])
+            losses.append(loss)
+            done = int(state.step)
+            if done % report_every == 0:
+                report(Progress(done, float(np.mean(losses))))
+                losses = []
+            last = done == config.steps
+            if not (last or manager.should_save(done)):
+                continue
+            manager.save(
+                done,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    batches=ocp.args.JsonSave(batches.get_state()),
+                ),
+                force=last,
+            )
+    return state.parameters
