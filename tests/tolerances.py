@@ -9,5 +9,6 @@ def eps(dtype) -> float:
 
 
 # Polar factor by SVD, planted rotation, condition number at most 10: the largest error
-# seen is 5 eps for orthogonality and 1.6 eps for recovery up to d = 512; 20 leaves room.
+# seen is 5 eps for orthogonality and 1.6 eps for recovery up to d = 512; 20 leaves
+# room.
 POLAR = 20.0

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Synthetic pairs with a planted map: the ground truth of tests and first trials.
+
+Two "models" see the same things; the target's rows are the source's, rotated, scaled
+and moved. Each modality sits in a cone of its own, and noise is added on the target
+side.
+"""
+
+import typing
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxalign.array_types import Array, Modality
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+@typing.no_type_check
+@flax.struct.dataclass
+class PlantedPairs:
+    """Paired rows of two models, and the map that was planted.
+
+    Attributes:
+      pairs: by modality, ``(source (n, d_source), target (n, d_target))``.
+      rotation: Q, shape ``(d_target, d_source)``.
+      scale: of the planted map, a scalar.
+      source_means: of the cones, by modality, ``(d_source,)``; sample means differ.
+      target_means: the same for the target, ``(d_target,)``.
+    """
+
+    pairs: dict[Modality, tuple[Float[Array, "n s"], Float[Array, "n t"]]]
+    rotation: Float[Array, "d_target d_source"]
+    scale: Float[Array, ""]
+    source_means: dict[Modality, Float[Array, " d_source"]]
+    target_means: dict[Modality, Float[Array, " d_target"]]
+
+
+def planted_pairs(
+    key: jax.Array,
+    n: int,
+    d_source: int,
+    d_target: int | None = None,
+    *,
+    noise: float = 0.0,
+    decay: float = 0.0,
+    scale: float = 1.0,
+    mean_norms: tuple[float, float] = (0.5, 0.5),
+    gap: float = 0.5,
+    agreement: float = 0.5,
+    reflect: bool = False,
+    modalities: tuple[Modality, ...] = ("image", "text"),
+) -> PlantedPairs:
+    r"""Draw paired rows related by one planted map.
+
+    With latent rows :math:`z_i`, source rows are :math:`x_i = \bar x_m + z_i` and
+    target rows :math:`y_i = \bar y_m + s Q z_i + \sigma \epsilon_i`, for each
+    modality :math:`m`, with one ``rotation`` :math:`Q` and ``scale`` :math:`s`.
+
+    Args:
+      key: of all draws.
+      n: rows per modality, at least 1.
+      d_source: width of the source rows.
+      d_target: width of the target rows; default `d_source`.
+      noise: :math:`\sigma` relative to the spread of the rotated rows; each noise row
+        has expected squared norm ``noise**2`` times theirs.
+      decay: standard deviation of latent direction k is ``(k + 1) ** -decay``; 0 is a
+        flat spectrum. The directions are turned at random.
+      scale: :math:`s`, positive.
+      mean_norms: norms of the source and target means; latent rows have expected
+        squared norm ``1 - mean_norm**2`` of the source, so rows have about norm one.
+      gap: share of each mean, 0 to 1, that is the modality's own direction.
+      agreement: correlation of the latent rows of different modalities, 0 to 1: row i
+        of each describes one thing.
+      reflect: equal widths only: determinant -1 instead of +1.
+      modalities: any names.
+
+    Returns:
+      The rows, not normalised (normalising would make the planted map inexact).
+
+    Raises:
+      ValueError: if `reflect` comes with unequal widths, or a number is out of range.
+
+    >>> planted = planted_pairs(jax.random.key(0), 10, 4, 6)
+    >>> planted.rotation.shape, planted.pairs["text"][1].shape
+    ((6, 4), (10, 6))
+    """
+    d_target = d_source if d_target is None else d_target
+    if reflect and d_source != d_target:
+        raise ValueError(
+            f"`planted_pairs(reflect=True)`: expected equal widths, got {d_source} and "
+            f"{d_target}; a rectangular rotation has no determinant."
+        )
+    for name, value, low, high in (
+        ("mean_norms[0]", mean_norms[0], 0.0, 1.0),
+        ("mean_norms[1]", mean_norms[1], 0.0, 1.0),
+        ("gap", gap, 0.0, 1.0),
+        ("agreement", agreement, 0.0, 1.0),
+    ):
+        if not low <= value <= high:
+            raise ValueError(
+                f"`planted_pairs({name}={value})`: expected {low} to {high}; leave it "
+                "out for the default."
+            )
+    keys = jax.random.split(key, 5)
+    rotation = random_rotation(keys[0], d_target, d_source, reflect=reflect)
+    turn = random_rotation(keys[1], d_source, d_source)
+    deviations = jnp.arange(1, d_source + 1, dtype=rotation.dtype) ** -decay
+    spread = jnp.sqrt(1.0 - mean_norms[0] ** 2)
+    deviations = deviations * spread / jnp.linalg.norm(deviations)
+    shared = jax.random.normal(keys[2], (n, d_source), rotation.dtype)
+    # Rows are projected where the target is narrower: the noise goes by what is left.
+    turned = jnp.matmul(rotation, turn.T * deviations[None, :], precision=_HIGHEST)
+    noise_deviation = noise * scale * jnp.linalg.norm(turned) / jnp.sqrt(d_target)
+    pairs, source_means, target_means = {}, {}, {}
+    for index, name in enumerate(modalities):
+        own_key, noise_key = jax.random.split(jax.random.fold_in(keys[3], index))
+        own = jax.random.normal(own_key, shared.shape, rotation.dtype)
+        latent = jnp.sqrt(agreement) * shared + jnp.sqrt(1.0 - agreement) * own
+        # (n, d_source) @ (d_source, d_source)
+        latent = jnp.matmul(latent * deviations[None, :], turn, precision=_HIGHEST)
+        mean_key = jax.random.fold_in(keys[4], index)
+        source_mean = _cone(keys[4], mean_key, d_source, mean_norms[0], gap)
+        target_mean = _cone(keys[2], mean_key, d_target, mean_norms[1], gap)
+        # (n, d_source) @ (d_source, d_target)
+        moved = scale * jnp.matmul(latent, rotation.T, precision=_HIGHEST)
+        errors = jax.random.normal(noise_key, moved.shape, rotation.dtype)
+        moved = moved + noise_deviation * errors
+        pairs[name] = (latent + source_mean[None, :], moved + target_mean[None, :])
+        source_means[name], target_means[name] = source_mean, target_mean
+    return PlantedPairs(
+        pairs=pairs,
+        rotation=rotation,
+        scale=jnp.asarray(scale, rotation.dtype),
+        source_means=source_means,
+        target_means=target_means,
+    )
+
+
+def random_rotation(
+    key: jax.Array, rows: int, columns: int, *, reflect: bool = False
+) -> Float[Array, "rows columns"]:
+    """Draw a matrix with orthonormal columns (rows, if fewer), uniformly.
+
+    Args:
+      key: of the draw.
+      rows: of the matrix.
+      columns: of the matrix.
+      reflect: of a square matrix, determinant -1 instead of +1; no effect otherwise.
+
+    Returns:
+      The matrix, in float32, or float64 when x64 is enabled.
+    """
+    tall = (max(rows, columns), min(rows, columns))
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    q, r = jnp.linalg.qr(jax.random.normal(key, tall, dtype))
+    # The sign of R's diagonal makes QR unique, and the draw uniform.
+    q = q * jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0).astype(dtype)[None, :]
+    if rows == columns:
+        wanted = -1.0 if reflect else 1.0
+        flip = jnp.sign(jnp.linalg.det(q)) * wanted
+        q = q.at[:, 0].multiply(flip.astype(dtype))
+    return q if rows >= columns else q.T
+
+
+def _cone(common_key, own_key, width, norm, gap):
+    """Mean of a modality: a direction common to all, and one of its own."""
+    common = jax.random.normal(jax.random.fold_in(common_key, width), (width,))
+    own = jax.random.normal(jax.random.fold_in(own_key, width), (width,))
+    mean = (1.0 - gap) * common / jnp.linalg.norm(common)
+    mean = mean + gap * own / jnp.linalg.norm(own)
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    return (norm * mean / jnp.linalg.norm(mean)).astype(dtype)

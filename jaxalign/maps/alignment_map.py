@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The map from one model's space to another's: apply, invert, compose, save, load.
+
+One matrix for all modalities; a scale and a mean of each side per modality. What comes
+out of the fit, and all that evaluation and export need.
+"""
+
+import functools
+import json
+import os
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxalign.array_types import Array, ArrayLike, Modality
+from jaxalign.maps.file import read_map, write_map
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+KINDS: tuple[str, ...] = ("orthogonal", "linear", "mean_only")
+
+
+@typing.no_type_check
+@flax.struct.dataclass
+class AlignmentMap:
+    r"""A map of rows, :math:`s (x - \bar x) M^\top + \bar y`, a frozen PyTree.
+
+    Make one by `fit_map`. ``amap(rows, "text")`` applies it, ``amap.inverse()`` goes
+    back, ``later @ earlier`` composes, ``amap.save`` and ``AlignmentMap.load`` keep it.
+
+    Attributes:
+      matrix: M, shape ``(d_target, d_source)``; Q where `kind` is orthogonal.
+      scales: s by modality, scalars.
+      source_means: by modality, ``(d_source,)``.
+      target_means: by modality, ``(d_target,)``.
+      source_space: static; fingerprint of the space of the rows, or None if unknown.
+      target_space: static; the same for what comes out.
+      kind: static; ``"orthogonal"`` (orthonormal columns or rows), ``"linear"``, or
+        ``"mean_only"`` (M = I).
+      card_json: static; the card as JSON text, see `card`.
+    """
+
+    matrix: Float[Array, "d_target d_source"]
+    scales: dict[Modality, Float[Array, ""]]
+    source_means: dict[Modality, Float[Array, " d_source"]]
+    target_means: dict[Modality, Float[Array, " d_target"]]
+    source_space: str | None = flax.struct.field(pytree_node=False, default=None)
+    target_space: str | None = flax.struct.field(pytree_node=False, default=None)
+    kind: str = flax.struct.field(pytree_node=False, default="orthogonal")
+    card_json: str = flax.struct.field(pytree_node=False, default="{}")
+
+    @property
+    def rotation(self) -> Float[Array, "d_target d_source"]:
+        """Q, of orthonormal columns or rows; a linear map has none."""
+        if self.kind == "linear":
+            raise ValueError(
+                "`amap.rotation`: expected an orthogonal map, got kind='linear'; read "
+                "`amap.matrix`."
+            )
+        return self.matrix
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Modalities whose means the map holds, sorted."""
+        return tuple(sorted(self.scales))
+
+    @property
+    def d_source(self) -> int:
+        """Width of the rows that go in."""
+        return self.matrix.shape[1]
+
+    @property
+    def d_target(self) -> int:
+        """Width of the rows that come out."""
+        return self.matrix.shape[0]
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """How the map was made: a fresh dictionary of JSON values."""
+        return json.loads(self.card_json)
+
+    def __call__(
+        self,
+        rows: Float[ArrayLike, "n d_source"],
+        modality: Modality = "image",
+        *,
+        space: str | None = None,
+        normalize: bool = False,
+        subtract_source_mean: bool = True,
+        add_target_mean: bool = True,
+    ) -> Float[Array, "n d_target"]:
+        """Carry rows of one modality to the target space.
+
+        Args:
+          rows: shape ``(n, d_source)``, of the source model.
+          modality: whose means and scale to use.
+          space: fingerprint of the space of `rows`; checked if the map knows its own.
+          normalize: static; divide each row that comes out by its norm.
+          subtract_source_mean: static; if false, rows are rotated about the origin.
+          add_target_mean: static; if false, rows come out centred, the better query
+            where the target rows sit in a tight cone. With both false the map is
+            applied without centring.
+
+        Returns:
+          Rows of the target space, shape ``(n, d_target)``.
+
+        Raises:
+          ValueError: if the width, the space or the modality is not the map's own.
+        """
+        self._check_space(space)
+        if modality not in self.scales:
+            raise ValueError(
+                f"`amap(rows, modality={modality!r})`: expected one of "
+                f"{list(self.modalities)}, whose means the map holds; fit the map with "
+                f"pairs of {modality!r}, or name the modality of the rows."
+            )
+        if rows.ndim != 2 or rows.shape[1] != self.d_source:
+            raise ValueError(
+                f"`amap(rows=...)`: expected shape (n, {self.d_source}), got "
+                f"{rows.shape}; pass rows of the source model, or use `amap.inverse()` "
+                "for rows of the target model."
+            )
+        return _apply(
+            jnp.asarray(rows),
+            self.matrix,
+            self.scales[modality],
+            self.source_means[modality],
+            self.target_means[modality],
+            normalize=normalize,
+            subtract=subtract_source_mean,
+            add=add_target_mean,
+        )
+
+    def inverse(self) -> "AlignmentMap":
+        """Turn the map around: rows of the target space to the source space.
+
+        Exact on un-normalised rows. With unequal widths it is the pseudo-inverse:
+        narrow to wide and back is exact, wide to narrow and back is a projection.
+
+        Raises:
+          ValueError: if the map is linear.
+        """
+        if self.kind == "linear":
+            raise ValueError(
+                "`amap.inverse()`: expected an orthogonal map, got kind='linear', "
+                "whose inverse would blow up noise; fit the other direction by "
+                "`fit_map` with source and target exchanged."
+            )
+        card = self.card
+        turned_back = set(card) == {"inverse_of"}
+        return AlignmentMap(
+            matrix=self.matrix.T,
+            scales={name: 1.0 / scale for name, scale in self.scales.items()},
+            source_means=dict(self.target_means),
+            target_means=dict(self.source_means),
+            source_space=self.target_space,
+            target_space=self.source_space,
+            kind=self.kind,
+            card_json=_to_json(
+                card["inverse_of"] if turned_back else {"inverse_of": card}
+            ),
+        )
+
+    def __matmul__(self, earlier: "AlignmentMap") -> "AlignmentMap":
+        """Compose: ``(later @ earlier)(rows)`` is ``later(earlier(rows))``.
+
+        Exact on un-normalised rows. The kind is orthogonal where the product is, that
+        is unless one map is linear or the width grows and shrinks on the way.
+
+        Raises:
+          ValueError: if the maps do not meet in one space, width and set of modalities.
+        """
+        if not isinstance(earlier, AlignmentMap):
+            return NotImplemented
+        _check_composable(self, earlier)
+        # (d_target, d_middle) @ (d_middle, d_source)
+        matrix = jnp.matmul(self.matrix, earlier.matrix, precision=_HIGHEST)
+        target_means = {}
+        for name, scale in self.scales.items():
+            step = earlier.target_means[name] - self.source_means[name]
+            moved = jnp.matmul(self.matrix, step, precision=_HIGHEST)
+            target_means[name] = scale * moved + self.target_means[name]
+        return AlignmentMap(
+            matrix=matrix,
+            scales={name: s * earlier.scales[name] for name, s in self.scales.items()},
+            source_means=dict(earlier.source_means),
+            target_means=target_means,
+            source_space=earlier.source_space,
+            target_space=self.target_space,
+            kind=_composed_kind(self, earlier),
+            card_json=_to_json({"later": self.card, "earlier": earlier.card}),
+        )
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the map to one `.safetensors` file, atomically."""
+        tensors = {"matrix": np.asarray(self.matrix)}
+        for name in self.modalities:
+            tensors[f"scales/{name}"] = np.asarray(self.scales[name])
+            tensors[f"source_means/{name}"] = np.asarray(self.source_means[name])
+            tensors[f"target_means/{name}"] = np.asarray(self.target_means[name])
+        header = {
+            "kind": self.kind,
+            "modalities": list(self.modalities),
+            "source_space": self.source_space,
+            "target_space": self.target_space,
+            "card": self.card,
+        }
+        write_map(path, tensors, header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "AlignmentMap":
+        """Read a map that `save` wrote.
+
+        Raises:
+          FileNotFoundError: if there is no such file.
+          ValueError: if it is damaged, incomplete, no map, or of a newer format.
+        """
+        tensors, header = read_map(path)
+        names = header.get("modalities")
+        if not isinstance(names, list) or header.get("kind") not in KINDS:
+            raise _damaged(path, f"kind {header.get('kind')!r}, modalities {names!r}")
+        matrix = tensors.get("matrix")
+        if matrix is None or matrix.ndim != 2:
+            raise _damaged(path, "no matrix")
+        d_target, d_source = matrix.shape
+        groups: dict[str, dict[str, Array]] = {}
+        for group, shape in (
+            ("scales", ()),
+            ("source_means", (d_source,)),
+            ("target_means", (d_target,)),
+        ):
+            groups[group] = {}
+            for name in names:
+                found = tensors.get(f"{group}/{name}")
+                if found is None or found.shape != shape:
+                    got = "nothing" if found is None else f"shape {found.shape}"
+                    raise _damaged(path, f"{got} for '{group}/{name}' {shape}")
+                groups[group][name] = jnp.asarray(found)
+        if not all(np.all(np.isfinite(tensor)) for tensor in tensors.values()):
+            raise _damaged(path, "numbers that are not finite")
+        return cls(
+            matrix=jnp.asarray(matrix),
+            source_space=header.get("source_space"),
+            target_space=header.get("target_space"),
+            kind=header["kind"],
+            card_json=_to_json(header.get("card") or {}),
+            **groups,
+        )
+
+    def _check_space(self, space: str | None) -> None:
+        """Refuse rows of a space that is known not to be the source space."""
+        if space is None or self.source_space is None or space == self.source_space:
+            return
+        remedy = "embed the rows with the source model"
+        if space == self.target_space:
+            remedy = "they are in the target space already: use `amap.inverse()`"
+        raise ValueError(
+            f"`amap(space={space!r})`: expected rows of the space "
+            f"{self.source_space!r}; {remedy}."
+        )
+
+
+@functools.partial(jax.jit, static_argnames=("normalize", "subtract", "add"))
+def _apply(rows, matrix, scale, source_mean, target_mean, *, normalize, subtract, add):
+    """Apply one modality's map; jitted apart from the card, which would retrace it."""
+    rows = rows.astype(matrix.dtype)
+    if subtract:
+        rows = rows - source_mean[None, :]
+    # (n, d_source) @ (d_source, d_target)
+    moved = scale * jnp.matmul(rows, matrix.T, precision=_HIGHEST)
+    if add:
+        moved = moved + target_mean[None, :]
+    if normalize:
+        norms = jnp.linalg.norm(moved, axis=-1, keepdims=True)
+        tiny = float(jnp.finfo(moved.dtype).tiny)
+        moved = moved / jnp.maximum(norms, jnp.full_like(norms, tiny))
+    return moved
+
+
+def _check_composable(later: AlignmentMap, earlier: AlignmentMap) -> None:
+    """Refuse two maps that do not meet in one space."""
+    if later.d_source != earlier.d_target:
+        raise ValueError(
+            f"`later @ earlier`: expected equal widths where the maps meet, got "
+            f"{later.d_source} after {earlier.d_target}; the map applied first stands "
+            "on the right."
+        )
+    meet = (later.source_space, earlier.target_space)
+    if None not in meet and meet[0] != meet[1]:
+        raise ValueError(
+            f"`later @ earlier`: expected one space where the maps meet, got "
+            f"{meet[0]!r} after {meet[1]!r}; the map applied first stands on the "
+            "right, and `inverse()` turns a map around."
+        )
+    if later.modalities != earlier.modalities:
+        raise ValueError(
+            f"`later @ earlier`: expected the same modalities, got "
+            f"{list(later.modalities)} after {list(earlier.modalities)}; fit both maps "
+            "on pairs of the same modalities."
+        )
+
+
+def _composed_kind(later: AlignmentMap, earlier: AlignmentMap) -> str:
+    """Name the kind of a product: orthogonal only if widths go one way."""
+    kinds = {later.kind, earlier.kind}
+    widths = (earlier.d_source, later.d_source, later.d_target)
+    monotone = list(widths) in (sorted(widths), sorted(widths, reverse=True))
+    if "linear" in kinds or not monotone:
+        return "linear"
+    return "mean_only" if kinds == {"mean_only"} else "orthogonal"
+
+
+def _to_json(card: Mapping[str, Any]) -> str:
+    """Write a card as canonical JSON, so that equal cards compare equal."""
+    return json.dumps(dict(card), sort_keys=True, allow_nan=False)
+
+
+def _damaged(path: str | os.PathLike, got: str) -> ValueError:
+    """Say what is wrong with a file that safetensors itself could read."""
+    return ValueError(
+        f"`AlignmentMap.load({str(path)!r})`: expected a whole map, got {got}; copy "
+        "the file again, or fit the map again."
+    )

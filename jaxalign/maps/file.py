@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The map's file: tensors and a JSON card in one `.safetensors`, never a pickle.
+
+The header's metadata holds `format` ("jaxalign-map/1") and `header`, a JSON object. A
+file is written under a temporary name beside its place and renamed, so a reader sees
+the old file or the new one, whole.
+"""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+FORMAT_NAME = "jaxalign-map"
+FORMAT_VERSION = 1
+
+
+def write_map(
+    path: str | os.PathLike, tensors: dict[str, np.ndarray], header: dict[str, Any]
+) -> None:
+    """Write tensors and a JSON header atomically.
+
+    Args:
+      path: ends in ``.safetensors``; its folder is made if it is missing.
+      tensors: float arrays by name.
+      header: anything that JSON can hold.
+
+    Raises:
+      ValueError: if `path` ends otherwise, or `header` is not JSON.
+    """
+    place = Path(path)
+    if place.suffix != ".safetensors":
+        raise ValueError(
+            f"`save({str(path)!r})`: expected a name ending in '.safetensors'; pass "
+            f"{str(place.with_suffix('.safetensors'))!r}."
+        )
+    metadata = {
+        "format": f"{FORMAT_NAME}/{FORMAT_VERSION}",
+        "header": json.dumps(header, sort_keys=True, allow_nan=False),
+    }
+    # `save` ignores strides: a transposed view would be written scrambled.
+    whole = {name: np.array(value, order="C") for name, value in tensors.items()}
+    data = safetensors.numpy.save(whole, metadata=metadata)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.parent / f".{place.name}.{secrets.token_hex(8)}.tmp"
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, place)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read tensors and header, refusing damage and newer formats.
+
+    Args:
+      path: a file that `write_map` wrote.
+
+    Returns:
+      The tensors by name, and the header.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file is damaged, is no map, or is of a newer format.
+    """
+    place = Path(path)
+    call = f"`AlignmentMap.load({str(path)!r})`"
+    if not place.exists():
+        raise FileNotFoundError(
+            f"{call}: expected a map file, found nothing; write one by `amap.save`."
+        )
+    if not place.is_file():
+        raise ValueError(
+            f"{call}: expected a map file, got a folder; pass the file inside it."
+        )
+    try:
+        with safetensors.safe_open(place, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+            _check_format(call, metadata.get("format"))
+            header = json.loads(metadata.get("header", ""))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise ValueError(
+            f"{call}: expected a whole safetensors file, got a damaged one ({error}); "
+            "copy it again, or fit the map again."
+        ) from error
+    if not isinstance(header, dict):
+        raise ValueError(
+            f"{call}: expected a JSON object as header, got {type(header).__name__}; "
+            "fit the map again."
+        )
+    return tensors, header
+
+
+def _check_format(call: str, found: str | None) -> None:
+    """Refuse files that are no map, and formats from the future."""
+    name, _, version = (found or "").partition("/")
+    if name != FORMAT_NAME or not version.isdecimal():
+        raise ValueError(
+            f"{call}: expected format '{FORMAT_NAME}/{FORMAT_VERSION}', got {found!r}; "
+            "this safetensors file is no jaxalign map (a checkpoint, perhaps)."
+        )
+    if int(version) > FORMAT_VERSION:
+        raise ValueError(
+            f"{call}: expected format '{FORMAT_NAME}/{FORMAT_VERSION}', got the newer "
+            f"{found!r}; upgrade jaxalign with `pip install --upgrade jaxalign`."
+        )

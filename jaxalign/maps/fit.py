@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fit_map`: paired rows of each modality in, one `AlignmentMap` out.
+
+The one entry that checks a user's rows, not only their shapes. Rows go through the
+moments in batches of one size, so neither their number nor their order costs memory or
+a second compilation.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign._version import __version__
+from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.checks import ALL, as_float, check_options, check_pairs
+from jaxalign.moments import Moments, init_moments, merge_moments, update_moments
+from jaxalign.sharding import pad_rows
+from jaxalign.solve.linear import choose_ridge, solve_linear
+from jaxalign.solve.procrustes import (
+    Scale,
+    fit_scale,
+    map_residual,
+    solve_procrustes,
+)
+from jaxalign.status import Status
+
+Kind = Literal["orthogonal", "linear", "mean_only"]
+
+RIDGE_FOLDS = 5
+
+_update = jax.jit(update_moments)
+
+
+def fit_map(
+    pairs: Mapping[Modality, tuple[ArrayLike, ArrayLike]],
+    *,
+    fit_on: Modality = "image",
+    scale: Scale | None = None,
+    kind: Kind = "orthogonal",
+    ridge: float | None = None,
+    proper: bool = False,
+    source_space: str | None = None,
+    target_space: str | None = None,
+    card: Mapping[str, Any] | None = None,
+    batch_size: int = 4096,
+) -> AlignmentMap:
+    r"""Fit one map on the anchors of one modality, with means for every modality.
+
+    The matrix maximises :math:`\langle Q, C \rangle` for the cross-covariance
+    :math:`C` of the centred anchors of `fit_on` (`solve_procrustes`), and serves every
+    modality in `pairs`; each has its own means and scale.
+
+    Args:
+      pairs: by modality, ``(source, target)`` rows of shapes ``(n, d_source)`` and
+        ``(n, d_target)``; row i of both is one anchor seen by both models. Each
+        modality has its own n, at least 2. Floating, NumPy or JAX, memory-mapped too.
+      fit_on: the modality that the matrix is fitted on, or ``"all"``: the moments of
+        every modality, each centred by its own means, added up.
+      scale: per modality: ``"energy"`` gives aligned rows the spread of the target
+        rows, ``"none"`` is 1, ``"least_squares"`` the best factor. Default: "energy"
+        for an orthogonal map, "none" for the other kinds.
+      kind: ``"orthogonal"``, ``"linear"`` (ridge) or ``"mean_only"`` (no rotation).
+      ridge: of a linear map, relative as in `solve_linear`; default: chosen by
+        cross-validation on the anchors of `fit_on`.
+      proper: only rotations of determinant +1.
+      source_space: fingerprint of the source model's space, refused on mismatch later.
+      target_space: the same for the target model.
+      card: notes of yours, JSON values, kept in the map's card beside ``"fit"``.
+      batch_size: rows a batch.
+
+    Returns:
+      The map. ``amap.card["fit"]`` says how it was fitted: anchors, rank, status,
+      scales, and per modality the residual relative to the target energy. Its status
+      is RANK_DEFICIENT where the anchors leave part of the map open.
+
+    Raises:
+      ValueError: for rows that do not pair, are not finite or are zero, fewer than two
+        anchors, anchors without spread, an unknown option, or options that do not go
+        together; the text names the argument, what came, and what to do.
+
+    Notes:
+      The order of rows and the batch size change the result by rounding only. Cost
+      O(n d_source d_target + d^3).
+
+    References:
+      Gupta, Kansal, Jegelka, Isola, Garg, "Canonicalizing Multimodal Contrastive
+      Representation Learning", arXiv 2602.17584.
+
+    >>> source = np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -1.0]], np.float32)
+    >>> amap = fit_map({"image": (source, source[:, ::-1])})
+    >>> abs(amap.rotation).round(3).tolist(), amap.card["fit"]["status"]
+    ([[0.0, 1.0], [1.0, 0.0]], 'OK')
+    """
+    check_options(pairs, fit_on, scale, kind, ridge, proper, batch_size)
+    hosts = check_pairs(pairs)
+    d_source, d_target = (side.shape[1] for side in next(iter(hosts.values())))
+    if kind == "mean_only" and d_source != d_target:
+        raise ValueError(
+            f"`fit_map(kind='mean_only')`: expected equal widths, got {d_source} and "
+            f"{d_target}; use kind='orthogonal'."
+        )
+    chosen = scale or ("energy" if kind == "orthogonal" else "none")
+    # Orthonormal columns keep the energy of rows; anything else needs the Gram.
+    grams = kind == "linear" or d_source > d_target
+    moments = {
+        name: _moments_of(name, *sides, grams=grams, batch_size=batch_size)
+        for name, sides in hosts.items()
+    }
+    fitted_on = list(hosts) if fit_on == ALL else [fit_on]
+    pooled = functools.reduce(_pool, [moments[name] for name in fitted_on])
+    notes: dict[str, Any] = {"fit_on": fit_on, "scale": chosen, "kind": kind}
+    if kind == "linear":
+        if ridge is None:
+            folds = _folds({name: hosts[name] for name in fitted_on}, batch_size)
+            ridge = float(choose_ridge(folds).ridge)
+        solution = solve_linear(pooled, ridge=ridge)
+        matrix, notes["ridge"] = solution.matrix, ridge
+    elif kind == "orthogonal":
+        solution = solve_procrustes(pooled, proper=proper)
+        matrix, notes["proper"] = solution.rotation, proper
+    else:
+        solution = None
+        matrix = jnp.eye(d_source, dtype=pooled.cross_covariance.dtype)
+    if solution is not None:
+        solution.check(allow=[Status.RANK_DEFICIENT])
+        notes["rank"] = int(solution.rank)
+        notes["status"] = Status(int(solution.status)).name
+    isometry = kind != "linear"
+    scales = {
+        name: _scale_of(name, part, matrix, chosen, isometry)
+        for name, part in moments.items()
+    }
+    notes["modalities"] = {
+        name: {
+            "anchors": int(part.rows),
+            "scale": float(scales[name]),
+            "relative_residual": float(
+                map_residual(part, matrix, scales[name], isometry=isometry)
+                / part.target_energy
+            ),
+        }
+        for name, part in moments.items()
+    }
+    notes["jaxalign"] = __version__
+    return AlignmentMap(
+        matrix=matrix,
+        scales=scales,
+        source_means={name: part.source_mean for name, part in moments.items()},
+        target_means={name: part.target_mean for name, part in moments.items()},
+        source_space=source_space,
+        target_space=target_space,
+        kind=kind,
+        card_json=_card_json(card, notes),
+    )
+
+
+def _moments_of(name, source, target, *, grams, batch_size) -> Moments:
+    """Moments of one modality, batch by batch, one compilation for all batches."""
+    moments = init_moments(source.shape[1], target.shape[1], grams=grams)
+    for left, right, mask in _batches(source, target, batch_size):
+        moments = _update(moments, left, right, weights=mask)
+    for side, energy in (
+        ("source", moments.source_energy),
+        ("target", moments.target_energy),
+    ):
+        if not float(energy) > 0:
+            raise ValueError(
+                f"`fit_map(pairs[{name!r}])`: expected {side} rows that differ, got "
+                f"{source.shape[0]} equal ones; pass embeddings of different inputs."
+            )
+    return moments
+
+
+def _batches(source, target, batch_size) -> Iterator[tuple]:
+    """Cut rows into padded batches; small sets share a few sizes of batch."""
+    n = source.shape[0]
+    size = min(batch_size, 1 << max(n - 1, 1).bit_length())
+    for start in range(0, n, size):
+        left, mask = pad_rows(as_float(source[start : start + size]), size)
+        right, _ = pad_rows(as_float(target[start : start + size]), size)
+        yield left, right, mask
+
+
+def _pool(left: Moments, right: Moments) -> Moments:
+    """Add moments that are each centred by their own means.
+
+    Merging would add the gap between the modalities as if it were signal. Each set
+    costs one direction of rank, which the number of rows stands for.
+    """
+
+    def about_zero(moments):
+        return dataclasses.replace(
+            moments,
+            source_mean=jnp.zeros_like(moments.source_mean),
+            target_mean=jnp.zeros_like(moments.target_mean),
+        )
+
+    merged = merge_moments(about_zero(left), about_zero(right))
+    return dataclasses.replace(merged, rows=merged.rows - 1)
+
+
+def _folds(hosts, batch_size) -> list[Moments]:
+    """Moments of disjoint folds of the anchors; each fold pools the modalities."""
+    smallest = min(source.shape[0] for source, _ in hosts.values())
+    if smallest < 2 * RIDGE_FOLDS:
+        raise ValueError(
+            f"`fit_map(ridge=None)`: expected at least {2 * RIDGE_FOLDS} anchors to "
+            f"choose the ridge on, got {smallest}; pass ridge, such as 0.1."
+        )
+    folds = []
+    for fold in range(RIDGE_FOLDS):
+        parts = []
+        for name, (source, target) in hosts.items():
+            # The same split whatever the modality: row i of each may show one thing.
+            order = np.random.default_rng(0).permutation(source.shape[0])
+            rows = np.sort(order[fold::RIDGE_FOLDS])
+            parts.append(
+                _moments_of(
+                    name,
+                    np.asarray(source)[rows],
+                    np.asarray(target)[rows],
+                    grams=True,
+                    batch_size=batch_size,
+                )
+            )
+        folds.append(functools.reduce(_pool, parts))
+    return folds
+
+
+def _scale_of(name, moments, matrix, scale, isometry):
+    """One modality's scale, refused if the map cannot carry that modality at all."""
+    factor = fit_scale(moments, matrix, scale=scale, isometry=isometry)
+    if not (np.isfinite(float(factor)) and float(factor) > 0):
+        raise ValueError(
+            f"`fit_map(scale={scale!r})`: expected a positive scale for {name!r}, got "
+            f"{float(factor):.3g}: the map does not correlate with these pairs; check "
+            "that their rows pair, or pass scale='none'."
+        )
+    return factor
+
+
+def _card_json(card, notes) -> str:
+    """Join the user's card and the fit's notes, as canonical JSON."""
+    own = dict(card or {})
+    if "fit" in own:
+        raise ValueError(
+            "`fit_map(card=...)`: expected no entry 'fit', which the fit writes "
+            "itself; give yours another name."
+        )
+    try:
+        return json.dumps({**own, "fit": notes}, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`fit_map(card=...)`: expected JSON values, got {error}; pass strings, "
+            "numbers, lists and dictionaries."
+        ) from error

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a solver has to say about its data: status codes, their texts, and `check`.
+
+Shapes and options that are wrong raise at trace time. Trouble that only the numbers
+show cannot raise inside `jax.jit`, so each solution carries a `Status` code per batch
+entry, as data; `check_status` turns it into an error on the host.
+"""
+
+import enum
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxalign.array_types import ArrayLike
+
+
+class Status(enum.IntEnum):
+    """Outcome of a solve, one code per batch entry."""
+
+    OK = 0
+    TOO_FEW_ANCHORS = 1
+    NON_FINITE = 2
+    RANK_DEFICIENT = 3
+
+
+STATUS_TEXTS: dict[Status, str] = {
+    Status.OK: "solved; the solution is unique.",
+    Status.TOO_FEW_ANCHORS: (
+        "fewer than two anchors carry weight, so nothing is left after centring. "
+        "Likely causes: an empty batch, or a mask of zeros. Pass more anchors, or "
+        "check `weights`."
+    ),
+    Status.NON_FINITE: (
+        "the moments or the scale are not finite. Likely causes: NaN or infinite "
+        "rows, a half-precision overflow, or rows without any spread. Look at the "
+        "embeddings with `numpy.isfinite`, and give padding the weight 0."
+    ),
+    Status.RANK_DEFICIENT: (
+        "the anchors determine the map on part of the space only; on the rest it is "
+        "arbitrary. Likely causes: fewer anchors than dimensions (n anchors give "
+        "rank n - 1 once centred), duplicated anchors, or embeddings of low rank. "
+        "Add more varied anchors, or accept it with "
+        "`check(allow=[Status.RANK_DEFICIENT])`: the map is still right on the span "
+        "of the anchors."
+    ),
+}
+
+
+class SolveError(ValueError):
+    """A solution was checked and found wanting; `status` is its worst code."""
+
+    def __init__(self, message: str, status: Status):
+        super().__init__(message)
+        self.status = status
+
+
+def check_status(
+    status: Int[ArrayLike, "*batch"], *, call: str, allow: Iterable[Status] = ()
+) -> None:
+    """Raise `SolveError` if any code is neither OK nor allowed.
+
+    Args:
+      status: codes, shape ``(...)``; read on the host, so not under `jax.jit`.
+      call: the function that made them, named in the message.
+      allow: codes that are accepted besides `Status.OK`.
+
+    Raises:
+      SolveError: naming each code, how many entries have it, causes and remedy.
+
+    >>> check_status(np.array([0, 3]), call="solve", allow=[Status.RANK_DEFICIENT])
+    """
+    codes, counts = np.unique(np.asarray(status), return_counts=True)
+    accepted = {Status.OK, *allow}
+    bad = [
+        (Status(code), count)
+        for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
+        if Status(code) not in accepted
+    ]
+    if not bad:
+        return
+    size = int(np.asarray(status).size)
+    lines = []
+    for code, count in bad:
+        share = "" if size == 1 else f" ({count} of {size} solves)"
+        lines.append(f"`{call}`: {code.name}{share}: {STATUS_TEXTS[code]}")
+    raise SolveError("\n".join(lines), bad[0][0])
