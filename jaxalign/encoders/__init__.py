@@ -3,4 +3,5 @@
 from jaxalign.encoders.quiet import quiet_transformers
 
 with quiet_transformers():
-    import transformers as transformers
+    # This submodule imports transformers a second time, notice included.
+    import transformers.processing_utils as _processing_utils  # noqa: F401

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoders x batches -> a stream of embedding batches, rows and ids together."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from jaxalign.encoders.pretrained import Encoders
+from jaxalign.sharding import DATA_AXIS, row_sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingBatch:
+    """One batch of one model's rows, in the data's order.
+
+    Attributes:
+      image: (n, d) unit rows.
+      text: (n, d) unit rows of the captions.
+      ids: (n,) strings that name the examples.
+      labels: (n,) classes.
+      mask: (n,), False on padding.
+      space: the fingerprint of the rows' space.
+    """
+
+    image: Float[Array, "n d"]
+    text: Float[Array, "n d"]
+    ids: Shaped[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    mask: Bool[np.ndarray, " n"]
+    space: str
+
+
+def embed(
+    encoders: Encoders | Sequence[Encoders],
+    batches: Iterable[Mapping[str, np.ndarray]],
+    *,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Iterator[tuple[EmbeddingBatch, ...]]:
+    """Embed batches with one model or with several in one pass over the data.
+
+    Args:
+      encoders: one model, or several.
+      batches: dicts of `image` uint8 (n, h, w, 3), `text` (n,) strings, `id` (n,),
+        `label` (n,) and `mask` (n,), as `image_text_batches` makes them; all of one
+        size n, so that each program is compiled once.
+      mesh: spreads the rows of each batch over its devices; the default device
+        without one.
+
+    Yields:
+      For each batch a tuple with one `EmbeddingBatch` a model, in the models' order.
+
+    Raises:
+      ValueError: if the batch size is no multiple of the mesh's devices.
+
+    Notes:
+      Encoding needs no collective: each device holds the parameters and its rows.
+    """
+    models = (encoders,) if isinstance(encoders, Encoders) else tuple(encoders)
+    for batch in batches:
+        texts = [str(text) for text in batch["text"]]
+        yield tuple(
+            EmbeddingBatch(
+                image=model.encode_image(
+                    _place(model.preprocess_images(list(batch["image"])), mesh)
+                ),
+                text=model.encode_text(_place(model.tokenize(texts), mesh)),
+                ids=np.asarray(batch["id"]),
+                labels=np.asarray(batch["label"]),
+                mask=np.asarray(batch["mask"]),
+                space=model.space,
+            )
+            for model in models
+        )
+
+
+def _place(rows: np.ndarray, mesh: jax.sharding.Mesh | None) -> np.ndarray | Array:
+    """Split host rows over the mesh."""
+    if mesh is None:
+        return rows
+    devices = mesh.shape[DATA_AXIS]
+    if rows.shape[0] % devices:
+        raise ValueError(
+            f"`embed(batches=...)` expected batches of a multiple of the mesh's "
+            f"{devices} devices, got {rows.shape[0]} rows; choose another batch_size."
+        )
+    return jax.device_put(rows, row_sharding(mesh))
