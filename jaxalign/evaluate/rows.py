@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from jaxalign.evaluate.intervals import Interval
 
+# Names of methods that reports know how to read; all others are free.
+NO_MAP = "none"
+MEAN_ONLY = "mean only"
 STAY_ON_SOURCE = "stay on source"
 NATIVE_TARGET = "native target"
 
