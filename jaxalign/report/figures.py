@@ -5,19 +5,18 @@ Drawn with Matplotlib's objects, without pyplot and its global state. Text stays
 and takes the page's colour, so that a figure can be read on light and on dark.
 """
 
-import dataclasses
 import io
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
-from jaxalign.array_types import ArrayLike
 from jaxalign.evaluate.rows import MEAN_ONLY, METRICS, NATIVE_TARGET, NO_MAP
+from jaxalign.report.similarities import SimilarityMaps
 from jaxalign.report.summary import Cells, pick_methods
 
 # A colour that nothing else uses stands for "the colour of the page's text".
@@ -48,35 +47,6 @@ _NATIVE = {
     "source_image_to_target_text_at_1": "image_to_text_at_1",
     "target_image_to_source_text_at_1": "image_to_text_at_1",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class SimilarityMaps:
-    """Cosines of images with texts in three spaces, for one figure.
-
-    Attributes:
-      labels: ``(c,)`` names of the classes or concepts, in the order of the axes.
-      source: ``(c, c)``, source images (rows) with source texts (columns).
-      target: ``(c, c)``, target images with target texts.
-      mapped: ``(c, c)``, mapped source images with target texts.
-      table: what the examples are, such as "held-out classes".
-    """
-
-    labels: Sequence[str]
-    source: Float[ArrayLike, "c c"]
-    target: Float[ArrayLike, "c c"]
-    mapped: Float[ArrayLike, "c c"]
-    table: str = ""
-
-    def __post_init__(self):
-        c = len(self.labels)
-        shapes = [np.shape(x) for x in (self.source, self.target, self.mapped)]
-        if c == 0 or shapes != [(c, c)] * 3:
-            raise ValueError(
-                f"`SimilarityMaps(labels=...)` expected three tables of shape "
-                f"{(c, c)}, at least (1, 1), got {shapes}; give one label per row and "
-                "column."
-            )
 
 
 def draw_bars(cells: Cells, methods: Sequence[str]) -> str:
@@ -149,7 +119,9 @@ def _draw_panel(axes, cells: Cells, methods, metrics, factor: float) -> None:
             values, y, xerr=errors, fmt="none", ecolor=_INK, elinewidth=0.8, capsize=1.5
         )
     _draw_native(axes, cells, metrics, factor)
-    axes.set_yticks(places, [METRICS[metric].label for metric in metrics])
+    axes.set_yticks(
+        places, [METRICS[metric].label.replace("->", "→") for metric in metrics]
+    )
     axes.set_ylim(len(metrics) - 0.5, -0.5)
     axes.axvline(0, color=_INK, linewidth=0.8)
     low = min(0.0, axes.get_xlim()[0])
@@ -174,7 +146,7 @@ def _draw_native(axes, cells: Cells, metrics, factor: float) -> None:
 
 
 def draw_similarities(maps: SimilarityMaps) -> str:
-    """Draw three heat maps of image x text cosines on one colour scale.
+    """Draw heat maps of image x text cosines on one colour scale.
 
     Args:
       maps: the cosines; NaN is left blank.
@@ -182,32 +154,43 @@ def draw_similarities(maps: SimilarityMaps) -> str:
     Returns:
       An SVG element.
     """
-    count = len(maps.labels)
-    panels = (
+    panels = [
         ("Source model", maps.source, "source image", "source text"),
         ("Target model", maps.target, "target image", "target text"),
         ("Aligned", maps.mapped, "mapped source image", "target text"),
-    )
+    ]
+    if maps.unmapped is not None:
+        before = ("Before: no map", maps.unmapped, "source image", "target text")
+        panels.insert(2, before)
     values = np.concatenate([np.ravel(panel[1]) for panel in panels])
     low, high = np.nanmin(values), np.nanmax(values)
-    size = max(2.6, 0.115 * count)
-    figure = Figure(figsize=(3 * size + 2.6, size + 1.9), layout="constrained")
-    axes_row = figure.subplots(1, 3, sharey=True)
-    ticks, font = np.arange(count), 7 if count > 25 else 8
-    for axes, (title, table, rows, columns) in zip(axes_row, panels, strict=True):
+    count, longest = len(maps.labels), max(map(len, maps.labels))
+    size, margin = max(2.5, 0.118 * count), 0.055 * longest + 0.4
+    figure = Figure(
+        figsize=(2 * size + margin + 1.8, 2 * size + margin + 1.4),
+        layout=ConstrainedLayoutEngine(h_pad=0.12),
+    )
+    grid = figure.subplots(2, 2)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        title, table, rows, columns = panel
         axes.imshow(
             np.asarray(table), vmin=low, vmax=high, cmap="viridis", interpolation="none"
         )
-        axes.set_title(title, fontsize=11)
+        axes.set_title(title, fontsize=12)
         axes.set_ylabel(rows)
         axes.set_xlabel(columns)
-        axes.set_xticks(ticks, maps.labels, rotation=90, fontsize=font)
-        axes.set_yticks(ticks, maps.labels, fontsize=font)
+        # All panels share their order: names stand at the left and below only.
+        left, below = axes in grid[:, 0], axes in grid[1] or panel is panels[-2]
+        blank = [""] * count
+        axes.set_yticks(range(count), maps.labels if left else blank, fontsize=7)
+        names = maps.labels if below else blank
+        axes.set_xticks(range(count), names, fontsize=7, rotation=90)
         axes.tick_params(length=0)
-    figure.colorbar(
-        axes_row[0].images[0], ax=axes_row, label="cosine", shrink=0.8, pad=0.01
-    )
-    return _to_svg(figure, "Heat maps of image-text cosines in three spaces")
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    image = grid[0, 0].images[0]
+    figure.colorbar(image, ax=grid, label="cosine", shrink=0.5, aspect=30, pad=0.01)
+    return _to_svg(figure, "Heat maps of image-text cosines, before and after mapping")
 
 
 def _known(cells: Cells, methods: Sequence[str], metric: str) -> bool:

@@ -105,8 +105,11 @@ def _brackets(text: str) -> str:
 
 
 def _spread(cell: Cell, digits: int = 1) -> str:
-    """Write a share's interval in brackets."""
-    if cell.interval is None:
-        return ""
-    low, high = (f"{100 * bound:.{digits}f}" for bound in cell.interval)
-    return f" ({cell.spread_name} {low} to {high} %)"
+    """Write a share's interval and standard deviation in brackets."""
+    parts = []
+    if cell.interval is not None:
+        low, high = (f"{100 * bound:.{digits}f}" for bound in cell.interval)
+        parts.append(f"95 % interval {low} to {high} %")
+    if cell.std is not None:
+        parts.append(f"standard deviation over seeds {100 * cell.std:.{digits}f}")
+    return _brackets("; ".join(parts))

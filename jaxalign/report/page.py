@@ -8,10 +8,11 @@ from html import escape
 from typing import Any
 
 from jaxalign.evaluate.rows import MEAN_ONLY, METRICS, NO_MAP, ResultRow
-from jaxalign.report.figures import SimilarityMaps, draw_bars, draw_similarities
+from jaxalign.report.figures import draw_bars, draw_similarities
 from jaxalign.report.finding import describe_finding
 from jaxalign.report.gallery import GalleryItem, picture_data_uri
 from jaxalign.report.results import library_versions, write_atomically
+from jaxalign.report.similarities import SimilarityMaps
 from jaxalign.report.style import STYLE
 from jaxalign.report.summary import (
     KEY_COLUMNS,
@@ -103,7 +104,7 @@ def _table_section(name: str, cells: Cells, headline: str, fit_on: str | None) -
 def _key_table(cells: Cells, headline: str) -> str:
     """The short table, with intervals in small print."""
     heads = "".join(
-        f"<th>{'<br>'.join(map(escape, column.header))}"
+        f"<th>{'<br>'.join(map(_words, column.header))}"
         f"<small>{_unit(column.metric)}</small></th>"
         for column in KEY_COLUMNS
     )
@@ -126,7 +127,8 @@ def _key_table(cells: Cells, headline: str) -> str:
         f"{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         '<p class="how">Each row is one way to bring the source model\'s embeddings to '
         "the target model; the marked row is this map. Small print: 95 % bootstrap "
-        f"intervals, or one standard deviation over seeds. “{NATIVE_METHODS[0]}” and "
+        "intervals over examples, and the standard deviation over seeds if there are "
+        f"several. “{NATIVE_METHODS[0]}” and "
         f"“{NATIVE_METHODS[1]}” search image → text within one model.</p>"
     )
 
@@ -138,7 +140,7 @@ def _full_table(cells: Cells) -> str:
     lines = []
     for metric in metrics:
         entries = "".join(_entry(metric, c.get(metric)) for c in cells.values())
-        label = f"{escape(METRICS[metric].label)} <small>{_unit(metric)}</small>"
+        label = f"{_words(METRICS[metric].label)} <small>{_unit(metric)}</small>"
         lines.append(f'<tr><th scope="row">{label}</th>{entries}</tr>')
     return (
         "<details><summary>All metrics</summary>"
@@ -155,6 +157,8 @@ def _entry(metric: str, cell: Cell | None, note: str = "") -> str:
     small = [note] if note else []
     if cell.interval is not None:
         small.insert(0, " to ".join(format_value(metric, x) for x in cell.interval))
+    if cell.std is not None:
+        small.insert(1, f"± {format_value(metric, cell.std)} over seeds")
     notes = "".join(f"<small>{escape(line)}</small>" for line in small)
     return f"<td>{text}{notes}</td>"
 
@@ -166,9 +170,9 @@ def _similarity_section(maps: SimilarityMaps) -> str:
         f"<section><h2>Similarities of pictures and texts{name}</h2>"
         f'<figure class="wide">{draw_similarities(maps)}<figcaption>Cosine of the '
         "pictures of a class (rows) with the text of a class (columns), one colour "
-        "scale for all three. A bright diagonal means that pictures are nearest to "
-        "their own text; the aligned table should look like the target's.</figcaption></figure>"
-        "</section>"
+        "scale for all. A bright diagonal means that pictures are nearest to their own "
+        "text; the aligned table should look like the target's, and without a map the "
+        "diagonal is lost.</figcaption></figure></section>"
     )
 
 
@@ -178,7 +182,7 @@ def _gallery_section(gallery: Sequence[GalleryItem]) -> str:
     for item in gallery:
         texts = "".join(
             f'<li class="{"correct" if correct else ""}">{escape(text)} '
-            f"<small>{score:.2f}{' ✓ its own text' if correct else ''}</small></li>"
+            f"<small>{score:.2f}{' ✓' if correct else ''}</small></li>"
             for text, score, correct in item.mapped_texts
         )
         items.append(
@@ -192,9 +196,11 @@ def _gallery_section(gallery: Sequence[GalleryItem]) -> str:
     return (
         '<section><h2>Gallery</h2><p class="how">For each picture: what the target '
         "model finds with its own embedding of it, and what is found with the source "
-        "model's embedding after the map, among the target model's pictures and texts. Numbers "
-        "are cosines. The query itself is among the pictures that can be found. The "
-        f"map is good where the two rows agree.</p>{''.join(items)}</section>"
+        "model's embedding after the map, among the target model's pictures and texts. "
+        "Numbers are cosines, and ✓ marks the query's own text. The query itself is "
+        "among the pictures that can be found. The map is good where the two rows "
+        "agree.</p>"
+        f"{''.join(items)}</section>"
     )
 
 
@@ -218,7 +224,7 @@ def _meanings_section(tables: Mapping[str, Cells]) -> str:
     """What every metric means, behind a fold."""
     used = {m for cells in tables.values() for found in cells.values() for m in found}
     terms = "".join(
-        f"<dt>{escape(metric.label)}</dt><dd>{escape(metric.meaning)}</dd>"
+        f"<dt>{_words(metric.label)}</dt><dd>{escape(metric.meaning)}</dd>"
         for name, metric in METRICS.items()
         if name in used
     )
@@ -247,9 +253,14 @@ def _run_section(config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     )
 
 
+def _words(label: str) -> str:
+    """Escape a label and give it a real arrow."""
+    return escape(label.replace("->", "→"))
+
+
 def _unit(metric: str) -> str:
     """Unit of a metric in a header."""
-    return "cosine" if METRICS[metric].unit == "cosine" else "%"
+    return "" if METRICS[metric].unit == "cosine" else "%"
 
 
 def _capital(text: str) -> str:

@@ -50,7 +50,7 @@ summary { cursor: pointer; color: var(--accent); }
 dt { font-weight: 600; }
 dd { margin: 0 0 0.5rem 1rem; }
 .item {
-  display: grid; grid-template-columns: 6.5rem minmax(24rem, 1.5fr) minmax(14rem, 1fr);
+  display: grid; grid-template-columns: 6.5rem 29rem minmax(14rem, 1fr);
   gap: 0.5rem 1.5rem; padding: 0.8rem 0; border-bottom: 1px solid var(--line);
 }
 @media (max-width: 50rem) { .item { grid-template-columns: 1fr; } }

@@ -23,23 +23,17 @@ class Cell:
 
     Attributes:
       value: mean over seeds, None where the metric does not apply.
-      interval: 95 % bootstrap interval with one seed, one standard deviation to either
-        side with several; None where there is neither.
-      n: queries or pairs behind it (of the first seed).
+      interval: 95 % bootstrap interval over examples, its ends averaged over seeds.
+      std: standard deviation over seeds, None with one seed.
+      sizes: least and most queries or pairs behind it, over seeds.
       seeds: number of seeds.
     """
 
     value: float | None
     interval: Interval | None
-    n: int
+    std: float | None
+    sizes: tuple[int, int]
     seeds: int
-
-    @property
-    def spread_name(self) -> str:
-        """What `interval` is, in words."""
-        if self.seeds == 1:
-            return "95 % interval"
-        return f"one standard deviation over {self.seeds} seeds,"
 
 
 Cells: TypeAlias = dict[str, dict[str, Cell]]
@@ -56,19 +50,31 @@ def collect(rows: Iterable[ResultRow]) -> dict[str, Cells]:
       Table name -> method -> metric -> cell, in order of first appearance.
     """
     rows = list(rows)
-    first: dict[tuple[str, str, str], ResultRow] = {}
+    of_cell: dict[tuple[str, str, str], list[ResultRow]] = {}
     for row in rows:
-        first.setdefault((row.table, row.method, row.metric), row)
+        of_cell.setdefault((row.table, row.method, row.metric), []).append(row)
     tables: dict[str, Cells] = {}
     for average in average_over_seeds(rows):
-        row = first[average.table, average.method, average.metric]
-        interval = row.interval if average.seeds == 1 else None
-        if average.mean is not None and average.std is not None:
-            interval = (average.mean - average.std, average.mean + average.std)
-        cell = Cell(average.mean, interval, row.n, average.seeds)
+        of_seeds = of_cell[average.table, average.method, average.metric]
+        cell = Cell(
+            value=average.mean,
+            interval=_mean_interval([row.interval for row in of_seeds]),
+            std=average.std,
+            sizes=(min(row.n for row in of_seeds), max(row.n for row in of_seeds)),
+            seeds=average.seeds,
+        )
         methods = tables.setdefault(average.table, {})
         methods.setdefault(average.method, {})[average.metric] = cell
     return tables
+
+
+def _mean_interval(intervals: Sequence[Interval | None]) -> Interval | None:
+    """Average the ends of intervals, None if one is missing."""
+    known = [interval for interval in intervals if interval is not None]
+    if not known or len(known) < len(intervals):
+        return None
+    low, high = zip(*known, strict=True)
+    return sum(low) / len(low), sum(high) / len(high)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +100,8 @@ class KeyColumn:
 
 
 KEY_COLUMNS = (
-    KeyColumn(("image", "cos"), "image_cosine"),
-    KeyColumn(("text", "cos"), "caption_cosine"),
+    KeyColumn(("image", "cosine"), "image_cosine"),
+    KeyColumn(("text", "cosine"), "caption_cosine"),
     KeyColumn(("text ->", "text @1"), "text_to_text_at_1"),
     KeyColumn(
         ("source image ->", "target text @1"),
@@ -108,9 +114,7 @@ KEY_COLUMNS = (
         "target_image_to_source_text_at_1",
         "image_to_text_at_1",
     ),
-    KeyColumn(
-        ("zero-shot", "top-1"), "zeroshot_mapped_image_to_target_text", "zeroshot"
-    ),
+    KeyColumn(("zero-", "shot"), "zeroshot_mapped_image_to_target_text", "zeroshot"),
 )
 
 
@@ -126,19 +130,24 @@ def format_value(metric: str, value: float | None) -> str:
 
 def describe_size(cells: Cells) -> str:
     """Say how many examples and classes a table rests on, and what chance is."""
-    parts = []
-    for metric, noun in (("image_cosine", "examples"), ("text_class_top1", "classes")):
-        found = [c[metric] for c in cells.values() if metric in c]
-        if found:
-            parts.append(f"{found[0].n} {noun}")
-            if metric == "image_cosine":
-                chance = f"chance @1 is {100 / found[0].n:.2f} %"
-                seeds = found[0].seeds
-    if not parts:
+    examples = _first(cells, "image_cosine")
+    classes = _first(cells, "text_class_top1")
+    if examples is None or classes is None:
         return ""
-    if seeds > 1:
-        parts.append(f"mean of {seeds} seeds")
-    return ", ".join([*parts, chance])
+    parts = [f"{_range(examples.sizes)} examples", f"{_range(classes.sizes)} classes"]
+    if examples.seeds > 1:
+        parts.append(f"mean of {examples.seeds} seeds")
+    return ", ".join([*parts, f"chance @1 is {100 / examples.sizes[0]:.2f} %"])
+
+
+def _first(cells: Cells, metric: str) -> Cell | None:
+    """The first method's cell of a metric."""
+    return next((found[metric] for found in cells.values() if metric in found), None)
+
+
+def _range(sizes: tuple[int, int]) -> str:
+    """Write one number, or two if they differ."""
+    return str(sizes[0]) if sizes[0] == sizes[1] else f"{sizes[0]} to {sizes[1]}"
 
 
 def pick_methods(cells: Cells, wanted: Sequence[str]) -> list[str]:

@@ -41,7 +41,9 @@ def format_table(
         parts.append(_format_one(name, cells))
         if headline is not None:
             sentences = describe_finding(cells, headline, fit_on=fit_on)
-            parts[-1] += "\n\n" + textwrap.fill(" ".join(sentences), _WIDTH)
+            # A number and its % stay on one line.
+            text = " ".join(sentences).replace(" %", "\xa0%")
+            parts[-1] += "\n\n" + textwrap.fill(text, _WIDTH).replace("\xa0", " ")
     return "\n\n\n".join(part.rstrip() for part in parts)
 
 
