@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Queries against an index in blocks: the loop under every retrieval metric."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxalign.array_types import ArrayLike
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class IndexBlocks(NamedTuple):
+    """Index rows in blocks; a padded row has number -1."""
+
+    rows: Float[Array, "blocks size d"]
+    offsets: Float[Array, "blocks size"]
+    numbers: Int[Array, "blocks size"]
+
+
+def block_scores(query_block, block: IndexBlocks):
+    """Cosine minus offset of unit rows, -inf for padding."""
+    cosines = jnp.matmul(query_block, block.rows.T, precision=_HIGHEST)  # (q, size)
+    return jnp.where(
+        block.numbers[None, :] >= 0, cosines - block.offsets[None, :], -jnp.inf
+    )
+
+
+def cut_index(index, offsets, size: int, valid=None) -> IndexBlocks:
+    """Cut unit index rows into blocks of `size`, padding the last one."""
+    count, width = index.shape
+    offsets = jnp.zeros(count) if offsets is None else jnp.asarray(offsets)
+    numbers = jnp.arange(count, dtype=jnp.int32)
+    numbers = numbers if valid is None else jnp.where(valid, numbers, -1)
+    tail = -count % size
+    return IndexBlocks(
+        rows=jnp.pad(index, ((0, tail), (0, 0))).reshape(-1, size, width),
+        offsets=jnp.pad(offsets.astype(index.dtype), (0, tail)).reshape(-1, size),
+        numbers=jnp.pad(numbers, (0, tail), constant_values=-1).reshape(-1, size),
+    )
+
+
+def over_query_blocks(function, sides: tuple, size: int):
+    """Apply `function` to blocks of `size` rows of all `sides`, one after another."""
+    count = sides[0].shape[0]
+    if count <= size:
+        return function(*sides)
+    tail = -count % size
+    blocks = [
+        jnp.pad(side, ((0, tail),) + ((0, 0),) * (side.ndim - 1)).reshape(
+            -1, size, *side.shape[1:]
+        )
+        for side in sides
+    ]
+    results = jax.lax.map(lambda block: function(*block), tuple(blocks))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)
+
+
+def pad_rows(array: ArrayLike, multiple: int, fill: int = 0) -> ArrayLike:
+    """Pad the first axis to a multiple, on the host if the array is there."""
+    tail = -array.shape[0] % multiple
+    xp = np if isinstance(array, np.ndarray) else jnp
+    widths = ((0, tail),) + ((0, 0),) * (array.ndim - 1)
+    return xp.pad(array, widths, constant_values=fill)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Zero-shot classification: class texts from prompt ensembles, and their top-1.
+
+The evaluate step of the data flow. A class is the mean of the unit embeddings of its
+prompts, normalised again; an image goes to the class whose text is nearest.
+
+References:
+  Radford et al., "Learning Transferable Visual Models From Natural Language
+  Supervision", arXiv 2103.00020 (prompt ensembles in embedding space).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxalign.array_types import ArrayLike
+from jaxalign.evaluate.cosine import unit_rows
+from jaxalign.evaluate.retrieval import class_top1
+
+
+@jax.jit
+def average_prompts(
+    prompt_rows: Float[ArrayLike, "classes prompts d"],
+) -> Float[Array, "classes d"]:
+    """Make one unit row per class from the embeddings of its prompts.
+
+    Args:
+      prompt_rows: ``(classes, prompts, d)``, rows of any norm.
+
+    Returns:
+      ``(classes, d)``: mean of the normalised rows, normalised again.
+
+    Raises:
+      ValueError: if `prompt_rows` does not have three axes.
+
+    >>> average_prompts(jnp.array([[[2.0, 0.0], [0.0, 5.0]]])).round(3).tolist()
+    [[0.7070000171661377, 0.7070000171661377]]
+    """
+    if prompt_rows.ndim != 3:
+        raise ValueError(
+            "`average_prompts(prompt_rows=...)` expected shape (classes, prompts, d), "
+            f"got {prompt_rows.shape}; embed all prompts of a class and stack classes."
+        )
+    return unit_rows(jnp.mean(unit_rows(prompt_rows), axis=1))
+
+
+def zeroshot_hits(
+    images: Float[ArrayLike, "n d"],
+    labels: Int[ArrayLike, " n"],
+    class_texts: Float[ArrayLike, "classes d"],
+    class_ids: Int[ArrayLike, " classes"],
+) -> Bool[np.ndarray, " n"]:
+    """Tell for every image whether its own class text is the nearest.
+
+    Args:
+      images: ``(n, d)``, rows of any norm.
+      labels: ``(n,)`` class of each image.
+      class_texts: ``(classes, d)``, one row per class, as `average_prompts` makes them.
+      class_ids: ``(classes,)`` the class of each text.
+
+    Returns:
+      ``(n,)`` hits; their mean is the zero-shot top-1. Ties count as misses.
+    """
+    return class_top1(images, labels, class_texts, class_ids)
+
+
+def class_similarities(
+    images: Float[ArrayLike, "n d"],
+    labels: Int[ArrayLike, " n"],
+    class_texts: Float[ArrayLike, "classes d"],
+    class_ids: Int[ArrayLike, " classes"],
+) -> Float[np.ndarray, "classes classes"]:
+    """Average the cosine of the images of one class with the text of another.
+
+    Args:
+      images: ``(n, d)``, rows of any norm.
+      labels: ``(n,)`` class of each image.
+      class_texts: ``(classes, d)``, rows of any norm.
+      class_ids: ``(classes,)`` the class of each text.
+
+    Returns:
+      ``(classes, classes)``: entry ``(i, j)`` is the mean cosine of the images of class
+      ``class_ids[i]`` with text ``j``; NaN in a row whose class has no image.
+    """
+    members = np.asarray(labels)[None, :] == np.asarray(class_ids)[:, None]
+    counts = members.sum(axis=1, keepdims=True)
+    sums = members.astype(np.float32) @ np.asarray(unit_rows(images))
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return means @ np.asarray(unit_rows(class_texts)).T

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results as a file, a table in the terminal, and one self-contained page."""

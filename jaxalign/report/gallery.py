@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gallery's data: a query picture and what is found for it, with and without Q."""
+
+import base64
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from jaxalign.array_types import ArrayLike
+from jaxalign.evaluate.paired_set import PairedSet
+from jaxalign.evaluate.protocol import MapRows
+from jaxalign.evaluate.retrieval import top_k
+
+Picture: TypeAlias = bytes | np.ndarray
+"""PNG bytes, or uint8 pixels ``(h, w, 3)``, ``(h, w, 4)`` or ``(h, w)``."""
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+class FoundPicture(NamedTuple):
+    """A picture found for a query, and its cosine."""
+
+    picture: Picture
+    name: str
+    score: float
+
+
+class FoundText(NamedTuple):
+    """A text found for a query, its cosine, and whether it is the query's own."""
+
+    text: str
+    score: float
+    correct: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class GalleryItem:
+    """One line of the gallery.
+
+    Attributes:
+      query_picture: the picture that is asked for.
+      query_name: its name.
+      native_neighbours: found by the target model's own embedding of the query.
+      mapped_neighbours: found by the source model's embedding, mapped.
+      mapped_texts: texts of the target model found by the mapped embedding.
+    """
+
+    query_picture: Picture
+    query_name: str
+    native_neighbours: Sequence[FoundPicture]
+    mapped_neighbours: Sequence[FoundPicture]
+    mapped_texts: Sequence[FoundText]
+
+
+def find_gallery(
+    paired_set: PairedSet,
+    map_rows: MapRows,
+    queries: Sequence[int],
+    *,
+    pictures: Sequence[Picture],
+    names: Sequence[str],
+    texts: Sequence[str],
+    k: int = 5,
+) -> list[GalleryItem]:
+    """Search pictures and texts of the target model for some queries.
+
+    Args:
+      paired_set: the examples.
+      map_rows: carries source rows to the target space.
+      queries: row numbers of the examples to show.
+      pictures: one picture per example.
+      names: one name per example.
+      texts: one caption per example, as embedded in `paired_set.target_texts`.
+      k: how many of each are shown.
+
+    Returns:
+      One item per query. The query's own example is left in: to find it is the task.
+
+    Raises:
+      ValueError: if there is not one picture, name and text per example.
+    """
+    counts = {len(pictures), len(names), len(texts), len(paired_set.labels)}
+    if len(counts) != 1:
+        raise ValueError(
+            "`find_gallery(pictures=..., names=..., texts=...)` expected "
+            f"{len(paired_set.labels)} of each, got {len(pictures)}, {len(names)} and "
+            f"{len(texts)}; give one per example of the paired set."
+        )
+    rows = np.asarray(queries)
+    k = min(k, len(pictures))
+    native = np.asarray(paired_set.target_images)[rows]
+    mapped = np.asarray(map_rows(np.asarray(paired_set.source_images)[rows], "image"))
+
+    def found(query_rows: ArrayLike, index: ArrayLike):
+        scores, places = top_k(query_rows, index, k)
+        return np.asarray(scores), np.asarray(places)
+
+    native_hits = found(native, paired_set.target_images)
+    mapped_hits = found(mapped, paired_set.target_images)
+    text_hits = found(mapped, paired_set.target_texts)
+
+    def show(hits, i: int) -> list[FoundPicture]:
+        pairs = zip(map(float, hits[0][i]), map(int, hits[1][i]), strict=True)
+        return [FoundPicture(pictures[j], names[j], score) for score, j in pairs]
+
+    items = []
+    ids = np.asarray(paired_set.ids)
+    for i, row in enumerate(map(int, rows)):
+        pairs = zip(map(float, text_hits[0][i]), map(int, text_hits[1][i]), strict=True)
+        item = GalleryItem(
+            query_picture=pictures[row],
+            query_name=names[row],
+            native_neighbours=show(native_hits, i),
+            mapped_neighbours=show(mapped_hits, i),
+            mapped_texts=[
+                FoundText(texts[j], score, bool(ids[j] == ids[row]))
+                for score, j in pairs
+            ],
+        )
+        items.append(item)
+    return items
+
+
+def picture_data_uri(picture: Picture) -> str:
+    """Write a picture as a ``data:`` address.
+
+    Args:
+      picture: PNG bytes or uint8 pixels.
+
+    Returns:
+      The address.
+
+    Raises:
+      ValueError: if it is neither.
+    """
+    if isinstance(picture, bytes) and picture.startswith(_PNG_START):
+        return _data_uri(picture)
+    shape = getattr(picture, "shape", ())
+    channels = shape[2] if len(shape) == 3 else 1 if len(shape) == 2 else 0
+    if getattr(picture, "dtype", None) != np.uint8 or channels not in (1, 3, 4):
+        raise ValueError(
+            "`GalleryItem` expected pictures as PNG bytes or uint8 pixels (h, w, 3), "
+            f"got {type(picture).__name__} of shape {shape}; encode other pictures as "
+            "PNG."
+        )
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    pixels = np.asarray(picture)
+    pixels = pixels[..., 0] if channels == 1 and pixels.ndim == 3 else pixels
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    return _data_uri(buffer.getvalue())
+
+
+def _data_uri(png: bytes) -> str:
+    """Base64 address of PNG bytes."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

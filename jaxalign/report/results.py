@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results file: rows of numbers as JSON, written whole or not at all."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxalign.evaluate.rows import ResultRow
+
+FORMAT = "jaxalign-results/1"
+
+_PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "optax", "numpy", "transformers")
+
+
+class Results(NamedTuple):
+    """What a results file holds."""
+
+    rows: list[ResultRow]
+    versions: dict[str, str]
+
+
+def library_versions() -> dict[str, str]:
+    """Give the versions that numbers depend on, and the kind of device.
+
+    Returns:
+      Package or "python" or "device" -> version or name; packages that are not
+      installed (a checkout of this one) are left out.
+    """
+    import jax
+
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    device = jax.devices()[0]
+    return {**versions, "device": f"{jax.device_count()} x {device.device_kind}"}
+
+
+def write_results(
+    path: str | os.PathLike[str],
+    rows: Iterable[ResultRow],
+    *,
+    versions: Mapping[str, str] | None = None,
+) -> None:
+    """Write rows to a JSON file, whole or not at all.
+
+    Args:
+      path: the file; missing folders are made, an older file is replaced.
+      rows: the rows.
+      versions: default `library_versions()`.
+    """
+    document = {
+        "format": FORMAT,
+        "versions": dict(library_versions() if versions is None else versions),
+        "rows": [row.to_json() for row in rows],
+    }
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text + "\n")
+
+
+def read_results(path: str | os.PathLike[str]) -> Results:
+    """Read a file of `write_results`.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Its rows and versions.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is no results file, damaged, or of a newer format.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"`read_results({os.fspath(path)!r})` expected JSON, got something else "
+            f"({error}); run the experiment again."
+        ) from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise ValueError(
+            f"`read_results({os.fspath(path)!r})` expected format {FORMAT!r}, got "
+            f"{found!r}; if the file comes from a newer jaxalign, upgrade this one."
+        )
+    rows = [ResultRow.from_json(row) for row in document["rows"]]
+    return Results(rows=rows, versions=document["versions"])
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Write text beside `path`, then rename: a reader sees all of it or nothing.
+
+    Args:
+      path: the file; missing folders are made, an older file is replaced.
+      text: its contents, written as UTF-8.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
