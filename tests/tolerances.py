@@ -12,3 +12,19 @@ def eps(dtype) -> float:
 # seen is 5 eps for orthogonality and 1.6 eps for recovery up to d = 512; 20 leaves
 # room.
 POLAR = 20.0
+
+# Centred sums of up to 400 rows, relative to the energies: a sum of n products errs by
+# sqrt(n) / 2 eps or so, and the mean's own rounding enters squared. 4 eps seen.
+SUMS = 20.0
+
+# Procrustes from rows of condition number at most 10: the sums' error, times the
+# sensitivity 2 / (s_n + s_(n-1)) of Q, which is at most 100 / s_1 since singular values
+# of C go with the square of the rows'.
+PROCRUSTES = 400.0
+
+# Rows carried over, back, or over twice: a few matrix products of rows of norm about
+# one, each entry a sum of d <= 64 terms.
+ROWS = 20.0
+
+# Linear maps square the condition number: Gram (100) against sums' error.
+LINEAR = 2000.0

@@ -104,7 +104,7 @@ def planted_pairs(
                 f"`planted_pairs({name}={value})`: expected {low} to {high}; leave it "
                 "out for the default."
             )
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 6)
     rotation = random_rotation(keys[0], d_target, d_source, reflect=reflect)
     turn = random_rotation(keys[1], d_source, d_source)
     deviations = jnp.arange(1, d_source + 1, dtype=rotation.dtype) ** -decay
@@ -121,9 +121,8 @@ def planted_pairs(
         latent = jnp.sqrt(agreement) * shared + jnp.sqrt(1.0 - agreement) * own
         # (n, d_source) @ (d_source, d_source)
         latent = jnp.matmul(latent * deviations[None, :], turn, precision=_HIGHEST)
-        mean_key = jax.random.fold_in(keys[4], index)
-        source_mean = _cone(keys[4], mean_key, d_source, mean_norms[0], gap)
-        target_mean = _cone(keys[2], mean_key, d_target, mean_norms[1], gap)
+        source_mean = _cone(keys[4], index, d_source, mean_norms[0], gap)
+        target_mean = _cone(keys[5], index, d_target, mean_norms[1], gap)
         # (n, d_source) @ (d_source, d_target)
         moved = scale * jnp.matmul(latent, rotation.T, precision=_HIGHEST)
         errors = jax.random.normal(noise_key, moved.shape, rotation.dtype)
@@ -165,11 +164,12 @@ def random_rotation(
     return q if rows >= columns else q.T
 
 
-def _cone(common_key, own_key, width, norm, gap):
-    """Mean of a modality: a direction common to all, and one of its own."""
-    common = jax.random.normal(jax.random.fold_in(common_key, width), (width,))
-    own = jax.random.normal(jax.random.fold_in(own_key, width), (width,))
+def _cone(key, index, width, norm, gap):
+    """Mean of modality `index`: a direction common to all, and one of its own."""
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    common_key, own_key = jax.random.split(key)
+    common = jax.random.normal(common_key, (width,), dtype)
+    own = jax.random.normal(jax.random.fold_in(own_key, index), (width,), dtype)
     mean = (1.0 - gap) * common / jnp.linalg.norm(common)
     mean = mean + gap * own / jnp.linalg.norm(own)
-    dtype = jax.dtypes.canonicalize_dtype(float)
-    return (norm * mean / jnp.linalg.norm(mean)).astype(dtype)
+    return norm * mean / jnp.linalg.norm(mean)

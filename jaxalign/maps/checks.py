@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.array_types import Modality
 from jaxalign.maps.alignment_map import KINDS
 from jaxalign.solve.procrustes import SCALES
 
@@ -62,9 +62,10 @@ def check_options(pairs, fit_on, scale, kind, ridge, proper, batch_size) -> None
         )
 
 
-def check_pairs(pairs) -> dict[Modality, tuple[ArrayLike, ArrayLike]]:
-    """Refuse rows that do not pair, and rows that cannot be embeddings."""
+def check_pairs(pairs) -> dict[Modality, tuple[np.ndarray, np.ndarray]]:
+    """Bring rows to the host; refuse what cannot pair or cannot be embeddings."""
     widths = None
+    hosts = {}
     for name, sides in pairs.items():
         call = f"`fit_map(pairs[{name!r}])`"
         if not isinstance(sides, tuple | list) or len(sides) != 2:
@@ -73,7 +74,11 @@ def check_pairs(pairs) -> dict[Modality, tuple[ArrayLike, ArrayLike]]:
                 f"{type(sides).__name__}; pass {{{name!r}: (source_rows, "
                 "target_rows)}."
             )
-        shapes = tuple(np.shape(side) for side in sides)
+        # A memory map stays one, to be read block by block.
+        source, target = (
+            side if isinstance(side, np.ndarray) else np.asarray(side) for side in sides
+        )
+        shapes = (source.shape, target.shape)
         if any(len(shape) != 2 for shape in shapes) or shapes[0][0] != shapes[1][0]:
             raise ValueError(
                 f"{call}: expected shapes (n, d_source) and (n, d_target) with one n, "
@@ -91,9 +96,10 @@ def check_pairs(pairs) -> dict[Modality, tuple[ArrayLike, ArrayLike]]:
                 f"{found}; all modalities share one source and one target model."
             )
         widths = found
-        for side, rows in zip(("source", "target"), sides, strict=True):
+        for side, rows in (("source", source), ("target", target)):
             _check_rows(call, side, rows)
-    return {name: tuple(sides) for name, sides in pairs.items()}
+        hosts[name] = (source, target)
+    return hosts
 
 
 def _check_rows(call, side, rows, block=65536) -> None:

@@ -68,7 +68,9 @@ def fit_map(
         for an orthogonal map, "none" for the other kinds.
       kind: ``"orthogonal"``, ``"linear"`` (ridge) or ``"mean_only"`` (no rotation).
       ridge: of a linear map, relative as in `solve_linear`; default: chosen by
-        cross-validation on the anchors of `fit_on`.
+        cross-validation on the anchors of `fit_on`, split at random. Where several
+        rows show one thing that comes out too weak: choose it by `choose_ridge` on
+        folds of whole things, and pass it.
       proper: only rotations of determinant +1.
       source_space: fingerprint of the source model's space, refused on mismatch later.
       target_space: the same for the target model.
@@ -110,9 +112,11 @@ def fit_map(
     # Orthonormal columns keep the energy of rows; anything else needs the Gram.
     grams = kind == "linear" or d_source > d_target
     moments = {
-        name: _moments_of(name, *sides, grams=grams, batch_size=batch_size)
+        name: _moments_of(*sides, grams=grams, batch_size=batch_size)
         for name, sides in hosts.items()
     }
+    for name, part in moments.items():
+        _check_spread(name, part)
     fitted_on = list(hosts) if fit_on == ALL else [fit_on]
     pooled = functools.reduce(_pool, [moments[name] for name in fitted_on])
     notes: dict[str, Any] = {"fit_on": fit_on, "scale": chosen, "kind": kind}
@@ -161,11 +165,16 @@ def fit_map(
     )
 
 
-def _moments_of(name, source, target, *, grams, batch_size) -> Moments:
+def _moments_of(source, target, *, grams, batch_size) -> Moments:
     """Moments of one modality, batch by batch, one compilation for all batches."""
     moments = init_moments(source.shape[1], target.shape[1], grams=grams)
     for left, right, mask in _batches(source, target, batch_size):
         moments = _update(moments, left, right, weights=mask)
+    return moments
+
+
+def _check_spread(name, moments) -> None:
+    """Refuse rows that are all equal: nothing is left of them once centred."""
     for side, energy in (
         ("source", moments.source_energy),
         ("target", moments.target_energy),
@@ -173,9 +182,8 @@ def _moments_of(name, source, target, *, grams, batch_size) -> Moments:
         if not float(energy) > 0:
             raise ValueError(
                 f"`fit_map(pairs[{name!r}])`: expected {side} rows that differ, got "
-                f"{source.shape[0]} equal ones; pass embeddings of different inputs."
+                f"{int(moments.rows)} equal ones; pass embeddings of different inputs."
             )
-    return moments
 
 
 def _batches(source, target, batch_size) -> Iterator[tuple]:
@@ -217,17 +225,13 @@ def _folds(hosts, batch_size) -> list[Moments]:
     folds = []
     for fold in range(RIDGE_FOLDS):
         parts = []
-        for name, (source, target) in hosts.items():
+        for source, target in hosts.values():
             # The same split whatever the modality: row i of each may show one thing.
             order = np.random.default_rng(0).permutation(source.shape[0])
             rows = np.sort(order[fold::RIDGE_FOLDS])
             parts.append(
                 _moments_of(
-                    name,
-                    np.asarray(source)[rows],
-                    np.asarray(target)[rows],
-                    grams=True,
-                    batch_size=batch_size,
+                    source[rows], target[rows], grams=True, batch_size=batch_size
                 )
             )
         folds.append(functools.reduce(_pool, parts))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.moments import init_moments, update_moments
@@ -102,13 +102,14 @@ def fit_mlp(
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-2,
     evaluate_every: int = 50,
+    held_out: Bool[ArrayLike, " n"] | None = None,
 ) -> MlpSolution:
     r"""Fit a residual perceptron on paired rows by AdamW.
 
     On centred rows, each side divided by its root mean squared norm, the map is
     :math:`W x + V \mathrm{gelu}(U x + b)` with ``skip`` :math:`W` started at the
-    Procrustes rotation and ``outer`` :math:`V` at 0. A tenth of the anchors is held
-    out; the parameters with the smallest error there are kept.
+    Procrustes rotation and ``outer`` :math:`V` at 0. Some anchors are held out; the
+    parameters with the smallest error there are kept.
 
     Args:
       source: anchors, shape ``(n, d_source)``.
@@ -120,12 +121,16 @@ def fit_mlp(
       learning_rate: peak of a cosine schedule with a short warm-up.
       weight_decay: decoupled, on all parameters.
       evaluate_every: static; steps between two looks at the held-out anchors.
+      held_out: mask of shape ``(n,)``, true for anchors kept for the selection;
+        default a random tenth. Where several rows show one thing, hold out whole
+        things.
 
     Returns:
       The solution; same inputs and seed, same bits.
 
     Raises:
-      ValueError: if the rows do not pair, or there are fewer than ten.
+      ValueError: if the rows do not pair, there are fewer than ten, or none is left
+        to train or to select on.
 
     Notes:
       One jitted scan, compiled once per shape. Cost O(steps * batch * d * hidden).
@@ -133,8 +138,8 @@ def fit_mlp(
     References:
       Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv 1711.05101.
     """
-    n = source.shape[0]
-    if source.ndim != 2 or target.ndim != 2 or target.shape[0] != n or n < 10:
+    paired = source.ndim == target.ndim == 2 and source.shape[0] == target.shape[0]
+    if not paired or source.shape[0] < 10:
         raise ValueError(
             "`fit_mlp(source, target)`: expected (n, d_source) and (n, d_target) with "
             f"one n of at least 10, got {source.shape} and {target.shape}; pass paired "
@@ -151,13 +156,22 @@ def fit_mlp(
                 f"`fit_mlp({name}={value})`: expected at least 1; leave it out for "
                 "the default."
             )
-    order = np.random.default_rng(seed).permutation(n)
-    held_out = max(1, n // 10)
+    n = source.shape[0]
+    if held_out is None:
+        chosen = np.random.default_rng(seed).permutation(n) < max(1, n // 10)
+    else:
+        chosen = np.asarray(held_out)
+    if chosen.shape != (n,) or chosen.all() or not chosen.any():
+        raise ValueError(
+            f"`fit_mlp(held_out=...)`: expected a mask of shape ({n},) that holds out "
+            f"some rows, not all, got shape {chosen.shape} with {int(chosen.sum())}; "
+            "leave it out for a random tenth."
+        )
     return _train(
         jnp.asarray(source),
         jnp.asarray(target),
-        jnp.asarray(order[held_out:]),
-        jnp.asarray(order[:held_out]),
+        jnp.asarray(np.flatnonzero(~chosen)),
+        jnp.asarray(np.flatnonzero(chosen)),
         jax.random.key(seed),
         learning_rate,
         weight_decay,
@@ -197,8 +211,11 @@ def _train(
 ):
     """Train from the Procrustes map and keep the best look at the held-out rows."""
     d_source, d_target = source.shape[1], target.shape[1]
-    moments = update_moments(init_moments(d_source, d_target), source, target)
-    rotation = solve_procrustes(moments).rotation
+    empty = init_moments(d_source, d_target)
+    moments = update_moments(empty, source, target)
+    # A start that had seen the held-out rows would win the selection unfairly.
+    seen = update_moments(empty, source[training], target[training])
+    rotation = solve_procrustes(seen).rotation
     dtype = rotation.dtype
     source_scale = jnp.sqrt(moments.source_energy / moments.count)
     target_scale = jnp.sqrt(moments.target_energy / moments.count)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Procrustes by invariants: planted maps come back, nothing near does better."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+
+import jaxalign as ja
+from tests.cases import SHAPES, moments_of, orthonormal, rows_pair, stack
+from tests.tolerances import POLAR, PROCRUSTES, SUMS, eps
+
+F32 = eps(np.float32)
+
+
+def squared_error(rotation, scale, source, target):
+    x, y = (np.asarray(side, np.float64) for side in (source, target))
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    return np.sum((scale * x @ np.asarray(rotation, np.float64).T - y) ** 2)
+
+
+@pytest.mark.parametrize("reflect", [False, True])
+@pytest.mark.parametrize("d", [8, 32])
+def test_planted_rotation_comes_back_with_its_determinant(key, d, reflect):
+    planted = ja.planted_pairs(key, 400, d, reflect=reflect, mean_norms=(0.9, 0.3))
+    source, target = planted.pairs["image"]
+    solution = ja.solve_procrustes(moments_of(source, target)).check()
+    error = float(jnp.max(jnp.abs(solution.rotation - planted.rotation)))
+    assert error <= PROCRUSTES * F32
+    sign = -1.0 if reflect else 1.0
+    assert float(jnp.linalg.det(solution.rotation)) == pytest.approx(sign, abs=1e-3)
+
+
+@pytest.mark.parametrize(("d_target", "d_source"), SHAPES)
+def test_rotation_is_that_of_scipy_in_float64(d_target, d_source):
+    source, target = rows_pair(np.random.default_rng(0), 300, d_source, d_target)
+    rotation = ja.solve_procrustes(moments_of(source, target)).rotation
+    polar = ja.polar_factor(moments_of(source, target).cross_covariance)
+    np.testing.assert_allclose(rotation, polar.factor, atol=POLAR * F32)
+    if d_source == d_target:
+        x, y = (side.astype(np.float64) for side in (source, target))
+        # SciPy's R has rows times R.
+        expected, _ = scipy.linalg.orthogonal_procrustes(
+            x - x.mean(axis=0), y - y.mean(axis=0)
+        )
+        np.testing.assert_allclose(rotation, expected.T, atol=PROCRUSTES * F32)
+
+
+@pytest.mark.parametrize(("d_target", "d_source"), SHAPES)
+@pytest.mark.parametrize("scale", ["none", "least_squares", "energy"])
+def test_residual_and_scale_are_those_of_the_rows(d_target, d_source, scale):
+    source, target = rows_pair(np.random.default_rng(1), 100, d_source, d_target)
+    moments = moments_of(source, target, grams=True)
+    solution = ja.solve_procrustes(moments, scale=scale)
+    rotation, factor = solution.rotation, float(solution.scale)
+    expected = squared_error(rotation, factor, source, target)
+    bound = SUMS * F32 * float(moments.source_energy + moments.target_energy)
+    assert abs(float(solution.residual) - expected) <= bound
+    if scale == "least_squares":
+        for other in (0.99 * factor, 1.01 * factor):
+            assert squared_error(rotation, other, source, target) > expected
+    if scale == "energy":
+        x = source - source.mean(axis=0)
+        spread = np.sum((factor * x @ np.asarray(rotation).T) ** 2)
+        assert spread == pytest.approx(float(moments.target_energy), rel=SUMS * F32)
+
+
+@pytest.mark.parametrize(("d_target", "d_source"), [(6, 6), (9, 6)])
+def test_no_turned_map_does_better(d_target, d_source):
+    rng = np.random.default_rng(2)
+    source, target = rows_pair(rng, 60, d_source, d_target, noise=1.0)
+    rotation = np.asarray(ja.solve_procrustes(moments_of(source, target)).rotation)
+    best = squared_error(rotation, 1.0, source, target)
+    for size in (1e-2, 1e-1, 1.0):
+        for _ in range(20):
+            skew = size * rng.standard_normal((d_target, d_target))
+            turned = scipy.linalg.expm(skew - skew.T) @ rotation
+            assert squared_error(turned, 1.0, source, target) >= best
+
+
+def test_narrower_target_maximises_the_trace():
+    rng = np.random.default_rng(3)
+    moments = moments_of(*rows_pair(rng, 60, 9, 6))
+    solution = ja.solve_procrustes(moments)
+    cross = np.asarray(moments.cross_covariance, np.float64)
+    best = np.sum(np.asarray(solution.rotation) * cross)
+    assert best == pytest.approx(float(solution.singular_values.sum()), rel=1e-5)
+    for _ in range(50):
+        assert np.sum(orthonormal(rng, 6, 9) * cross) < best
+    # Without the Gram the energy after the projection is unknown: said, not guessed.
+    assert np.isnan(float(solution.residual))
+
+
+def test_turning_the_rows_turns_the_map():
+    rng = np.random.default_rng(4)
+    source, target = rows_pair(rng, 200, 8, 8)
+    turn = orthonormal(rng, 8, 8).astype(np.float32)
+    plain = ja.solve_procrustes(moments_of(source, target)).rotation
+    turned = ja.solve_procrustes(moments_of(source @ turn.T, target)).rotation
+    np.testing.assert_allclose(turned @ turn, plain, atol=PROCRUSTES * F32)
+
+
+def test_proper_gives_the_best_of_determinant_one(key):
+    planted = ja.planted_pairs(key, 200, 6, reflect=True, noise=0.3)
+    source, target = planted.pairs["image"]
+    moments = moments_of(source, target)
+    solution = ja.solve_procrustes(moments, proper=True)
+    assert float(jnp.linalg.det(solution.rotation)) == pytest.approx(1.0, abs=1e-5)
+    best = squared_error(solution.rotation, 1.0, source, target)
+    assert float(solution.residual) == pytest.approx(best, rel=1e-4)
+    rng = np.random.default_rng(5)
+    for _ in range(30):
+        skew = 0.1 * rng.standard_normal((6, 6))
+        turned = scipy.linalg.expm(skew - skew.T) @ np.asarray(solution.rotation)
+        assert squared_error(turned, 1.0, source, target) >= best * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("n", [8, 16, 17, 40])
+def test_rank_counts_the_anchors(key, n):
+    planted = ja.planted_pairs(key, n, 16)
+    source, target = planted.pairs["image"]
+    solution = ja.solve_procrustes(moments_of(source, target))
+    assert int(solution.rank) == min(n - 1, 16)
+    enough = n > 16
+    wanted = ja.Status.OK if enough else ja.Status.RANK_DEFICIENT
+    assert int(solution.status) == wanted
+    # On the span of the anchors the planted map is back, whatever the rest.
+    centred = source - jnp.mean(source, axis=0)[None, :]
+    moved, expected = centred @ solution.rotation.T, centred @ planted.rotation.T
+    np.testing.assert_allclose(moved, expected, atol=PROCRUSTES * F32)
+    if not enough:
+        with pytest.raises(ja.SolveError, match="Add more varied anchors"):
+            solution.check()
+        assert solution.check(allow=[ja.Status.RANK_DEFICIENT]) is solution
+
+
+def test_low_rank_rows_are_reported():
+    rng = np.random.default_rng(6)
+    source, target = rows_pair(rng, 100, 4, 4)
+    wide = orthonormal(rng, 12, 4).astype(np.float32)
+    solution = ja.solve_procrustes(moments_of(source @ wide.T, target @ wide.T))
+    assert int(solution.rank) == 4
+    assert int(solution.status) == ja.Status.RANK_DEFICIENT
+
+
+def test_with_a_proper_map_one_direction_less_is_enough(key):
+    planted = ja.planted_pairs(key, 8, 8)
+    moments = moments_of(*planted.pairs["image"])
+    assert int(ja.solve_procrustes(moments).status) == ja.Status.RANK_DEFICIENT
+    proper = ja.solve_procrustes(moments, proper=True).check()
+    error = float(jnp.max(jnp.abs(proper.rotation - planted.rotation)))
+    # Eight anchors only: the spectrum is whatever the draw gives.
+    assert error <= 10 * PROCRUSTES * F32
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        (np.ones((1, 3), np.float32), ja.Status.TOO_FEW_ANCHORS),
+        (np.full((5, 3), np.nan, np.float32), ja.Status.NON_FINITE),
+        (np.ones((5, 3), np.float32), ja.Status.NON_FINITE),
+    ],
+)
+def test_hopeless_rows_get_a_code(rows, code):
+    solution = ja.solve_procrustes(moments_of(rows, rows), scale="energy")
+    assert int(solution.status) == code
+    with pytest.raises(ja.SolveError, match=f"{code.name}.*Likely causes"):
+        solution.check()
+
+
+def test_batch_is_a_loop():
+    rng = np.random.default_rng(7)
+    parts = [moments_of(*rows_pair(rng, 50, 6, 6), grams=True) for _ in range(4)]
+    batched = ja.solve_procrustes(stack(*parts), scale="energy", proper=True)
+    for index, part in enumerate(parts):
+        one = ja.solve_procrustes(part, scale="energy", proper=True)
+        found = jax.tree.map(lambda leaf, i=index: leaf[i], batched)
+        np.testing.assert_allclose(found.rotation, one.rotation, atol=POLAR * F32)
+        np.testing.assert_allclose(found.scale, one.scale, rtol=POLAR * F32)
+        assert int(found.rank) == int(one.rank)
+        assert int(found.status) == int(one.status)
+
+
+def test_second_call_does_not_retrace():
+    traced = []
+
+    @jax.jit
+    def solve(moments):
+        traced.append(1)
+        return ja.solve_procrustes(moments, scale="energy")
+
+    for seed in range(3):
+        solve(moments_of(*rows_pair(np.random.default_rng(seed), 20, 4, 4)))
+    assert len(traced) == 1
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_errors_say_what_to_do():
+    moments = moments_of(*rows_pair(np.random.default_rng(8), 20, 5, 4))
+    with pytest.raises(
+        ValueError, match=r"got an array of shape \(4, 4\); for a bare matrix use polar"
+    ):
+        ja.solve_procrustes(np.eye(4, dtype=np.float32))
+    with pytest.raises(ValueError, match="expected 'svd'"):
+        ja.solve_procrustes(moments, method="qr")
+    with pytest.raises(ValueError, match="'energy' suits"):
+        ja.solve_procrustes(moments, scale="unit")
+    with pytest.raises(ValueError, match="leave proper=False"):
+        ja.solve_procrustes(moments, proper=True)
+    with pytest.raises(ValueError, match="grams=True"):
+        ja.solve_procrustes(moments, scale="energy")
