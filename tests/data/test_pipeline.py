@@ -204,3 +204,10 @@ def test_augmentation_moves_by_its_bounds():
         rows, columns = np.nonzero(image.mean(axis=-1) < 137)
         for centre in (rows.mean(), columns.mean()):
             assert abs(centre - 15.5) <= 6.4 + 0.5
+
+
+def test_pictures_of_several_shapes_are_refused():
+    source = _source(2)
+    source[1]["image"] = source[1]["image"][:8]
+    with pytest.raises(ValueError, match="brings them to one shape"):
+        list(pipeline.image_text_batches(source, batch_size=2, num_threads=0))

