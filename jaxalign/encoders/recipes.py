@@ -122,7 +122,7 @@ def _siglip_processor() -> SiglipImageProcessorPil:
     return SiglipImageProcessorPil(size={"height": 56, "width": 56})
 
 
-STEPS = 7000
+STEPS = 5000
 
 RECIPES = {
     recipe.name: recipe
