@@ -2,7 +2,7 @@
 """Encoders x batches -> a stream of embedding batches, rows and ids together."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -74,6 +74,70 @@ def embed(
             )
             for model in models
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedSet:
+    """A whole data set's rows of one model, on the host, in the data's order.
+
+    Attributes:
+      image: (n, d) unit rows.
+      text: (n, d) unit rows of the captions.
+      ids: (n,) strings that name the examples.
+      labels: (n,) classes.
+      space: the fingerprint of the rows' space.
+    """
+
+    image: Float[np.ndarray, "n d"]
+    text: Float[np.ndarray, "n d"]
+    ids: Shaped[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    space: str
+
+
+def gather(
+    stream: Iterable[tuple[EmbeddingBatch, ...]],
+    *,
+    report: Callable[[int], None] = lambda rows: None,
+) -> tuple[EmbeddedSet, ...]:
+    """Collect a stream of batches on the host, without its padding.
+
+    Args:
+      stream: what `embed` yields; at least one batch.
+      report: told of the rows gathered so far, after each batch.
+
+    Returns:
+      One set a model.
+
+    Raises:
+      ValueError: if the stream is empty.
+    """
+    names = ("image", "text", "ids", "labels")
+    kept: list[list[dict[str, np.ndarray]]] = []
+    spaces: tuple[str, ...] = ()
+    count = 0
+    for batches in stream:
+        spaces = tuple(batch.space for batch in batches)
+        kept.append(
+            [
+                {name: np.asarray(getattr(batch, name))[batch.mask] for name in names}
+                for batch in batches
+            ]
+        )
+        count += int(batches[0].mask.sum())
+        report(count)
+    if not kept:
+        raise ValueError(
+            "`gather(stream=...)` expected at least one batch, got none; pass the "
+            "batches of a data set that is not empty."
+        )
+    return tuple(
+        EmbeddedSet(
+            **{name: np.concatenate([rows[m][name] for rows in kept]) for name in names},
+            space=space,
+        )
+        for m, space in enumerate(spaces)
+    )
 
 
 def _place(rows: np.ndarray, mesh: jax.sharding.Mesh | None) -> np.ndarray | Array:

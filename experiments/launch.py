@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags that experiments share, and a launch that turns mistakes into one line."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import jax
+from absl import app, flags, logging
+
+from jaxalign.data.catalog import default_data_dir
+
+SOURCE = flags.DEFINE_string(
+    "source", "jaxalign/openmoji-clip", "Source model: a shipped pair or a folder."
+)
+TARGET = flags.DEFINE_string(
+    "target", "jaxalign/openmoji-siglip", "Target model: a shipped pair or a folder."
+)
+DATASET = flags.DEFINE_string("dataset", "openmoji", "Name of the data set.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    f"Where prepared data sets live. Default: {default_data_dir()}.",
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where results go. Default: runs/<experiment>."
+)
+FIT_ON = flags.DEFINE_enum(
+    "fit_on", "image", ["image", "text", "all"], "Modality that the map is fitted on."
+)
+SEEDS = flags.DEFINE_list(
+    "seeds", ["0", "1", "2"], "Seeds, separated by commas: one split of classes each."
+)
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 128, "Examples a step.", lower_bound=1
+)
+TINY = flags.DEFINE_boolean("tiny", False, "The same work at toy size, in seconds.")
+
+
+def parse_seeds() -> tuple[int, ...]:
+    """Return `--seeds` as distinct integers.
+
+    Raises:
+      ValueError: if one is no integer of at least 0, or comes twice.
+    """
+    texts = [text.strip() for text in SEEDS.value]
+    seeds = tuple(int(text) for text in texts if text.isdigit())
+    if not texts or len(set(seeds)) != len(texts):
+        raise ValueError(
+            f"--seeds: expected distinct integers of at least 0, got {SEEDS.value}; "
+            "write --seeds=0,1,2."
+        )
+    return seeds
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Run an experiment's main under absl.
+
+    Bad flags, leftover arguments and `ValueError`, `ModuleNotFoundError` and `OSError`
+    become one message and exit code 2; `--verbosity=1` shows the traceback.
+    """
+
+    def guarded(argv: Sequence[str]) -> None:
+        logging.set_verbosity(max(logging.get_verbosity() - 1, logging.WARNING))
+        try:
+            if len(argv) > 1:
+                raise ValueError(
+                    f"unexpected arguments: {' '.join(argv[1:])}; every option is a "
+                    "flag, see --help."
+                )
+            _use_compilation_cache()
+            main()
+        except (ValueError, ModuleNotFoundError, OSError) as error:
+            if flags.FLAGS.verbosity >= 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            return app.parse_flags_with_usage(list(argv))
+        except flags.Error as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _use_compilation_cache() -> None:
+    """Keep compiled programs between runs, beside the prepared data sets."""
+    folder = default_data_dir().parent / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
