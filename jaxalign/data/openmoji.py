@@ -202,11 +202,12 @@ def open_split(
         for config in OpenMoji.BUILDER_CONFIGS
         if config.tiny == tiny and split in config.splits
     )
-    builder = prepare(data_dir, config=config)
+    # Any, for the decorator of `as_data_source` hides its signature.
+    builder: Any = prepare(data_dir, config=config)
     with _quiet_tfds():
-        # A cast, for the decorator of SkipDecoding hides its signature.
-        keep_png = cast(Any, tfds.decode).SkipDecoding()
-        return builder.as_data_source(split, decoders={"image": keep_png})
+        return builder.as_data_source(
+            split, decoders={"image": tfds.decode.SkipDecoding()}
+        )
 
 
 def _builder(root: Path, config: str) -> OpenMoji:
