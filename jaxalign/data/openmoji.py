@@ -177,13 +177,14 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
 
     Raises:
       ModuleNotFoundError: if drawing is needed and the extra `demo` is not installed.
+      ValueError: if the folder cannot be made or written.
     """
     root = Path(data_dir).expanduser()
     builder = _builder(root, config)
     folder = Path(builder.data_dir)
     if not folder.exists():
         renderings.svg_folder()  # say what is missing before anything is written
-        root.mkdir(parents=True, exist_ok=True)
+        _make_folder(root)
         with _locked(root / ".openmoji.lock"):
             if not folder.exists():
                 _clear_unfinished(folder)
@@ -217,6 +218,17 @@ def _builder(root: Path, config: str) -> OpenMoji:
             config=config,
             file_format=tfds.core.FileFormat.ARRAY_RECORD,
         )
+
+
+def _make_folder(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / ".openmoji.lock").touch()
+    except OSError as error:
+        raise ValueError(
+            f"`data_dir`: {str(root)!r} cannot hold the prepared data set "
+            f"({error.strerror}); name a folder that can be written."
+        ) from error
 
 
 @contextlib.contextmanager
