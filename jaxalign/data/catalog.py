@@ -86,7 +86,8 @@ def load_dataset(
       A random-access source of example dicts, in a fixed order.
 
     Raises:
-      ValueError: for an unknown name or split, with those that exist.
+      ValueError: for an unknown name or split, with those that exist; for a folder that
+        cannot be written.
       ModuleNotFoundError: if preparing needs packages that are not installed.
     """
     info = dataset_info(name)

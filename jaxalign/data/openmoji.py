@@ -177,13 +177,14 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
 
     Raises:
       ModuleNotFoundError: if drawing is needed and the extra `demo` is not installed.
+      ValueError: if the folder cannot be made or written.
     """
     root = Path(data_dir).expanduser()
     builder = _builder(root, config)
     folder = Path(builder.data_dir)
     if not folder.exists():
         renderings.svg_folder()  # say what is missing before anything is written
-        root.mkdir(parents=True, exist_ok=True)
+        _make_folder(root)
         with _locked(root / ".openmoji.lock"):
             if not folder.exists():
                 _clear_unfinished(folder)
@@ -202,11 +203,12 @@ def open_split(
         for config in OpenMoji.BUILDER_CONFIGS
         if config.tiny == tiny and split in config.splits
     )
-    builder = prepare(data_dir, config=config)
+    # Any, for the decorator of `as_data_source` hides its signature.
+    builder: Any = prepare(data_dir, config=config)
     with _quiet_tfds():
-        # A cast, for the decorator of SkipDecoding hides its signature.
-        keep_png = cast(Any, tfds.decode).SkipDecoding()
-        return builder.as_data_source(split, decoders={"image": keep_png})
+        return builder.as_data_source(
+            split, decoders={"image": tfds.decode.SkipDecoding()}
+        )
 
 
 def _builder(root: Path, config: str) -> OpenMoji:
@@ -216,6 +218,17 @@ def _builder(root: Path, config: str) -> OpenMoji:
             config=config,
             file_format=tfds.core.FileFormat.ARRAY_RECORD,
         )
+
+
+def _make_folder(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / ".openmoji.lock").touch()
+    except OSError as error:
+        raise ValueError(
+            f"`data_dir`: {str(root)!r} cannot hold the prepared data set "
+            f"({error.strerror}); name a folder that can be written."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -90,6 +90,13 @@ def test_a_missing_wheel_is_told_before_anything_is_written(tmp_path, monkeypatc
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_folder_that_cannot_be_is_refused(tmp_path, below):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="name a folder that can be written"):
+        openmoji.prepare(tmp_path / "file" / below, config="tiny")
+
+
 _PREPARE = """
 import sys
 from jaxalign.data import catalog
