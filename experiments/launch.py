@@ -30,9 +30,7 @@ FIT_ON = flags.DEFINE_enum(
 SEEDS = flags.DEFINE_list(
     "seeds", ["0", "1", "2"], "Seeds, separated by commas: one split of classes each."
 )
-BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 128, "Examples a step.", lower_bound=1
-)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Examples a step.", lower_bound=1)
 TINY = flags.DEFINE_boolean("tiny", False, "The same work at toy size, in seconds.")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import grain
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 from flax import nnx
 from PIL import Image
 

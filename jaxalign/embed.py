@@ -133,7 +133,9 @@ def gather(
         )
     return tuple(
         EmbeddedSet(
-            **{name: np.concatenate([rows[m][name] for rows in kept]) for name in names},
+            **{
+                name: np.concatenate([rows[m][name] for rows in kept]) for name in names
+            },
             space=space,
         )
         for m, space in enumerate(spaces)

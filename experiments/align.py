@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: fit one orthogonal map on images, and see whether texts cross too.
+
+    python -m experiments.align
+
+Embeds the data set with both models, fits the map (and all that it is compared with) on
+the images of anchor classes, and evaluates on classes that the map never saw and on
+emoji that neither model saw. Prints a table; writes `results.json`, `map.safetensors`
+and `report.html` to --workdir.
+"""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from experiments import launch
+from jaxalign.data import catalog, pipeline, prompts
+from jaxalign.embed import EmbeddedSet, embed, gather
+from jaxalign.encoders.pretrained import (
+    Encoders,
+    load_encoders,
+    untrained_encoders,
+)
+from jaxalign.evaluate.methods import ORTHOGONAL, Anchors, fit_methods
+from jaxalign.evaluate.paired_set import PairedSet
+from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
+from jaxalign.evaluate.rows import ResultRow
+from jaxalign.evaluate.zeroshot import average_prompts
+from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.fit import fit_map
+from jaxalign.report.gallery import GalleryItem, find_gallery
+from jaxalign.report.page import write_report
+from jaxalign.report.results import write_results
+from jaxalign.report.similarities import SimilarityMaps, measure_similarities
+from jaxalign.report.table import format_table
+
+HELDOUT, UNSEEN = "held-out classes", "unseen emoji"
+UNTRAINED = "untrained encoders"
+# Pictures are searched as OpenMoji draws them; the other renderings only anchor.
+QUERY_RENDERING = "plain"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What the experiment depends on; stored with every result."""
+
+    source: str = "jaxalign/openmoji-clip"
+    target: str = "jaxalign/openmoji-siglip"
+    dataset: str = "openmoji"
+    data_dir: str | None = None
+    fit_on: str = "image"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    batch_size: int = 128
+    replicates: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of the data set, embedded by a source and a target model."""
+
+    examples: list[dict]
+    source: EmbeddedSet
+    target: EmbeddedSet
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The class of each example."""
+        return self.source.labels
+
+    @property
+    def is_query(self) -> np.ndarray:
+        """True for the one rendering of each emoji that is searched for."""
+        return np.array([e["rendering"] == QUERY_RENDERING for e in self.examples])
+
+    def anchors(self, chosen: np.ndarray) -> Anchors:
+        """Return anchors: chosen pictures in all renderings, one caption an emoji."""
+        texts = chosen & self.is_query
+        return Anchors(
+            self.source.image[chosen],
+            self.target.image[chosen],
+            self.source.text[texts],
+            self.target.text[texts],
+            self.labels[chosen],
+            self.labels[texts],
+        )
+
+    def pairs(
+        self, chosen: np.ndarray, class_texts: dict[str, np.ndarray]
+    ) -> PairedSet:
+        """Return the chosen pictures in their query rendering, with their captions."""
+        rows = np.flatnonzero(chosen & self.is_query)
+        labels = self.labels[rows]
+        classes = np.unique(labels)
+        return PairedSet(
+            self.source.image[rows],
+            self.source.text[rows],
+            self.target.image[rows],
+            self.target.text[rows],
+            labels,
+            class_texts["source"][classes],
+            class_texts["target"][classes],
+            classes,
+            groups=labels,
+        )
+
+
+def embed_splits(
+    models: tuple[Encoders, ...], config: Config, *, title: str
+) -> dict[str, tuple[list[dict], tuple[EmbeddedSet, ...]]]:
+    """Embed the learnt and the unseen emoji with every model in one pass."""
+    embedded = {}
+    for name in ("learnt", "unseen"):
+        examples = list(
+            catalog.load_dataset(
+                config.dataset, name, data_dir=config.data_dir, in_memory=True
+            )
+        )
+        batches = pipeline.image_text_batches(
+            examples,
+            batch_size=config.batch_size,
+            transforms=[pipeline.WriteCaption()],
+        )
+        with tqdm(
+            total=len(examples), desc=f"{title}, {name} emoji", unit=" pairs"
+        ) as bar:
+            rows = gather(
+                embed(models, batches),
+                report=lambda done, bar=bar: bar.update(done - bar.n),
+            )
+        embedded[name] = (examples, rows)
+    return embedded
+
+
+def embed_class_texts(model: Encoders, config: Config) -> np.ndarray:
+    """Return one row a class from its prompt ensemble."""
+    ensembles = catalog.dataset_info(config.dataset).class_prompts
+    texts = [text for ensemble in ensembles for text in ensemble]
+    rows = model.embed_texts(texts).reshape(len(ensembles), -1, model.dim)
+    return np.asarray(average_prompts(rows))
+
+
+def evaluate_seed(
+    splits: dict[str, Split],
+    class_texts: dict[str, np.ndarray],
+    config: Config,
+    seed: int,
+) -> tuple[list[ResultRow], AlignmentMap, dict[str, PairedSet]]:
+    """Fit on one draw of anchor classes, evaluate on both tables."""
+    learnt, unseen = splits["learnt"], splits["unseen"]
+    anchor_classes, heldout_classes = catalog.split_classes(learnt.labels, seed=seed)
+    orthogonal, methods = fit_methods(
+        learnt.anchors(np.isin(learnt.labels, anchor_classes)),
+        fit_on=config.fit_on,
+        source_space=learnt.source.space,
+        target_space=learnt.target.space,
+        seed=seed,
+    )
+    tables = {
+        HELDOUT: learnt.pairs(np.isin(learnt.labels, heldout_classes), class_texts),
+        UNSEEN: unseen.pairs(np.ones(len(unseen.labels), bool), class_texts),
+    }
+    rows = []
+    for table, pairs in tables.items():
+        run = _run(table, config, seed)
+        for name, method in methods.items():
+            rows += evaluate_map(name, method, pairs, run=run)
+        rows += evaluate_native(pairs, run=run)
+    return rows, orthogonal, tables
+
+
+def evaluate_control(
+    splits: dict[str, Split],
+    class_texts: dict[str, np.ndarray],
+    config: Config,
+    seed: int,
+) -> list[ResultRow]:
+    """Fit and evaluate the orthogonal map between two untrained models."""
+    learnt = splits["learnt"]
+    anchor_classes, heldout_classes = catalog.split_classes(learnt.labels, seed=seed)
+    anchors = learnt.anchors(np.isin(learnt.labels, anchor_classes))
+    amap = fit_map(anchors.pairs, fit_on=config.fit_on)
+    rows = []
+    for table, split, classes in (
+        (HELDOUT, learnt, heldout_classes),
+        (UNSEEN, splits["unseen"], np.unique(splits["unseen"].labels)),
+    ):
+        pairs = split.pairs(np.isin(split.labels, classes), class_texts)
+        run = _run(table, config, seed)
+        rows += evaluate_map(UNTRAINED, amap, pairs, run=run, share_of_native=False)
+    return rows
+
+
+def run(config: Config, workdir: Path) -> list[ResultRow]:
+    """Run the experiment, write its files and return its rows."""
+    source, target = load_encoders(config.source), load_encoders(config.target)
+    control = (untrained_encoders(source, seed=1), untrained_encoders(target, seed=2))
+    embedded = embed_splits((source, target, *control), config, title="Embedding")
+    trained, untrained = (
+        {
+            name: Split(examples, rows[first], rows[first + 1])
+            for name, (examples, rows) in embedded.items()
+        }
+        for first in (0, 2)
+    )
+    class_texts, control_texts = (
+        {
+            "source": embed_class_texts(pair[0], config),
+            "target": embed_class_texts(pair[1], config),
+        }
+        for pair in ((source, target), control)
+    )
+    rows: list[ResultRow] = []
+    first: tuple[AlignmentMap, dict[str, PairedSet]] | None = None
+    for seed in tqdm(config.seeds, desc="Fitting and evaluating", unit=" seeds"):
+        found, amap, tables = evaluate_seed(trained, class_texts, config, seed)
+        rows += found + evaluate_control(untrained, control_texts, config, seed)
+        first = first or (amap, tables)
+    if first is not None:
+        write(workdir, rows, config, trained, *first)
+    return rows
+
+
+def write(
+    workdir: Path,
+    rows: list[ResultRow],
+    config: Config,
+    splits: dict[str, Split],
+    amap: AlignmentMap,
+    tables: dict[str, PairedSet],
+) -> None:
+    """Write the results, the first seed's map and the report."""
+    info = catalog.dataset_info(config.dataset)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_results(workdir / "results.json", rows)
+    amap.save(workdir / "map.safetensors")
+    write_report(
+        workdir / "report.html",
+        rows,
+        title=f"One map from {config.source} to {config.target}",
+        headline=ORTHOGONAL,
+        fit_on=config.fit_on,
+        similarities=[_similarities(amap, tables[HELDOUT], info)],
+        gallery=_gallery(amap, tables[HELDOUT], splits["learnt"]),
+        credit=f"{info.credit} {info.license}",
+        config=_as_json(config),
+    )
+
+
+def _similarities(
+    amap: AlignmentMap, pairs: PairedSet, info: catalog.DatasetInfo
+) -> SimilarityMaps:
+    names = dict(enumerate(map(prompts.readable_class, info.class_names)))
+    return measure_similarities(pairs, amap, names, table=HELDOUT)
+
+
+def _gallery(amap: AlignmentMap, pairs: PairedSet, split: Split) -> list[GalleryItem]:
+    """Show a dozen queries, drawn without looking at what they find."""
+    shown = np.isin(split.labels, pairs.class_ids) & split.is_query
+    examples = [split.examples[i] for i in np.flatnonzero(shown)]
+    queries = np.random.default_rng(0).permutation(len(examples))[:12]
+    return find_gallery(
+        pairs,
+        amap,
+        queries.tolist(),
+        pictures=[example["image"] for example in examples],
+        names=[example["name"] for example in examples],
+        texts=[prompts.caption(example["name"]) for example in examples],
+    )
+
+
+def _run(table: str, config: Config, seed: int) -> Run:
+    return Run(table, seed, _as_json(config), config.replicates)
+
+
+def _as_json(config: Config) -> dict:
+    return {**dataclasses.asdict(config), "seeds": list(config.seeds)}
+
+
+def main() -> None:
+    """Read the flags, run, and print the table."""
+    started = time.perf_counter()
+    config = Config(
+        source=launch.SOURCE.value,
+        target=launch.TARGET.value,
+        dataset=launch.DATASET.value,
+        data_dir=launch.DATA_DIR.value,
+        fit_on=launch.FIT_ON.value,
+        seeds=launch.parse_seeds(),
+        batch_size=launch.BATCH_SIZE.value,
+    )
+    if launch.TINY.value:
+        config = dataclasses.replace(
+            config, dataset=f"{config.dataset}/tiny", seeds=(0,), replicates=100
+        )
+    workdir = Path(launch.WORKDIR.value or "runs/align")
+    rows = run(config, workdir)
+    print(format_table(rows, headline=ORTHOGONAL, fit_on=config.fit_on))
+    print(
+        f"\nWritten to {workdir}: report.html (open it), results.json, map.safetensors."
+        f"\n{time.perf_counter() - started:.0f} s in all."
+    )
+    sys.stdout.flush()
+
+
+flags.adopt_module_key_flags(launch)
+
+if __name__ == "__main__":
+    launch.launch(main)
