@@ -63,8 +63,8 @@ def draw_bars(cells: Cells, methods: Sequence[str]) -> str:
     panels = [
         (title, unit, factor, present)
         for title, unit, factor, metrics in (
-            ("Cosine of pairs", "cosine", 1, _COSINES),
-            ("Found at the first place", "% of queries", 100, _SHARES),
+            ("Cosine of pairs", "cosine", 1.0, _COSINES),
+            ("Found at the first place", "% of queries", 100.0, _SHARES),
         )
         if (present := [m for m in metrics if _known(cells, methods, m)])
     ]
@@ -125,7 +125,7 @@ def _draw_panel(axes, cells: Cells, methods, metrics, factor: float) -> None:
     axes.set_ylim(len(metrics) - 0.5, -0.5)
     axes.axvline(0, color=_INK, linewidth=0.8)
     low = min(0.0, axes.get_xlim()[0])
-    axes.set_xlim(low, 100 if factor == 100 else 1)
+    axes.set_xlim(low, factor)
     axes.grid(axis="x", color=_INK, alpha=0.15)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)

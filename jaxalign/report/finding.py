@@ -111,5 +111,5 @@ def _spread(cell: Cell, digits: int = 1) -> str:
         low, high = (f"{100 * bound:.{digits}f}" for bound in cell.interval)
         parts.append(f"95 % interval {low} to {high} %")
     if cell.std is not None:
-        parts.append(f"standard deviation over seeds {100 * cell.std:.{digits}f}")
+        parts.append(f"standard deviation over seeds {100 * cell.std:.1f} points")
     return _brackets("; ".join(parts))

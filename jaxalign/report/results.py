@@ -90,6 +90,12 @@ def read_results(path: str | os.PathLike[str]) -> Results:
             f"`read_results({os.fspath(path)!r})` expected format {FORMAT!r}, got "
             f"{found!r}; if the file comes from a newer jaxalign, upgrade this one."
         )
+    missing = {"rows", "versions"} - set(document)
+    if missing:
+        raise ValueError(
+            f"`read_results({os.fspath(path)!r})` expected rows and versions, "
+            f"{sorted(missing)} are missing; run the experiment again."
+        )
     rows = [ResultRow.from_json(row) for row in document["rows"]]
     return Results(rows=rows, versions=document["versions"])
 

@@ -17,8 +17,10 @@ def normal(key, *shape):
     return np.asarray(jax.random.normal(key, shape))
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 64, 100, 4096])
-@pytest.mark.parametrize("query_block_size", [5, 1024])
+@pytest.mark.parametrize(
+    ("block_size", "query_block_size"),
+    [(1, 1024), (7, 5), (64, 1024), (100, 13), (4096, 4)],
+)
 def test_streaming_top_k_is_the_full_sort(key, block_size, query_block_size):
     queries, index = normal(key, 13, 6), normal(jax.random.key(1), 100, 6)
     offsets = 0.1 * normal(jax.random.key(2), 100)
@@ -73,7 +75,7 @@ def test_nan_and_zero_queries_do_not_score(bad):
     assert not class_top1(queries, TRUTH, INDEX, TRUTH).any()
 
 
-@pytest.mark.parametrize("n", [1, 511, 513, 1100])
+@pytest.mark.parametrize("n", [1, 1100])
 def test_ranks_over_several_blocks_are_the_full_count(n):
     queries, index = normal(jax.random.key(n), n, 4), normal(jax.random.key(0), n, 4)
     truth = np.asarray(jax.random.permutation(jax.random.key(3), n))
@@ -85,6 +87,15 @@ def test_ranks_over_several_blocks_are_the_full_count(n):
     assert (low <= ranks).all()
     assert (ranks <= high).all()
     assert (low == high).mean() > 0.9
+
+
+def test_dtypes_may_differ(x64):
+    index = INDEX.astype(np.float64)
+    for queries in (QUERIES, QUERIES.astype(np.float16)):
+        assert exact_recall(queries, index, TRUTH).at(1) == 0.75
+        assert class_top1(queries, TRUTH, index, TRUTH).sum() == 3
+        scores, _ = top_k(queries, index, 2)
+        assert scores.dtype == np.float64
 
 
 def test_rows_of_one_id_are_no_rivals():

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxalign.evaluate.paired_set import PairedSet
+from jaxalign.report.gallery import find_gallery, picture_data_uri
+from jaxalign.report.similarities import measure_similarities
+
+N = 6
+EYE = np.eye(N, dtype=np.float32)
+# The target space turns the axes by one place.
+PAIRS = PairedSet(
+    source_images=EYE,
+    source_texts=EYE,
+    target_images=np.roll(EYE, 1, axis=1),
+    target_texts=np.roll(EYE, 1, axis=1),
+    labels=np.arange(N) // 2,
+    source_class_texts=EYE[::2] + EYE[1::2],
+    target_class_texts=np.roll(EYE[::2] + EYE[1::2], 1, axis=1),
+    class_ids=np.arange(3),
+)
+PICTURES = np.arange(N * 4 * 4 * 3, dtype=np.uint8).reshape(N, 4, 4, 3)
+NAMES = [f"thing {i}" for i in range(N)]
+
+
+def turn(rows, modality):
+    return np.roll(rows, 1, axis=1)
+
+
+def test_a_perfect_map_finds_the_query_itself():
+    texts = [f"a {name}" for name in NAMES]
+    items = find_gallery(
+        PAIRS, turn, [4, 1], pictures=list(PICTURES), names=NAMES, texts=texts, k=3
+    )
+    assert [item.query_name for item in items] == ["thing 4", "thing 1"]
+    for item in items:
+        assert item.native_neighbours[0].name == item.query_name
+        assert item.mapped_neighbours[0].name == item.query_name
+        assert item.mapped_texts[0] == (f"a {item.query_name}", 1.0, True)
+        assert [found.correct for found in item.mapped_texts] == [True, False, False]
+
+
+def test_without_a_map_it_does_not():
+    [item] = find_gallery(
+        PAIRS,
+        lambda rows, modality: rows,
+        [3],
+        pictures=list(PICTURES),
+        names=NAMES,
+        texts=NAMES,
+    )
+    assert item.native_neighbours[0].name == "thing 3"
+    assert item.mapped_neighbours[0].name == "thing 2"
+    assert not item.mapped_texts[0].correct
+
+
+def test_similarities_show_the_lost_diagonal():
+    names = {0: "a", 1: "b", 2: "c"}
+    maps = measure_similarities(PAIRS, turn, names, table="t")
+    half = np.sqrt(0.5)
+    for table in (maps.source, maps.target, maps.mapped):
+        np.testing.assert_allclose(table, half * np.eye(3), atol=1e-6)
+    assert maps.unmapped is not None
+    np.testing.assert_allclose(np.diag(maps.unmapped), half / 2, atol=1e-6)
+    few = measure_similarities(PAIRS, turn, names, limit=2)
+    assert few.labels == ["a", "c"]
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4, 4), (5, 4), (5, 4, 1)])
+def test_pixels_become_png(shape):
+    pixels = np.random.default_rng(0).integers(255, size=shape, dtype=np.uint8)
+    uri = picture_data_uri(pixels)
+    png = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
+    np.testing.assert_array_equal(Image.open(io.BytesIO(png)), pixels.squeeze())
+    assert picture_data_uri(png) == uri
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+class TestErrors:
+    @pytest.mark.parametrize(
+        "picture", [b"GIF89a", np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8)]
+    )
+    def test_other_pictures(self, picture):
+        with pytest.raises(ValueError, match="encode other pictures as PNG"):
+            picture_data_uri(picture)
+
+    def test_counts(self):
+        with pytest.raises(ValueError, match="one per example of the paired set"):
+            find_gallery(PAIRS, turn, [0], pictures=[], names=NAMES, texts=NAMES)
