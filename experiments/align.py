@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from experiments import launch
 from jaxalign.data import catalog, pipeline, prompts
-from jaxalign.embed import EmbeddedSet, embed, gather
+from jaxalign.embedding import EmbeddedSet, embed, gather
 from jaxalign.encoders.pretrained import (
     Encoders,
     load_encoders,

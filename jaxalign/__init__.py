@@ -11,9 +11,36 @@ from typing import TYPE_CHECKING
 from jaxalign._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from jaxalign.data.catalog import dataset_info as dataset_info
+    from jaxalign.data.catalog import load_dataset as load_dataset
+    from jaxalign.data.catalog import split_classes as split_classes
+    from jaxalign.data.pipeline import image_text_batches as image_text_batches
     from jaxalign.data.planted import PlantedPairs as PlantedPairs
     from jaxalign.data.planted import planted_pairs as planted_pairs
     from jaxalign.data.planted import random_rotation as random_rotation
+    from jaxalign.embedding import EmbeddedSet as EmbeddedSet
+    from jaxalign.embedding import EmbeddingBatch as EmbeddingBatch
+    from jaxalign.embedding import embed as embed
+    from jaxalign.embedding import gather as gather
+    from jaxalign.encoders.pretrained import Encoders as Encoders
+    from jaxalign.encoders.pretrained import load_encoders as load_encoders
+    from jaxalign.encoders.pretrained import untrained_encoders as untrained_encoders
+    from jaxalign.evaluate.cosine import centred_cosine as centred_cosine
+    from jaxalign.evaluate.cosine import mean_cosine as mean_cosine
+    from jaxalign.evaluate.cosine import mismatched_cosine as mismatched_cosine
+    from jaxalign.evaluate.intervals import bootstrap_interval as bootstrap_interval
+    from jaxalign.evaluate.methods import Anchors as Anchors
+    from jaxalign.evaluate.methods import fit_methods as fit_methods
+    from jaxalign.evaluate.paired_set import PairedSet as PairedSet
+    from jaxalign.evaluate.protocol import Run as Run
+    from jaxalign.evaluate.protocol import evaluate_map as evaluate_map
+    from jaxalign.evaluate.protocol import evaluate_native as evaluate_native
+    from jaxalign.evaluate.retrieval import class_top1 as class_top1
+    from jaxalign.evaluate.retrieval import exact_recall as exact_recall
+    from jaxalign.evaluate.retrieval import top_k as top_k
+    from jaxalign.evaluate.rows import ResultRow as ResultRow
+    from jaxalign.evaluate.rows import average_over_seeds as average_over_seeds
+    from jaxalign.evaluate.zeroshot import average_prompts as average_prompts
     from jaxalign.maps.alignment_map import AlignmentMap as AlignmentMap
     from jaxalign.maps.fit import fit_map as fit_map
     from jaxalign.moments import Moments as Moments
@@ -21,6 +48,10 @@ if TYPE_CHECKING:
     from jaxalign.moments import merge_moments as merge_moments
     from jaxalign.moments import subtract_moments as subtract_moments
     from jaxalign.moments import update_moments as update_moments
+    from jaxalign.report.page import write_report as write_report
+    from jaxalign.report.results import read_results as read_results
+    from jaxalign.report.results import write_results as write_results
+    from jaxalign.report.table import format_table as format_table
     from jaxalign.sharding import DATA_AXIS as DATA_AXIS
     from jaxalign.sharding import data_mesh as data_mesh
     from jaxalign.sharding import pad_rows as pad_rows
@@ -40,31 +71,62 @@ if TYPE_CHECKING:
 
 _HOMES: dict[str, str] = {
     "AlignmentMap": "jaxalign.maps.alignment_map",
+    "Anchors": "jaxalign.evaluate.methods",
     "DATA_AXIS": "jaxalign.sharding",
+    "EmbeddedSet": "jaxalign.embedding",
+    "EmbeddingBatch": "jaxalign.embedding",
+    "Encoders": "jaxalign.encoders.pretrained",
     "LinearSolution": "jaxalign.solve.linear",
     "MlpSolution": "jaxalign.solve.mlp",
     "Moments": "jaxalign.moments",
+    "PairedSet": "jaxalign.evaluate.paired_set",
     "PlantedPairs": "jaxalign.data.planted",
     "PolarFactor": "jaxalign.solve.polar",
     "ProcrustesSolution": "jaxalign.solve.procrustes",
+    "ResultRow": "jaxalign.evaluate.rows",
     "RidgeChoice": "jaxalign.solve.linear",
+    "Run": "jaxalign.evaluate.protocol",
     "SolveError": "jaxalign.status",
     "Status": "jaxalign.status",
+    "average_over_seeds": "jaxalign.evaluate.rows",
+    "average_prompts": "jaxalign.evaluate.zeroshot",
+    "bootstrap_interval": "jaxalign.evaluate.intervals",
+    "centred_cosine": "jaxalign.evaluate.cosine",
     "choose_ridge": "jaxalign.solve.linear",
+    "class_top1": "jaxalign.evaluate.retrieval",
     "data_mesh": "jaxalign.sharding",
+    "dataset_info": "jaxalign.data.catalog",
+    "embed": "jaxalign.embedding",
+    "evaluate_map": "jaxalign.evaluate.protocol",
+    "evaluate_native": "jaxalign.evaluate.protocol",
+    "exact_recall": "jaxalign.evaluate.retrieval",
     "fit_map": "jaxalign.maps.fit",
+    "fit_methods": "jaxalign.evaluate.methods",
     "fit_mlp": "jaxalign.solve.mlp",
+    "format_table": "jaxalign.report.table",
+    "gather": "jaxalign.embedding",
+    "image_text_batches": "jaxalign.data.pipeline",
     "init_moments": "jaxalign.moments",
+    "load_dataset": "jaxalign.data.catalog",
+    "load_encoders": "jaxalign.encoders.pretrained",
+    "mean_cosine": "jaxalign.evaluate.cosine",
     "merge_moments": "jaxalign.moments",
+    "mismatched_cosine": "jaxalign.evaluate.cosine",
     "pad_rows": "jaxalign.sharding",
     "planted_pairs": "jaxalign.data.planted",
     "polar_factor": "jaxalign.solve.polar",
     "random_rotation": "jaxalign.data.planted",
+    "read_results": "jaxalign.report.results",
     "row_sharding": "jaxalign.sharding",
     "solve_linear": "jaxalign.solve.linear",
     "solve_procrustes": "jaxalign.solve.procrustes",
+    "split_classes": "jaxalign.data.catalog",
     "subtract_moments": "jaxalign.moments",
+    "top_k": "jaxalign.evaluate.retrieval",
+    "untrained_encoders": "jaxalign.encoders.pretrained",
     "update_moments": "jaxalign.moments",
+    "write_report": "jaxalign.report.page",
+    "write_results": "jaxalign.report.results",
 }
 
 
