@@ -14,29 +14,26 @@ from pathlib import Path
 import grain
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from flax import nnx
 from PIL import Image
 
+from experiments import launch
 from jaxalign.data import catalog, pipeline
 from jaxalign.data.grouping import DrawOne, GroupedSource
-from jaxalign.data.prompts import training_caption
+from jaxalign.data.prompts import caption, training_caption
 from jaxalign.encoders.checkpoint import save_model
 from jaxalign.encoders.families import find_family
+from jaxalign.encoders.model_card import format_card
+from jaxalign.encoders.pretrained import Encoders, load_encoders
 from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
 from jaxalign.encoders.training import Progress, train
+from jaxalign.evaluate.retrieval import exact_recall
+from jaxalign.report.results import library_versions
 
 _RECIPE = flags.DEFINE_enum(
     "recipe", None, sorted(RECIPES), "Which pair to train.", required=True
 )
-_WORKDIR = flags.DEFINE_string(
-    "workdir", "runs/train_encoders", "Where checkpoints and the folder go."
-)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Prepared data sets; the user's cache folder by default."
-)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Pairs a step.", lower_bound=2)
-_TINY = flags.DEFINE_boolean("tiny", False, "The same work at toy size, in seconds.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +109,7 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     """Train, write the folder, and return it."""
     recipe = config.recipe
     source = catalog.load_dataset(
-        config.dataset, recipe.split, data_dir=config.data_dir
+        config.dataset, recipe.split, data_dir=config.data_dir, in_memory=True
     )
     tokenizer = recipe.tokenizer(corpus(source))
     model_config = recipe.make_config(len(tokenizer))
@@ -148,28 +145,62 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     save_model(folder, parameters, model_config, dtype="float16")
     tokenizer.save_pretrained(folder)
     recipe.make_processor().save_pretrained(folder)
+    card = format_card(
+        recipe,
+        model_config,
+        batch_size=config.batch_size,
+        parameters=size,
+        renderings=sorted({example["rendering"] for example in source}),
+        scores={
+            f"{split} emoji": score(load_encoders(folder), config, split)
+            for split in ("learnt", "unseen")
+        },
+        credit=catalog.dataset_info(config.dataset).credit,
+        versions=library_versions(),
+    )
+    (folder / "README.md").write_text(card)
     log(f"written: {folder}")
     return folder
 
 
-def main(argv: list[str]) -> None:
-    """Read the flags and run."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    config = Config(
-        RECIPES[_RECIPE.value], "openmoji", _DATA_DIR.value, _BATCH_SIZE.value
-    )
-    if _TINY.value:
-        short = dataclasses.replace(config.recipe.training, steps=4)
-        config = Config(
-            dataclasses.replace(config.recipe, training=short),
-            "openmoji/tiny",
-            _DATA_DIR.value,
-            16,
-            2,
+def score(encoders: Encoders, config: Config, split: str) -> dict[str, float]:
+    """Return how many pictures find their own caption within this model."""
+    examples = [
+        example
+        for example in catalog.load_dataset(
+            config.dataset, split, data_dir=config.data_dir, in_memory=True
         )
-    run(config, Path(_WORKDIR.value))
+        if example["rendering"] == "plain"
+    ]
+    images = encoders.embed_images([example["image"] for example in examples])
+    texts = encoders.embed_texts([caption(example["name"]) for example in examples])
+    recall = exact_recall(images, texts, np.arange(len(examples)))
+    return {"n": len(examples), "image -> text @1": recall.at(1), "@10": recall.at(10)}
 
+
+def main() -> None:
+    """Read the flags and run."""
+    recipe = RECIPES[_RECIPE.value]
+    config = Config(
+        recipe,
+        launch.DATASET.value,
+        launch.DATA_DIR.value,
+        launch.BATCH_SIZE.value,
+    )
+    if launch.TINY.value:
+        short = dataclasses.replace(recipe.training, steps=4)
+        config = dataclasses.replace(
+            config,
+            recipe=dataclasses.replace(recipe, training=short),
+            dataset=f"{config.dataset}/tiny",
+            batch_size=16,
+            checkpoint_every=2,
+        )
+    run(config, Path(launch.WORKDIR.value or "runs/train_encoders"))
+
+
+for _name in ("dataset", "data_dir", "workdir", "batch_size", "tiny"):
+    flags.declare_key_flag(_name)
 
 if __name__ == "__main__":
-    app.run(main)
+    launch.launch(main)
