@@ -6,6 +6,7 @@ and moved. Each modality sits in a cone of its own, and noise is added on the ta
 side.
 """
 
+import functools
 import typing
 
 import flax.struct
@@ -104,6 +105,41 @@ def planted_pairs(
                 f"`planted_pairs({name}={value})`: expected {low} to {high}; leave it "
                 "out for the default."
             )
+    return _draw(
+        key,
+        noise,
+        decay,
+        scale,
+        mean_norms,
+        gap,
+        agreement,
+        n=n,
+        d_source=d_source,
+        d_target=d_target,
+        reflect=reflect,
+        modalities=modalities,
+    )
+
+
+@functools.partial(
+    jax.jit, static_argnames=("n", "d_source", "d_target", "reflect", "modalities")
+)
+def _draw(
+    key,
+    noise,
+    decay,
+    scale,
+    mean_norms,
+    gap,
+    agreement,
+    *,
+    n,
+    d_source,
+    d_target,
+    reflect,
+    modalities,
+):
+    """Draw the rows of `planted_pairs`, in one compilation."""
     keys = jax.random.split(key, 6)
     rotation = random_rotation(keys[0], d_target, d_source, reflect=reflect)
     turn = random_rotation(keys[1], d_source, d_source)

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,8 +33,6 @@ from jaxalign.status import Status
 Kind = Literal["orthogonal", "linear", "mean_only"]
 
 RIDGE_FOLDS = 5
-
-_update = jax.jit(update_moments)
 
 
 def fit_map(
@@ -169,7 +166,7 @@ def _moments_of(source, target, *, grams, batch_size) -> Moments:
     """Moments of one modality, batch by batch, one compilation for all batches."""
     moments = init_moments(source.shape[1], target.shape[1], grams=grams)
     for left, right, mask in _batches(source, target, batch_size):
-        moments = _update(moments, left, right, weights=mask)
+        moments = update_moments(moments, left, right, weights=mask)
     return moments
 
 
