@@ -225,10 +225,9 @@ class AlignmentMap:
         names = header.get("modalities")
         if not isinstance(names, list) or header.get("kind") not in KINDS:
             raise _damaged(path, f"kind {header.get('kind')!r}, modalities {names!r}")
-        spaces = {key: header.get(key) for key in ("source_space", "target_space")}
-        for key, value in spaces.items():
-            if not isinstance(value, str | None):
-                raise _damaged(path, f"{key} {value!r}")
+        for key in ("source_space", "target_space"):
+            if not isinstance(header.get(key), str | None):
+                raise _damaged(path, f"{key} {header[key]!r}")
         card = header.get("card")
         if not isinstance(card, dict):
             raise _damaged(path, f"card {card!r}")
@@ -256,10 +255,13 @@ class AlignmentMap:
                 groups[group][name] = jnp.asarray(found)
         return cls(
             matrix=jnp.asarray(matrix),
+            scales=groups["scales"],
+            source_means=groups["source_means"],
+            target_means=groups["target_means"],
+            source_space=header.get("source_space"),
+            target_space=header.get("target_space"),
             kind=header["kind"],
             card_json=_to_json(card),
-            **spaces,
-            **groups,
         )
 
     def _check_space(self, space: str | None) -> None:

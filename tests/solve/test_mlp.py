@@ -42,9 +42,8 @@ def test_a_planted_rotation_is_kept_and_means_can_be_those_of_texts():
 
 
 def test_same_seed_same_bits_and_any_widths():
-    rng = np.random.default_rng(2)
-    source = rng.standard_normal((40, 6)).astype(np.float32)
-    target = rng.standard_normal((40, 3)).astype(np.float32)
+    source, target, _ = planted_rows(np.random.default_rng(2), 40, 6, noise=0.5)
+    target = target[:, :3]
     first, again = (ja.fit_mlp(source, target, **SMALL, seed=7) for _ in range(2))
     assert jax.tree.all(jax.tree.map(jnp.array_equal, first, again))
     other = ja.fit_mlp(source, target, **SMALL, seed=8)
@@ -53,8 +52,8 @@ def test_same_seed_same_bits_and_any_widths():
 
 
 def test_rows_held_out_are_not_trained_on():
-    source, target, _ = planted_rows(np.random.default_rng(3), 60, 4, noise=0.1)
-    held_out = np.arange(60) % 6 == 0
+    source, target, _ = planted_rows(np.random.default_rng(3), 300, 4, noise=0.1)
+    held_out = np.arange(300) % 10 == 0
     spoiled = np.where(held_out[:, None], 100 * target[::-1], target)
     solution = ja.fit_mlp(source, spoiled, **SMALL, held_out=held_out)
     # Fitted on the others only, the start misses the spoiled rows entirely.
@@ -62,7 +61,7 @@ def test_rows_held_out_are_not_trained_on():
 
 
 def test_not_a_number_gets_a_code():
-    rows = np.full((20, 3), np.nan, np.float32)
+    rows = np.full((300, 4), np.nan, np.float32)
     with pytest.raises(ja.SolveError, match=r"`fit_mlp`: NON_FINITE"):
         ja.fit_mlp(rows, rows, **SMALL).check()
 
