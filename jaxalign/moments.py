@@ -135,6 +135,12 @@ def update_moments(
     ([2.0, 0.0], 2.0)
     """
     _check_batch(moments, source, target, weights)
+    return _merge(moments, _batch_moments(moments, source, target, weights))
+
+
+@jax.jit
+def _batch_moments(moments, source, target, weights):
+    """Moments of one batch, in the dtype of `moments` and with its choice of Grams."""
     dtype = moments.count.dtype
     source, target = jnp.asarray(source, dtype), jnp.asarray(target, dtype)
     if weights is None:
@@ -145,7 +151,7 @@ def update_moments(
     source_mean, source_c = _centre(source, weights, kept, count)
     target_mean, target_c = _centre(target, weights, kept, count)
     grams = moments.source_gram is not None
-    batch = Moments(
+    return Moments(
         count=count,
         rows=jnp.sum(kept, dtype=jnp.int32),
         source_mean=source_mean,
@@ -156,7 +162,6 @@ def update_moments(
         source_gram=_product(source_c, source_c, weights) if grams else None,
         target_gram=_product(target_c, target_c, weights) if grams else None,
     )
-    return merge_moments(moments, batch)
 
 
 def merge_moments(left: Moments, right: Moments) -> Moments:
@@ -178,6 +183,12 @@ def merge_moments(left: Moments, right: Moments) -> Moments:
       ValueError: if widths or Grams differ.
     """
     _check_pair("merge_moments", left, right)
+    return _merge(left, right)
+
+
+@jax.jit
+def _merge(left, right):
+    """Add centred sums; two empty sides give an empty one."""
     count = left.count + right.count
     # An empty pair divides 0 by 1, not by 0.
     safe = jnp.where(count == 0, jnp.ones_like(count), count)
@@ -208,6 +219,12 @@ def subtract_moments(whole: Moments, part: Moments) -> Moments:
       ValueError: if widths or Grams differ.
     """
     _check_pair("subtract_moments", whole, part)
+    return _subtract(whole, part)
+
+
+@jax.jit
+def _subtract(whole, part):
+    """Subtract centred sums; an emptied accumulator is exactly empty."""
     count, rows = whole.count - part.count, whole.rows - part.rows
     empty = rows == 0
     count = jnp.where(empty, jnp.zeros_like(count), count)

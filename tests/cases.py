@@ -39,14 +39,27 @@ def rows_pair(rng, n, d_source, d_target, *, noise=0.3, mean=0.0, dtype=np.float
     )
 
 
-# One compilation per shape; eagerly each small operation compiles on its own.
-_update = jax.jit(ja.update_moments)
+def planted_rows(rng, n, d, *, reflect=False, noise=0.0, means=(0.0, 0.0)):
+    """Rows related by a square planted rotation of known determinant, and it."""
+    rotation = orthonormal(rng, d, d)
+    wanted = -1.0 if reflect else 1.0
+    rotation[:, 0] *= wanted * np.sign(np.linalg.det(rotation))
+    source = rng.standard_normal((n, d)) / np.sqrt(d)
+    target = source @ rotation.T + noise * rng.standard_normal((n, d)) / np.sqrt(d)
+    directions = orthonormal(rng, 2, d) if d > 1 else np.ones((2, 1))
+    source, target = (
+        (side + mean * direction).astype(np.float32)
+        for side, mean, direction in zip(
+            (source, target), means, directions, strict=True
+        )
+    )
+    return source, target, rotation
 
 
 def moments_of(source, target, *, weights=None, grams=False) -> ja.Moments:
     """Moments of one batch."""
     empty = ja.init_moments(source.shape[1], target.shape[1], grams=grams)
-    return _update(empty, source, target, weights=weights)
+    return ja.update_moments(empty, source, target, weights=weights)
 
 
 def reference_moments(source, target, weights=None) -> dict[str, np.ndarray]:

@@ -6,6 +6,8 @@ and moved. Each modality sits in a cone of its own, and noise is added on the ta
 side.
 """
 
+import functools
+import math
 import typing
 
 import flax.struct
@@ -104,37 +106,70 @@ def planted_pairs(
                 f"`planted_pairs({name}={value})`: expected {low} to {high}; leave it "
                 "out for the default."
             )
+    return _draw(
+        key,
+        noise,
+        decay,
+        scale,
+        mean_norms,
+        gap,
+        agreement,
+        n=n,
+        d_source=d_source,
+        d_target=d_target,
+        reflect=reflect,
+        modalities=modalities,
+    )
+
+
+@functools.partial(
+    jax.jit, static_argnames=("n", "d_source", "d_target", "reflect", "modalities")
+)
+def _draw(
+    key,
+    noise,
+    decay,
+    scale,
+    mean_norms,
+    gap,
+    agreement,
+    *,
+    n,
+    d_source,
+    d_target,
+    reflect,
+    modalities,
+):
+    """Draw the rows of `planted_pairs`, in one compilation."""
     keys = jax.random.split(key, 6)
     rotation = random_rotation(keys[0], d_target, d_source, reflect=reflect)
+    dtype, count = rotation.dtype, len(modalities)
     turn = random_rotation(keys[1], d_source, d_source)
-    deviations = jnp.arange(1, d_source + 1, dtype=rotation.dtype) ** -decay
+    deviations = jnp.arange(1, d_source + 1, dtype=dtype) ** -decay
     spread = jnp.sqrt(1.0 - mean_norms[0] ** 2)
     deviations = deviations * spread / jnp.linalg.norm(deviations)
-    shared = jax.random.normal(keys[2], (n, d_source), rotation.dtype)
+    # The rows' own axes, each as long as its deviation: (d_source, d_source).
+    axes = deviations[:, None] * turn
+    source_means = _cones(keys[2], count, d_source, mean_norms[0], gap)
+    target_means = _cones(keys[3], count, d_target, mean_norms[1], gap)
+    draws = jax.random.normal(keys[4], (count + 1, n, d_source), dtype)
+    # The first draw is shared by all modalities, the others are their own.
+    latent = jnp.sqrt(agreement) * draws[:1] + jnp.sqrt(1.0 - agreement) * draws[1:]
+    # (modalities, n, d_source) @ (d_source, d_source), then @ (d_source, d_target)
+    latent = jnp.matmul(latent, axes, precision=_HIGHEST)
+    moved = scale * jnp.matmul(latent, rotation.T, precision=_HIGHEST)
     # Rows are projected where the target is narrower: the noise goes by what is left.
-    turned = jnp.matmul(rotation, turn.T * deviations[None, :], precision=_HIGHEST)
-    noise_deviation = noise * scale * jnp.linalg.norm(turned) / jnp.sqrt(d_target)
-    pairs, source_means, target_means = {}, {}, {}
-    for index, name in enumerate(modalities):
-        own_key, noise_key = jax.random.split(jax.random.fold_in(keys[3], index))
-        own = jax.random.normal(own_key, shared.shape, rotation.dtype)
-        latent = jnp.sqrt(agreement) * shared + jnp.sqrt(1.0 - agreement) * own
-        # (n, d_source) @ (d_source, d_source)
-        latent = jnp.matmul(latent * deviations[None, :], turn, precision=_HIGHEST)
-        source_mean = _cone(keys[4], index, d_source, mean_norms[0], gap)
-        target_mean = _cone(keys[5], index, d_target, mean_norms[1], gap)
-        # (n, d_source) @ (d_source, d_target)
-        moved = scale * jnp.matmul(latent, rotation.T, precision=_HIGHEST)
-        errors = jax.random.normal(noise_key, moved.shape, rotation.dtype)
-        moved = moved + noise_deviation * errors
-        pairs[name] = (latent + source_mean[None, :], moved + target_mean[None, :])
-        source_means[name], target_means[name] = source_mean, target_mean
+    left = jnp.linalg.norm(jnp.matmul(axes, rotation.T, precision=_HIGHEST))
+    errors = jax.random.normal(keys[5], moved.shape, dtype)
+    moved = moved + noise * scale * left / math.sqrt(d_target) * errors
+    source = latent + source_means[:, None, :]
+    target = moved + target_means[:, None, :]
     return PlantedPairs(
-        pairs=pairs,
+        pairs={name: (source[k], target[k]) for k, name in enumerate(modalities)},
         rotation=rotation,
-        scale=jnp.asarray(scale, rotation.dtype),
-        source_means=source_means,
-        target_means=target_means,
+        scale=jnp.asarray(scale, dtype),
+        source_means={name: source_means[k] for k, name in enumerate(modalities)},
+        target_means={name: target_means[k] for k, name in enumerate(modalities)},
     )
 
 
@@ -164,12 +199,10 @@ def random_rotation(
     return q if rows >= columns else q.T
 
 
-def _cone(key, index, width, norm, gap):
-    """Mean of modality `index`: a direction common to all, and one of its own."""
+def _cones(key, count, width, norm, gap):
+    """Means of the modalities: a direction common to all, and one of each's own."""
     dtype = jax.dtypes.canonicalize_dtype(float)
-    common_key, own_key = jax.random.split(key)
-    common = jax.random.normal(common_key, (width,), dtype)
-    own = jax.random.normal(jax.random.fold_in(own_key, index), (width,), dtype)
-    mean = (1.0 - gap) * common / jnp.linalg.norm(common)
-    mean = mean + gap * own / jnp.linalg.norm(own)
-    return norm * mean / jnp.linalg.norm(mean)
+    drawn = jax.random.normal(key, (count + 1, width), dtype)
+    drawn = drawn / jnp.linalg.norm(drawn, axis=-1, keepdims=True)
+    means = (1.0 - gap) * drawn[:1] + gap * drawn[1:]
+    return norm * means / jnp.linalg.norm(means, axis=-1, keepdims=True)

@@ -225,6 +225,17 @@ class AlignmentMap:
         names = header.get("modalities")
         if not isinstance(names, list) or header.get("kind") not in KINDS:
             raise _damaged(path, f"kind {header.get('kind')!r}, modalities {names!r}")
+        for key in ("source_space", "target_space"):
+            if not isinstance(header.get(key), str | None):
+                raise _damaged(path, f"{key} {header[key]!r}")
+        card = header.get("card")
+        if not isinstance(card, dict):
+            raise _damaged(path, f"card {card!r}")
+        for key, value in tensors.items():
+            if not np.issubdtype(value.dtype, np.floating):
+                raise _damaged(path, f"{value.dtype} numbers in {key!r}")
+            if not np.all(np.isfinite(value)):
+                raise _damaged(path, f"numbers in {key!r} that are not finite")
         matrix = tensors.get("matrix")
         if matrix is None or matrix.ndim != 2:
             raise _damaged(path, "no matrix")
@@ -242,15 +253,15 @@ class AlignmentMap:
                     got = "nothing" if found is None else f"shape {found.shape}"
                     raise _damaged(path, f"{got} for '{group}/{name}' {shape}")
                 groups[group][name] = jnp.asarray(found)
-        if not all(np.all(np.isfinite(tensor)) for tensor in tensors.values()):
-            raise _damaged(path, "numbers that are not finite")
         return cls(
             matrix=jnp.asarray(matrix),
+            scales=groups["scales"],
+            source_means=groups["source_means"],
+            target_means=groups["target_means"],
             source_space=header.get("source_space"),
             target_space=header.get("target_space"),
             kind=header["kind"],
-            card_json=_to_json(header.get("card") or {}),
-            **groups,
+            card_json=_to_json(card),
         )
 
     def _check_space(self, space: str | None) -> None:

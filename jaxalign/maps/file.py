@@ -39,10 +39,14 @@ def write_map(
             f"`save({str(path)!r})`: expected a name ending in '.safetensors'; pass "
             f"{str(place.with_suffix('.safetensors'))!r}."
         )
-    metadata = {
-        "format": f"{FORMAT_NAME}/{FORMAT_VERSION}",
-        "header": json.dumps(header, sort_keys=True, allow_nan=False),
-    }
+    try:
+        text = json.dumps(header, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`save({str(path)!r})`: expected a header of JSON values, got {error}; "
+            "keep strings, numbers, lists and dictionaries in the card."
+        ) from error
+    metadata = {"format": f"{FORMAT_NAME}/{FORMAT_VERSION}", "header": text}
     # `save` ignores strides: a transposed view would be written scrambled.
     whole = {name: np.array(value, order="C") for name, value in tensors.items()}
     data = safetensors.numpy.save(whole, metadata=metadata)

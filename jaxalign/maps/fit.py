@@ -35,8 +35,6 @@ Kind = Literal["orthogonal", "linear", "mean_only"]
 
 RIDGE_FOLDS = 5
 
-_update = jax.jit(update_moments)
-
 
 def fit_map(
     pairs: Mapping[Modality, tuple[ArrayLike, ArrayLike]],
@@ -136,21 +134,20 @@ def fit_map(
         solution.check(allow=[Status.RANK_DEFICIENT])
         notes["rank"] = int(solution.rank)
         notes["status"] = Status(int(solution.status)).name
-    isometry = kind != "linear"
-    scales = {
-        name: _scale_of(name, part, matrix, chosen, isometry)
+    measured = {
+        name: _measure(part, matrix, scale=chosen, isometry=kind != "linear")
         for name, part in moments.items()
     }
+    for name, (factor, _) in measured.items():
+        _check_scale(name, float(factor), chosen)
+    scales = {name: fitted[0] for name, fitted in measured.items()}
     notes["modalities"] = {
         name: {
-            "anchors": int(part.rows),
-            "scale": float(scales[name]),
-            "relative_residual": float(
-                map_residual(part, matrix, scales[name], isometry=isometry)
-                / part.target_energy
-            ),
+            "anchors": int(moments[name].rows),
+            "scale": float(factor),
+            "relative_residual": float(residual),
         }
-        for name, part in moments.items()
+        for name, (factor, residual) in measured.items()
     }
     notes["jaxalign"] = __version__
     return AlignmentMap(
@@ -169,7 +166,7 @@ def _moments_of(source, target, *, grams, batch_size) -> Moments:
     """Moments of one modality, batch by batch, one compilation for all batches."""
     moments = init_moments(source.shape[1], target.shape[1], grams=grams)
     for left, right, mask in _batches(source, target, batch_size):
-        moments = _update(moments, left, right, weights=mask)
+        moments = update_moments(moments, left, right, weights=mask)
     return moments
 
 
@@ -238,16 +235,22 @@ def _folds(hosts, batch_size) -> list[Moments]:
     return folds
 
 
-def _scale_of(name, moments, matrix, scale, isometry):
-    """One modality's scale, refused if the map cannot carry that modality at all."""
+@functools.partial(jax.jit, static_argnames=("scale", "isometry"))
+def _measure(moments, matrix, *, scale, isometry):
+    """One modality's scale, and its residual relative to the target energy."""
     factor = fit_scale(moments, matrix, scale=scale, isometry=isometry)
-    if not (np.isfinite(float(factor)) and float(factor) > 0):
+    residual = map_residual(moments, matrix, factor, isometry=isometry)
+    return factor, residual / moments.target_energy
+
+
+def _check_scale(name, factor, scale) -> None:
+    """Refuse a scale with which the map cannot carry that modality at all."""
+    if not (np.isfinite(factor) and factor > 0):
         raise ValueError(
             f"`fit_map(scale={scale!r})`: expected a positive scale for {name!r}, got "
-            f"{float(factor):.3g}: the map does not correlate with these pairs; check "
+            f"{factor:.3g}: the map does not correlate with these pairs; check "
             "that their rows pair, or pass scale='none'."
         )
-    return factor
 
 
 def _card_json(card, notes) -> str:

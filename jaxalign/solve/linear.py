@@ -122,6 +122,12 @@ def solve_linear(
             f"`solve_linear(ridge={ridge})`: expected a number of at least 0; 0 is "
             "least squares, and 0.1 a mild ridge."
         )
+    return _solve(moments, ridge)
+
+
+@jax.jit
+def _solve(moments, ridge):
+    """Solve in the eigenbasis of the source Gram."""
     strength = jnp.full_like(moments.count, ridge)
     spectrum = _Spectrum.of(moments)
     matrix = spectrum.matrix(strength)

@@ -6,6 +6,7 @@ the anchors determine it. Reference: Schoenemann, "A generalized solution of the
 orthogonal Procrustes problem", 1966.
 """
 
+import functools
 import typing
 from collections.abc import Iterable
 from typing import Literal
@@ -109,6 +110,12 @@ def solve_procrustes(
     [[0.0, -1.0], [1.0, 0.0]]
     """
     _check_options(moments, method, proper, scale)
+    return _solve(moments, proper=proper, scale=scale)
+
+
+@functools.partial(jax.jit, static_argnames=("proper", "scale"))
+def _solve(moments, *, proper, scale):
+    """Solve by SVD; jitted whole, since eager calls would compile each operation."""
     cross = moments.cross_covariance
     u, s, vt = thin_svd(cross)
     if proper:

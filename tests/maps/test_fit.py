@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fit_map`: SciPy's rotation in any order and batching, scales, kinds, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxalign as ja
+from tests.cases import orthonormal, planted_rows, rows_pair
+from tests.tolerances import PROCRUSTES, SUMS, eps
+
+F32 = eps(np.float32)
+
+
+def scipy_rotation(source, target):
+    """Fit by SciPy on centred float64 rows; its R turns rows from the right."""
+    x, y = (np.asarray(side, np.float64) for side in (source, target))
+    rotation, _ = scipy.linalg.orthogonal_procrustes(
+        x - x.mean(axis=0), y - y.mean(axis=0)
+    )
+    return rotation.T
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    batch_size=st.sampled_from([7, 64, 300]),
+    mean=st.sampled_from([0.0, 0.93, 5.0]),
+    reflect=st.booleans(),
+)
+def test_rotation_is_scipys_in_any_order_and_batching(seed, batch_size, mean, reflect):
+    rng = np.random.default_rng(seed)
+    source, target, _ = planted_rows(
+        rng, 300, 24, reflect=reflect, noise=0.3, means=(mean, 0.33)
+    )
+    expected = scipy_rotation(source, target)
+    order = rng.permutation(300)
+    amap = ja.fit_map({"image": (source[order], target[order])}, batch_size=batch_size)
+    assert np.abs(np.asarray(amap.rotation) - expected).max() <= 1e-4
+
+
+def test_wide_rows_of_a_tight_cone_match_scipy():
+    source, target, planted = planted_rows(
+        np.random.default_rng(0), 1500, 256, means=(0.93, 0.93), noise=0.2
+    )
+    source, target = source * np.float32(0.37) + 0.05, target * np.float32(0.37)
+    amap = ja.fit_map({"image": (source, target)}, batch_size=512)
+    expected = scipy_rotation(source, target)
+    assert np.abs(np.asarray(amap.rotation) - expected).max() <= 1e-4
+    np.testing.assert_allclose(
+        amap.source_means["image"], source.mean(axis=0, dtype=np.float64), atol=4 * F32
+    )
+
+
+def test_planted_map_carries_texts_from_images_alone(key):
+    planted = ja.planted_pairs(
+        key, 300, 16, 24, scale=0.7, mean_norms=(0.93, 0.33), noise=0.01
+    )
+    amap = ja.fit_map(planted.pairs)
+    source, target = planted.pairs["text"]
+    moved = np.asarray(amap(source, "text"))
+    centred = np.asarray(target) - np.mean(np.asarray(target), axis=0)
+    assert np.sum((moved - target) ** 2) < 0.005 * np.sum(centred**2)
+    assert float(amap.scales["text"]) == pytest.approx(0.7, rel=0.01)
+    assert amap.modalities == ("image", "text")
+    notes = amap.card["fit"]
+    assert notes["rank"] == 16
+    assert notes["status"] == "OK"
+    assert notes["modalities"]["text"]["anchors"] == 300
+    assert notes["modalities"]["text"]["relative_residual"] < 0.005
+
+
+def test_fit_on_decides_whose_rows_fit():
+    rng = np.random.default_rng(1)
+    images = rows_pair(rng, 100, 6, 6, mean=0.9)
+    texts = rows_pair(rng, 80, 6, 6, mean=-0.9)
+    pairs = {"image": images, "text": texts}
+    for name, rows in pairs.items():
+        amap = ja.fit_map(pairs, fit_on=name)
+        expected = scipy_rotation(*rows)
+        np.testing.assert_allclose(amap.rotation, expected, atol=PROCRUSTES * F32)
+    centred = [
+        np.concatenate(
+            [rows[side] - rows[side].mean(axis=0) for rows in pairs.values()]
+        )
+        for side in (0, 1)
+    ]
+    both = ja.fit_map(pairs, fit_on="all")
+    expected = scipy_rotation(*centred)
+    np.testing.assert_allclose(both.rotation, expected, atol=PROCRUSTES * F32)
+
+
+def test_rank_of_pooled_modalities_counts_both_means():
+    source, target, _ = planted_rows(np.random.default_rng(2), 12, 16)
+    pairs = {"image": (source[:7], target[:7]), "text": (source[7:], target[7:])}
+    assert ja.fit_map(pairs, fit_on="all").card["fit"]["rank"] == 12 - 2
+
+
+@pytest.mark.parametrize(("d_source", "d_target"), [(6, 6), (6, 9), (9, 6)])
+@pytest.mark.parametrize("kind", ["orthogonal", "linear"])
+def test_energy_scale_gives_each_modality_its_spread(d_source, d_target, kind):
+    rng = np.random.default_rng(3)
+    image, text = (rows_pair(rng, 50, d_source, d_target) for _ in range(2))
+    pairs = {"image": image, "text": (0.3 * text[0], text[1])}
+    amap = ja.fit_map(pairs, scale="energy", kind=kind)
+    for name, (source, target) in pairs.items():
+        moved = np.asarray(amap(source, name, add_target_mean=False), np.float64)
+        spread = np.sum((target - target.mean(axis=0)) ** 2)
+        assert np.sum(moved**2) == pytest.approx(spread, rel=2 * SUMS * F32)
+
+
+def test_scale_none_and_least_squares():
+    source, target, _ = planted_rows(np.random.default_rng(4), 100, 6, noise=0.5)
+    pairs = {"image": (source, 2 * target)}
+    plain = ja.fit_map(pairs, scale="none")
+    assert float(plain.scales["image"]) == 1.0
+    best = ja.fit_map(pairs, scale="least_squares")
+    energy = ja.fit_map(pairs)
+    assert float(best.scales["image"]) < float(energy.scales["image"])
+
+    def error(amap):
+        return float(np.sum((np.asarray(amap(source)) - 2 * target) ** 2))
+
+    assert error(best) < error(energy)
+    relative = best.card["fit"]["modalities"]["image"]["relative_residual"]
+    spread = np.sum((2 * target - 2 * target.mean(axis=0)) ** 2)
+    assert relative == pytest.approx(error(best) / spread, rel=1e-4)
+
+
+def test_linear_is_least_squares_and_chooses_its_ridge():
+    source, target = rows_pair(np.random.default_rng(5), 100, 8, 5, noise=1.0)
+    pairs = {"image": (source, target)}
+    exact = ja.fit_map(pairs, kind="linear", ridge=0.0)
+    x = np.c_[source, np.ones(100)].astype(np.float64)
+    expected = x @ np.linalg.lstsq(x, target.astype(np.float64))[0]
+    np.testing.assert_allclose(exact(source), expected, atol=PROCRUSTES * F32)
+    chosen = ja.fit_map(pairs, kind="linear")
+    assert chosen.card["fit"]["ridge"] > 0
+    with pytest.raises(ValueError, match=r"read `amap.matrix`"):
+        _ = chosen.rotation
+
+
+def test_mean_only_moves_means():
+    source, target = rows_pair(np.random.default_rng(6), 20, 4, 4, mean=0.9)
+    amap = ja.fit_map({"image": (source, target)}, kind="mean_only")
+    expected = source - source.mean(axis=0) + target.mean(axis=0)
+    np.testing.assert_allclose(amap(source), expected, atol=SUMS * F32)
+
+
+def test_few_anchors_are_noted_not_refused():
+    source, target, planted = planted_rows(np.random.default_rng(7), 10, 16)
+    amap = ja.fit_map({"image": (source, target)})
+    assert amap.card["fit"]["rank"] == 9
+    assert amap.card["fit"]["status"] == "RANK_DEFICIENT"
+    np.testing.assert_allclose(amap(source), target, atol=PROCRUSTES * F32)
+
+
+def test_proper_keeps_the_determinant():
+    source, target, _ = planted_rows(np.random.default_rng(8), 50, 5, reflect=True)
+    free = ja.fit_map({"image": (source, target)})
+    proper = ja.fit_map({"image": (source, target)}, proper=True)
+    assert np.linalg.det(free.rotation) == pytest.approx(-1, abs=1e-5)
+    assert np.linalg.det(proper.rotation) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("make", [jnp.asarray, lambda rows: rows.astype(np.float16)])
+def test_other_arrays_and_dtypes(make):
+    source, target, planted = planted_rows(np.random.default_rng(9), 100, 4)
+    amap = ja.fit_map({"audio": (make(source), make(target))}, fit_on="audio")
+    assert amap.matrix.dtype == jnp.float32
+    np.testing.assert_allclose(amap.rotation, planted, atol=2e-3)
+
+
+@pytest.mark.usefixtures("x64")
+def test_float64_under_x64():
+    rng = np.random.default_rng(10)
+    planted = orthonormal(rng, 5, 5)
+    source = rng.standard_normal((50, 5))
+    amap = ja.fit_map({"image": (source, source @ planted.T)})
+    assert amap.matrix.dtype == jnp.float64
+    np.testing.assert_allclose(
+        amap.rotation, planted, atol=PROCRUSTES * eps(np.float64)
+    )
+
+
+def good(n=6, d_source=4, d_target=4):
+    return rows_pair(np.random.default_rng(11), n, d_source, d_target)
+
+
+def spoil(value, row=3):
+    source, target = good()
+    target[row] = value
+    return source, target
+
+
+BAD_PAIRS = {
+    "not a dictionary": ([good()], r"pass \{'image'"),
+    "empty": ({}, r"pass \{'image'"),
+    "named all": ({"all": good()}, "'all' not among them"),
+    "one array": ({"image": good()[0]}, r"pass \{'image': \(source_rows"),
+    "one axis": ({"image": (np.ones(4), np.ones(4))}, "must be one anchor"),
+    "lengths": ({"image": (good()[0], good(5)[1])}, r"\(6, 4\) and \(5, 4\)"),
+    "one anchor": ({"image": good(1)}, "at least 2 anchors, got 1; pass more"),
+    "no anchor": ({"image": good(0)}, "at least 2 anchors, got 0"),
+    "widths": (
+        {"image": good(), "text": good(6, 5, 4)},
+        r"pairs\['text'\].*\(4, 4\).*got \(5, 4\); all modalities share",
+    ),
+    "nan": ({"image": spoil(np.nan)}, "finite target rows, got 1 .* at row 3; drop"),
+    "infinite": ({"image": spoil(np.inf)}, "finite target rows, got 1"),
+    "zero": ({"image": spoil(0.0)}, "nonzero target rows, got 1 .* at row 3"),
+    "integers": ({"image": (good()[0], np.ones((6, 4), int))}, "astype"),
+    "equal rows": (
+        {"image": (good()[0], np.ones((6, 4), np.float32))},
+        "target rows that differ, got 6 equal ones",
+    ),
+}
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize("name", BAD_PAIRS)
+def test_bad_pairs_are_refused_with_a_remedy(name):
+    pairs, match = BAD_PAIRS[name]
+    with pytest.raises(ValueError, match=match):
+        ja.fit_map(pairs)
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"fit_on": "audio"}, "'all' or one of .*add pairs of that modality"),
+        ({"scale": "unit"}, "leave it out for the default"),
+        ({"kind": "affine"}, "leave it out for an orthogonal map"),
+        ({"ridge": 0.1}, "leave ridge out for the other kinds"),
+        ({"ridge": -1.0, "kind": "linear"}, "at least 0"),
+        ({"kind": "linear"}, "pass ridge, such as 0.1"),
+        ({"proper": True, "kind": "linear", "ridge": 0.1}, "leave proper out"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"card": {"fit": 1}}, "another name"),
+        ({"card": {"note": object()}}, "pass strings, numbers"),
+    ],
+)
+def test_bad_options_are_refused_with_a_remedy(options, match):
+    with pytest.raises(ValueError, match=match):
+        ja.fit_map({"image": good()}, **options)
+
+
+def test_means_need_equal_widths_and_scales_must_be_positive():
+    with pytest.raises(ValueError, match="use kind='orthogonal'"):
+        ja.fit_map({"image": good(6, 4, 3)}, kind="mean_only")
+    source, target, _ = planted_rows(np.random.default_rng(12), 40, 4)
+    pairs = {"image": (source, target), "text": (source, -target)}
+    with pytest.raises(ValueError, match="'text'.*does not correlate"):
+        ja.fit_map(pairs, scale="least_squares")
+
+
+def test_a_map_is_a_tree_and_jits():
+    source, target = good()
+    amap = ja.fit_map({"image": (source, target)})
+    jitted = jax.jit(lambda amap, rows: amap(rows, normalize=True))(amap, source)
+    np.testing.assert_allclose(jitted, amap(source, normalize=True), atol=4 * F32)

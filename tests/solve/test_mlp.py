@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The perceptron: learns what is not linear, never falls behind its start, repeats."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxalign as ja
+from tests.cases import planted_rows
+
+SMALL = {"hidden": 32, "steps": 100, "batch_size": 32, "evaluate_every": 25}
+
+
+def test_it_learns_what_is_not_linear():
+    rng = np.random.default_rng(0)
+    source, target, _ = planted_rows(rng, 300, 4)
+    target = target + 2.0 * np.abs(source)
+    solution = ja.fit_mlp(source, target, **SMALL, learning_rate=1e-2).check()
+    errors = np.asarray(solution.held_out_errors)
+    assert errors.shape == (5,)
+    assert errors.min() < 0.5 * errors[0]
+    assert int(solution.best_step) == 25 * int(np.argmin(errors))
+    moved = solution(source)
+    assert moved.shape == target.shape
+    spread = np.mean(np.sum((target - target.mean(axis=0)) ** 2, axis=1))
+    error = np.mean(np.sum((np.asarray(moved) - target) ** 2, axis=1))
+    assert error < 0.5 * errors[0] * spread
+
+
+def test_a_planted_rotation_is_kept_and_means_can_be_those_of_texts():
+    source, target, planted = planted_rows(
+        np.random.default_rng(1), 300, 4, means=(0.9, 0.3)
+    )
+    solution = ja.fit_mlp(source, target, **SMALL)
+    assert int(solution.best_step) == 0
+    text_mean = source.mean(axis=0) + np.float32(0.5)
+    there = np.full(4, 0.1, np.float32)
+    moved = solution(source + np.float32(0.5), source_mean=text_mean, target_mean=there)
+    expected = (source - source.mean(axis=0)) @ planted.T + there
+    np.testing.assert_allclose(moved, expected, atol=1e-5)
+
+
+def test_same_seed_same_bits_and_any_widths():
+    source, target, _ = planted_rows(np.random.default_rng(2), 40, 6, noise=0.5)
+    target = target[:, :3]
+    first, again = (ja.fit_mlp(source, target, **SMALL, seed=7) for _ in range(2))
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, first, again))
+    other = ja.fit_mlp(source, target, **SMALL, seed=8)
+    assert not np.array_equal(first.held_out_errors, other.held_out_errors)
+    assert first(source).shape == (40, 3)
+
+
+def test_rows_held_out_are_not_trained_on():
+    source, target, _ = planted_rows(np.random.default_rng(3), 300, 4, noise=0.1)
+    held_out = np.arange(300) % 10 == 0
+    spoiled = np.where(held_out[:, None], 100 * target[::-1], target)
+    solution = ja.fit_mlp(source, spoiled, **SMALL, held_out=held_out)
+    # Fitted on the others only, the start misses the spoiled rows entirely.
+    assert float(solution.held_out_errors[0]) > 1.0
+
+
+def test_not_a_number_gets_a_code():
+    rows = np.full((300, 4), np.nan, np.float32)
+    with pytest.raises(ja.SolveError, match=r"`fit_mlp`: NON_FINITE"):
+        ja.fit_mlp(rows, rows, **SMALL).check()
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_errors_say_what_to_do():
+    rows = np.ones((20, 3), np.float32)
+    with pytest.raises(ValueError, match="pass paired anchors"):
+        ja.fit_mlp(rows, rows[:10])
+    with pytest.raises(ValueError, match="a tenth of which"):
+        ja.fit_mlp(rows[:9], rows[:9])
+    with pytest.raises(ValueError, match=r"hidden=0.*leave it out"):
+        ja.fit_mlp(rows, rows, hidden=0)
+    with pytest.raises(ValueError, match="random tenth"):
+        ja.fit_mlp(rows, rows, held_out=np.ones(20, bool))
