@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compared maps: all fitted on one modality, ridge chosen by whole classes."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxalign.data.planted import random_rotation
+from jaxalign.evaluate.methods import (
+    ORTHOGONAL,
+    PAPER,
+    Anchors,
+    choose_ridge_by_class,
+    fit_methods,
+)
+
+CLASSES, PER_CLASS, WIDTH = 12, 20, 8
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Anchors whose two modalities cross by one rotation about their own means."""
+    rng = np.random.default_rng(0)
+    rotation = np.asarray(random_rotation(jax.random.key(3), WIDTH, WIDTH))
+    labels = np.repeat(np.arange(CLASSES), PER_CLASS)
+    centres = rng.normal(size=(CLASSES, WIDTH))
+
+    def rows(mean_source, mean_target):
+        source = centres[labels] + 0.3 * rng.normal(size=(len(labels), WIDTH))
+        source -= source.mean(axis=0)
+        noise = 0.05 * rng.normal(size=source.shape)
+        target = source @ rotation.T + noise
+        return (
+            (source + mean_source).astype(np.float32),
+            (target - target.mean(axis=0) + mean_target).astype(np.float32),
+        )
+
+    images, texts = rows(0.5, -0.2), rows(-0.4, 0.7)
+    return rotation, Anchors(*images, *texts, labels, labels)
+
+
+@pytest.mark.parametrize("fit_on", ["image", "text", "all"])
+def test_orthogonal_map_recovers_the_planted_rotation(planted, fit_on):
+    rotation, anchors = planted
+    amap, methods = fit_methods(anchors, fit_on=fit_on)
+    # Noise of 5 % of the spread moves the rotation by about its size over sqrt(n).
+    assert np.abs(np.asarray(amap.rotation) - rotation).max() < 0.02
+    assert methods[ORTHOGONAL] is amap
+
+
+def test_every_method_carries_both_modalities(planted):
+    _, anchors = planted
+    _, methods = fit_methods(anchors)
+    assert methods.pop("none") is None
+    expected = {"mean only", PAPER, ORTHOGONAL, "least squares", "ridge", "MLP"}
+    assert expected <= set(methods)
+    for name, carry in methods.items():
+        for modality, (source, _) in anchors.pairs.items():
+            rows = np.asarray(carry(source[:5], modality))
+            assert rows.shape == (5, WIDTH), name
+            assert np.isfinite(rows).all(), name
+
+
+def test_uncentred_method_is_the_bare_rotation(planted):
+    _, anchors = planted
+    amap, methods = fit_methods(anchors)
+    rows = anchors.source_texts[:4]
+    bare = np.asarray(methods[f"{PAPER}, uncentred"](rows, "text"))
+    np.testing.assert_allclose(bare, rows @ np.asarray(amap.rotation).T, atol=1e-5)
+
+
+def test_mean_only_needs_equal_widths(planted):
+    _, anchors = planted
+    narrow = Anchors(
+        anchors.source_images[:, :5],
+        anchors.target_images,
+        anchors.source_texts[:, :5],
+        anchors.target_texts,
+        anchors.image_labels,
+        anchors.text_labels,
+    )
+    _, methods = fit_methods(narrow)
+    assert "mean only" not in methods
+
+
+def test_ridge_by_class_is_no_weaker_than_by_row():
+    """Rows that repeat: by row, twins leak and no ridge looks best; by class, not."""
+    rng = np.random.default_rng(1)
+    classes, width = 10, 16
+    centres = rng.normal(size=(classes, width))
+    targets = rng.normal(size=(classes, width))
+    labels = np.repeat(np.arange(classes), 30)
+    source = centres[labels] + 0.01 * rng.normal(size=(len(labels), width))
+    target = targets[labels] + 0.01 * rng.normal(size=(len(labels), width))
+    rows = (source.astype(np.float32), target.astype(np.float32))
+    by_class = choose_ridge_by_class(Anchors(*rows, *rows, labels, labels), "image")
+    each = np.arange(len(labels))
+    by_row = choose_ridge_by_class(Anchors(*rows, *rows, each, each), "image")
+    # Targets are unrelated to sources, so new classes are best told by the mean alone.
+    assert by_class > 100 * by_row

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job from its command line, at toy size."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxalign as ja
+from jaxalign.evaluate.methods import ORTHOGONAL
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("align")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "experiments.align",
+            "--tiny",
+            f"--workdir={folder}/run",
+            f"--data_dir={folder}/data",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, folder / "run"
+
+
+def test_table_is_printed_and_fits_a_terminal(finished):
+    printed, _ = finished
+    assert "held-out classes" in printed
+    assert "unseen emoji" in printed
+    assert ORTHOGONAL in printed
+    assert max(map(len, printed.splitlines())) <= 100
+
+
+def test_map_is_fitted_on_images_between_the_shipped_spaces(finished):
+    _, folder = finished
+    amap = ja.AlignmentMap.load(folder / "map.safetensors")
+    source = ja.load_encoders("jaxalign/openmoji-clip")
+    target = ja.load_encoders("jaxalign/openmoji-siglip")
+    assert (amap.source_space, amap.target_space) == (source.space, target.space)
+    assert amap.card["fit"]["fit_on"] == "image"
+    product = np.asarray(amap.rotation) @ np.asarray(amap.rotation).T
+    np.testing.assert_allclose(product, np.eye(len(product)), atol=1e-5)
+    with pytest.raises(ValueError, match="space"):
+        amap(target.embed_texts(["an emoji of red apple"]), "text", space=target.space)
+
+
+def test_results_hold_both_tables_all_methods_and_intervals(finished):
+    _, folder = finished
+    document = json.loads((folder / "results.json").read_text())
+    rows = document["rows"]
+    assert {row["table"] for row in rows} == {"held-out classes", "unseen emoji"}
+    methods = {row["method"] for row in rows}
+    assert {
+        "none",
+        "mean only",
+        "paper's map",
+        ORTHOGONAL,
+        "least squares",
+        "ridge",
+        "MLP",
+        "stay on source",
+        "native target",
+        "untrained encoders",
+    } <= methods
+    found = [r for r in rows if r["metric"] == "text_to_text_at_1"]
+    assert all(r["interval"][0] <= r["value"] <= r["interval"][1] for r in found)
+    assert "jax" in document["versions"]
+
+
+def test_texts_cross_far_better_than_without_a_map(finished):
+    """Even 77 emoji of half the classes show the finding on the shipped encoders."""
+    _, folder = finished
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    values = {
+        row["method"]: row["value"]
+        for row in rows
+        if row["table"] == "held-out classes" and row["metric"] == "text_to_text_at_1"
+    }
+    # Chance is 1.3 %; a map that carries texts finds at least ten times as many.
+    assert values[ORTHOGONAL] > 0.13
+    assert values[ORTHOGONAL] > 3 * values["mean only"]
+
+
+def test_report_is_self_contained(finished):
+    _, folder = finished
+    page = (folder / "report.html").read_text()
+    assert "OpenMoji" in page
+    assert 'src="http' not in page

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Launches: a user's mistake is one line on stderr and exit code 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--source=no/such-model"], "no/such-model.*expected a shipped pair"),
+        (["--dataset=imagenet"], "no such data set; jaxalign knows openmoji"),
+        (["--seeds=0,0"], "--seeds: expected distinct integers"),
+        (["--fit_on=sound"], "fit_on.*image"),
+        (["leftover"], "unexpected arguments: leftover"),
+        (["--no_such_flag=1"], "no_such_flag"),
+        (["--source=."], "expected a checkpoint folder with config.json"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(arguments, said, tmp_path):
+    import re
+
+    done = launch("experiments.align", f"--workdir={tmp_path}/run", *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert re.search(said, done.stderr)
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_shows_the_shared_flags():
+    done = launch("experiments.align", "--help")
+    for flag in ("source", "target", "dataset", "data_dir", "workdir", "fit_on"):
+        assert f"--{flag}:" in done.stdout
+    assert "--[no]tiny:" in done.stdout
