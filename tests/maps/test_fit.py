@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxalign as ja
-from tests.cases import orthonormal, planted_rows, rows_pair
+from jaxalign.maps.fit import _pool
+from tests.cases import moments_of, orthonormal, planted_rows, rows_pair
 from tests.tolerances import PROCRUSTES, SUMS, eps
 
 F32 = eps(np.float32)
@@ -96,6 +97,11 @@ def test_fit_on_decides_whose_rows_fit():
 
 def test_rank_of_pooled_modalities_counts_both_means():
     source, target, _ = planted_rows(np.random.default_rng(2), 12, 16)
+    pooled = _pool(
+        moments_of(source[:7], target[:7]), moments_of(source[7:], target[7:])
+    )
+    # One direction is lost to each mean: the solver takes one more off.
+    assert int(pooled.rows) - 1 == 12 - 2
     pairs = {"image": (source[:7], target[:7]), "text": (source[7:], target[7:])}
     assert ja.fit_map(pairs, fit_on="all").card["fit"]["rank"] == 12 - 2
 
