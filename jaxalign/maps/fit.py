@@ -34,6 +34,7 @@ from jaxalign.status import Status
 Kind = Literal["orthogonal", "linear", "mean_only"]
 
 RIDGE_FOLDS = 5
+SMALLEST_BATCH = 256
 
 
 def fit_map(
@@ -184,9 +185,9 @@ def _check_spread(name, moments) -> None:
 
 
 def _batches(source, target, batch_size) -> Iterator[tuple]:
-    """Cut rows into padded batches; small sets share a few sizes of batch."""
+    """Cut rows into padded batches; all small sets share one size and compilation."""
     n = source.shape[0]
-    size = min(batch_size, 1 << max(n - 1, 1).bit_length())
+    size = min(batch_size, max(SMALLEST_BATCH, 1 << (n - 1).bit_length()))
     for start in range(0, n, size):
         left, mask = pad_rows(as_float(source[start : start + size]), size)
         right, _ = pad_rows(as_float(target[start : start + size]), size)

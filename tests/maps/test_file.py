@@ -36,6 +36,9 @@ def test_an_inverse_is_written_in_its_own_order(place):
     back = make_map(0, 4, 6).inverse()
     back.save(place)
     np.testing.assert_array_equal(ja.AlignmentMap.load(place).matrix, back.matrix)
+    view = np.arange(6, dtype=np.float32).reshape(2, 3).T
+    write_map(place, {"view": view}, {})
+    np.testing.assert_array_equal(read_map(place)[0]["view"], view)
 
 
 def test_any_modality_and_missing_folders(tmp_path):

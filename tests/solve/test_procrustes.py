@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Procrustes by invariants: planted maps come back, nothing near does better."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ def squared_error(rotation, scale, source, target):
 
 
 @pytest.mark.parametrize("reflect", [False, True])
-@pytest.mark.parametrize("d", [8, 32])
+@pytest.mark.parametrize("d", [6, 16])
 def test_planted_rotation_comes_back_with_its_determinant(d, reflect):
     source, target, planted = planted_rows(
         np.random.default_rng(d), 400, d, reflect=reflect, means=(0.93, 0.33)
@@ -50,7 +52,7 @@ def test_rotation_is_that_of_scipy_in_float64(d_target, d_source):
 @pytest.mark.parametrize("scale", ["none", "least_squares", "energy"])
 def test_residual_and_scale_are_those_of_the_rows(d_target, d_source, scale):
     source, target = rows_pair(np.random.default_rng(1), 100, d_source, d_target)
-    moments = moments_of(source, target, grams=True)
+    moments = moments_of(source, target)
     solution = ja.solve_procrustes(moments, scale=scale)
     rotation, factor = solution.rotation, float(solution.scale)
     expected = squared_error(rotation, factor, source, target)
@@ -80,7 +82,7 @@ def test_no_turned_map_does_better(d_target, d_source):
 
 def test_narrower_target_maximises_the_trace():
     rng = np.random.default_rng(3)
-    moments = moments_of(*rows_pair(rng, 60, 9, 6))
+    moments = moments_of(*rows_pair(rng, 60, 9, 6), grams=False)
     solution = ja.solve_procrustes(moments)
     cross = np.asarray(moments.cross_covariance, np.float64)
     best = np.sum(np.asarray(solution.rotation) * cross)
@@ -93,8 +95,8 @@ def test_narrower_target_maximises_the_trace():
 
 def test_turning_the_rows_turns_the_map():
     rng = np.random.default_rng(4)
-    source, target = rows_pair(rng, 200, 8, 8)
-    turn = orthonormal(rng, 8, 8).astype(np.float32)
+    source, target = rows_pair(rng, 200, 6, 6)
+    turn = orthonormal(rng, 6, 6).astype(np.float32)
     plain = ja.solve_procrustes(moments_of(source, target)).rotation
     turned = ja.solve_procrustes(moments_of(source @ turn.T, target)).rotation
     np.testing.assert_allclose(turned @ turn, plain, atol=PROCRUSTES * F32)
@@ -132,30 +134,38 @@ def test_rank_counts_the_anchors(n):
         assert solution.check(allow=[ja.Status.RANK_DEFICIENT]) is solution
 
 
+def test_rank_stays_below_the_number_of_anchors_whatever_the_noise():
+    # Rounding can lift a null singular value above the cutoff; the count knows better.
+    moments = moments_of(*rows_pair(np.random.default_rng(0), 50, 6, 6))
+    few = dataclasses.replace(moments, rows=np.int32(4))
+    assert int(ja.solve_procrustes(few).rank) == 3
+    assert int(ja.solve_linear(few, ridge=0.0).rank) == 3
+
+
 def test_low_rank_rows_are_reported():
     rng = np.random.default_rng(6)
     source, target = rows_pair(rng, 100, 4, 4)
-    wide = orthonormal(rng, 12, 4).astype(np.float32)
+    wide = orthonormal(rng, 16, 4).astype(np.float32)
     solution = ja.solve_procrustes(moments_of(source @ wide.T, target @ wide.T))
     assert int(solution.rank) == 4
     assert int(solution.status) == ja.Status.RANK_DEFICIENT
 
 
 def test_with_a_proper_map_one_direction_less_is_enough():
-    source, target, planted = planted_rows(np.random.default_rng(0), 8, 8)
+    source, target, planted = planted_rows(np.random.default_rng(0), 6, 6)
     moments = moments_of(source, target)
     assert int(ja.solve_procrustes(moments).status) == ja.Status.RANK_DEFICIENT
     proper = ja.solve_procrustes(moments, proper=True).check()
-    # Eight anchors only: the spectrum is whatever the draw gives.
+    # Six anchors only: the spectrum is whatever the draw gives.
     np.testing.assert_allclose(proper.rotation, planted, atol=10 * PROCRUSTES * F32)
 
 
 @pytest.mark.parametrize(
     ("rows", "code"),
     [
-        (np.ones((1, 3), np.float32), ja.Status.TOO_FEW_ANCHORS),
-        (np.full((5, 3), np.nan, np.float32), ja.Status.NON_FINITE),
-        (np.ones((5, 3), np.float32), ja.Status.NON_FINITE),
+        (np.ones((1, 6), np.float32), ja.Status.TOO_FEW_ANCHORS),
+        (np.full((5, 6), np.nan, np.float32), ja.Status.NON_FINITE),
+        (np.ones((5, 6), np.float32), ja.Status.NON_FINITE),
     ],
 )
 def test_hopeless_rows_get_a_code(rows, code):
@@ -167,7 +177,7 @@ def test_hopeless_rows_get_a_code(rows, code):
 
 def test_batch_is_a_loop():
     rng = np.random.default_rng(7)
-    parts = [moments_of(*rows_pair(rng, 50, 6, 6), grams=True) for _ in range(4)]
+    parts = [moments_of(*rows_pair(rng, 50, 6, 6)) for _ in range(4)]
     batched = ja.solve_procrustes(stack(*parts), scale="energy", proper=True)
     for index, part in enumerate(parts):
         one = ja.solve_procrustes(part, scale="energy", proper=True)
@@ -187,13 +197,13 @@ def test_second_call_does_not_retrace():
         return ja.solve_procrustes(moments, scale="energy")
 
     for seed in range(3):
-        solve(moments_of(*rows_pair(np.random.default_rng(seed), 20, 4, 4)))
+        solve(moments_of(*rows_pair(np.random.default_rng(seed), 20, 6, 6)))
     assert len(traced) == 1
 
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_say_what_to_do():
-    moments = moments_of(*rows_pair(np.random.default_rng(8), 20, 5, 4))
+    moments = moments_of(*rows_pair(np.random.default_rng(8), 20, 9, 6), grams=False)
     with pytest.raises(
         ValueError, match=r"got an array of shape \(4, 4\); for a bare matrix use polar"
     ):
