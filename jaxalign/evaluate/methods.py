@@ -25,6 +25,8 @@ from jaxalign.solve.mlp import fit_mlp
 ORTHOGONAL = "orthogonal map"
 PAPER = "paper's map"
 RIDGE_FOLDS = 5
+# The MLP stops early by one fold of this many: a tenth of the anchors' classes.
+MLP_FOLDS = 10
 
 _update = jax.jit(update_moments)
 
@@ -133,16 +135,20 @@ def choose_ridge_by_class(anchors: Anchors, fit_on: Modality) -> float:
     rendering of it, is fitted: the ridge would come out too weak for new classes.
     """
     source, target, labels = anchors.of(fit_on)
-    classes = np.unique(labels)
-    fold_of_class = np.random.default_rng(0).permutation(len(classes)) % min(
-        RIDGE_FOLDS, len(classes)
-    )
-    fold_of_row = fold_of_class[np.searchsorted(classes, labels)]
+    fold_of_row = _folds_of_classes(labels, RIDGE_FOLDS)
     folds = [
         _moments(source, target, fold_of_row == fold)
-        for fold in range(fold_of_class.max() + 1)
+        for fold in range(fold_of_row.max() + 1)
     ]
     return float(choose_ridge(folds).ridge)
+
+
+def _folds_of_classes(labels: np.ndarray, count: int) -> np.ndarray:
+    """Number the fold of each row; rows of one class share theirs."""
+    classes = np.unique(labels)
+    shuffled = np.random.default_rng(0).permutation(len(classes))
+    fold_of_class = shuffled % min(count, len(classes))
+    return fold_of_class[np.searchsorted(classes, labels)]
 
 
 def _moments(source: np.ndarray, target: np.ndarray, chosen: np.ndarray) -> Moments:
@@ -152,9 +158,13 @@ def _moments(source: np.ndarray, target: np.ndarray, chosen: np.ndarray) -> Mome
 
 
 def _mlp_map(anchors: Anchors, fit_on: Modality, seed: int) -> MapRows:
-    """Fit the MLP on one modality; the other crosses about its own means."""
-    source, target, _ = anchors.of(fit_on)
-    solution = fit_mlp(source, target, seed=seed)
+    """Fit the MLP on one modality; the other crosses about its own means.
+
+    Early stopping looks at whole classes held out, as the ridge does.
+    """
+    source, target, labels = anchors.of(fit_on)
+    held_out = _folds_of_classes(labels, MLP_FOLDS) == 0
+    solution = fit_mlp(source, target, seed=seed, held_out=held_out)
     means = {
         name: tuple(np.mean(rows, axis=0) for rows in pair)
         for name, pair in anchors.pairs.items()
