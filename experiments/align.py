@@ -245,7 +245,7 @@ def write(
         headline=ORTHOGONAL,
         fit_on=config.fit_on,
         similarities=[_similarities(amap, tables[HELDOUT], info)],
-        gallery=_gallery(amap, tables[HELDOUT], splits["learnt"]),
+        gallery=make_gallery(amap, tables[HELDOUT], splits["learnt"]),
         credit=f"{info.credit} {info.license}",
         config=_as_json(config),
     )
@@ -258,11 +258,13 @@ def _similarities(
     return measure_similarities(pairs, amap, names, table=HELDOUT)
 
 
-def _gallery(amap: AlignmentMap, pairs: PairedSet, split: Split) -> list[GalleryItem]:
-    """Show a dozen queries, drawn without looking at what they find."""
+def make_gallery(
+    amap: AlignmentMap, pairs: PairedSet, split: Split, *, count: int = 12
+) -> list[GalleryItem]:
+    """Show some queries, drawn without looking at what they find."""
     shown = np.isin(split.labels, pairs.class_ids) & split.is_query
     examples = [split.examples[i] for i in np.flatnonzero(shown)]
-    queries = np.random.default_rng(0).permutation(len(examples))[:12]
+    queries = np.random.default_rng(0).permutation(len(examples))[:count]
     return find_gallery(
         pairs,
         amap,

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draw the README's picture: what the map does, from a real run.
+
+    python -m experiments.draw_overview --workdir=docs
+
+Fits the map on the images of the anchor classes (seed 0) and shows, for some emoji of
+classes that it never saw, what the source model's rows find in the target model. The
+emoji are drawn at random, before anything is searched for.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from experiments import align, launch
+from jaxalign.data import catalog
+from jaxalign.encoders.pretrained import load_encoders
+from jaxalign.report.gallery import GalleryItem
+
+INK, QUIET, BLUE, GREEN, RED = "#1c1e21", "#5a6068", "#0072b2", "#0b6b3a", "#a33b20"
+QUERIES, NEIGHBOURS = 5, 4
+
+
+def gather_items(config: align.Config) -> list[GalleryItem]:
+    """Fit the map of the first seed and search for a few pictures."""
+    models = load_encoders(config.source), load_encoders(config.target)
+    splits = {
+        name: align.Split(examples, *rows)
+        for name, (examples, rows) in align.embed_splits(
+            models, config, title="Embedding"
+        ).items()
+    }
+    texts = dict(
+        zip(
+            ("source", "target"),
+            (align.embed_class_texts(model, config) for model in models),
+            strict=True,
+        )
+    )
+    learnt = splits["learnt"]
+    anchors, heldout = catalog.split_classes(learnt.labels, seed=config.seeds[0])
+    amap = align.fit_map(
+        learnt.anchors(np.isin(learnt.labels, anchors)).pairs, fit_on=config.fit_on
+    )
+    pairs = learnt.pairs(np.isin(learnt.labels, heldout), texts)
+    return align.make_gallery(amap, pairs, learnt, count=QUERIES)
+
+
+def draw(items: list[GalleryItem], config: align.Config) -> Figure:
+    """Lay out the scheme above, the found pictures and texts below."""
+    figure = Figure(figsize=(10, 7.2), dpi=130, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 10), ylim=(0, 7.2))
+    axes.axis("off")
+    _draw_scheme(axes, config)
+    heads = (
+        (0.35, "picture, seen by\nthe source model"),
+        (2.55, "through Q: nearest pictures\nof the target model"),
+        (6.45, "through Q: nearest texts of the target model\n(green: its own)"),
+    )
+    for x, text in heads:
+        axes.text(x, 4.72, text, color=QUIET, fontsize=9, va="top")
+    for line, item in enumerate(items):
+        bottom = 3.35 - 0.8 * line
+        _show(figure, item.query_picture, 0.6, bottom)
+        arrow = FancyArrowPatch(
+            (1.55, bottom + 0.36), (2.35, bottom + 0.36), arrowstyle="-|>", color=BLUE
+        )
+        arrow.set(linewidth=2, mutation_scale=14)
+        axes.add_patch(arrow)
+        axes.text(1.9, bottom + 0.45, "Q", color=BLUE, fontsize=11, ha="center")
+        for place, found in enumerate(item.mapped_neighbours[:NEIGHBOURS]):
+            _show(figure, found.picture, 2.55 + 0.85 * place, bottom)
+        for place, found in enumerate(item.mapped_texts[:3]):
+            axes.text(
+                6.45,
+                bottom + 0.56 - 0.24 * place,
+                found.text,
+                color=GREEN if found.correct else INK,
+                weight="bold" if found.correct else "normal",
+                fontsize=8.5,
+                va="center",
+            )
+    return figure
+
+
+def _draw_scheme(axes, config: align.Config) -> None:
+    """Draw two models and the one map between them."""
+    for x, name, role in (
+        (0.4, config.source, "source model"),
+        (7.0, config.target, "target model"),
+    ):
+        box = FancyBboxPatch(
+            (x, 5.25), 2.6, 1.5, boxstyle="round,pad=0.05", facecolor="#f4f6f8"
+        )
+        box.set(edgecolor=QUIET, linewidth=1)
+        axes.add_patch(box)
+        axes.text(x + 1.3, 6.5, role, ha="center", fontsize=11, weight="bold")
+        axes.text(x + 1.3, 6.2, name, ha="center", fontsize=8.5, color=QUIET)
+        axes.text(x + 1.3, 5.8, "image rows", ha="center", fontsize=10)
+        axes.text(x + 1.3, 5.42, "text rows", ha="center", fontsize=10)
+    for y, colour, text in (
+        (5.87, BLUE, "one rotation Q, fitted on pairs of images ..."),
+        (5.49, RED, "... carries texts too, which it never saw"),
+    ):
+        arrow = FancyArrowPatch((3.2, y), (6.85, y), arrowstyle="-|>", color=colour)
+        arrow.set(linewidth=2.2, mutation_scale=16)
+        axes.add_patch(arrow)
+        axes.text(5.0, y + 0.08, text, ha="center", fontsize=9.5, color=colour)
+
+
+def _show(figure: Figure, picture, x: float, y: float) -> None:
+    """Place one picture; coordinates are inches."""
+    axes = figure.add_axes((x / 10, y / 7.2, 0.72 / 10, 0.72 / 7.2))
+    axes.imshow(np.asarray(picture))
+    axes.axis("off")
+
+
+def main() -> None:
+    """Read the flags and write overview.png."""
+    config = align.Config(
+        source=launch.SOURCE.value,
+        target=launch.TARGET.value,
+        dataset=launch.DATASET.value,
+        data_dir=launch.DATA_DIR.value,
+        fit_on=launch.FIT_ON.value,
+        seeds=launch.parse_seeds()[:1],
+    )
+    workdir = Path(launch.WORKDIR.value or "runs/draw_overview")
+    workdir.mkdir(parents=True, exist_ok=True)
+    draw(gather_items(config), config).savefig(workdir / "overview.png")
+    print(f"written: {workdir / 'overview.png'}")
+
+
+flags.adopt_module_key_flags(launch)
+
+if __name__ == "__main__":
+    launch.launch(main)
