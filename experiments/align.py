@@ -115,11 +115,10 @@ def embed_splits(
     """Embed the learnt and the unseen emoji with every model in one pass."""
     embedded = {}
     for name in ("learnt", "unseen"):
-        examples = list(
-            catalog.load_dataset(
-                config.dataset, name, data_dir=config.data_dir, in_memory=True
-            )
+        source = catalog.load_dataset(
+            config.dataset, name, data_dir=config.data_dir, in_memory=True
         )
+        examples = [source[i] for i in range(len(source))]
         batches = pipeline.image_text_batches(
             examples,
             batch_size=config.batch_size,

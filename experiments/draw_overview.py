@@ -34,13 +34,10 @@ def gather_items(config: align.Config) -> list[GalleryItem]:
             models, config, title="Embedding"
         ).items()
     }
-    texts = dict(
-        zip(
-            ("source", "target"),
-            (align.embed_class_texts(model, config) for model in models),
-            strict=True,
-        )
-    )
+    texts = {
+        "source": align.embed_class_texts(models[0], config),
+        "target": align.embed_class_texts(models[1], config),
+    }
     learnt = splits["learnt"]
     anchors, heldout = catalog.split_classes(learnt.labels, seed=config.seeds[0])
     amap = align.fit_map(

@@ -112,18 +112,12 @@ def gather(
     Raises:
       ValueError: if the stream is empty.
     """
-    names = ("image", "text", "ids", "labels")
-    kept: list[list[dict[str, np.ndarray]]] = []
-    spaces: tuple[str, ...] = ()
+    kept: list[tuple[EmbeddingBatch, ...]] = []
     count = 0
     for batches in stream:
-        spaces = tuple(batch.space for batch in batches)
-        kept.append(
-            [
-                {name: np.asarray(getattr(batch, name))[batch.mask] for name in names}
-                for batch in batches
-            ]
-        )
+        # Rows stay where they are until the end: to fetch them here would keep the
+        # next batch's preprocessing waiting for this one's encoding.
+        kept.append(batches)
         count += int(batches[0].mask.sum())
         report(count)
     if not kept:
@@ -131,14 +125,17 @@ def gather(
             "`gather(stream=...)` expected at least one batch, got none; pass the "
             "batches of a data set that is not empty."
         )
-    return tuple(
-        EmbeddedSet(
-            **{
-                name: np.concatenate([rows[m][name] for rows in kept]) for name in names
-            },
-            space=space,
+
+    def whole(model: int, name: str) -> np.ndarray:
+        parts = (batches[model] for batches in kept)
+        return np.concatenate(
+            [np.asarray(getattr(part, name))[part.mask] for part in parts]
         )
-        for m, space in enumerate(spaces)
+
+    names = ("image", "text", "ids", "labels")
+    return tuple(
+        EmbeddedSet(**{name: whole(model, name) for name in names}, space=batch.space)
+        for model, batch in enumerate(kept[0])
     )
 
 

@@ -11,8 +11,14 @@ Supervision", 2021, arXiv 2103.00020.
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
-from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+from transformers import CLIPConfig
 
+from jaxalign.encoders.configs import (
+    TextConfig,
+    VisionConfig,
+    text_config,
+    vision_config,
+)
 from jaxalign.encoders.layers import (
     Dense,
     Embedding,
@@ -28,15 +34,14 @@ LEGACY_EOS_ID = 2
 class ClipVision(nnx.Module):
     """CLIP's image tower, up to the pooled class token."""
 
-    def __init__(self, config: CLIPVisionConfig, *, rngs: nnx.Rngs):
-        width, epsilon = config.hidden_size, config.layer_norm_eps
-        grid = config.image_size // config.patch_size
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        width, epsilon = config.width, config.epsilon
         init = nnx.initializers.normal(0.02)
         self.class_token = nnx.Param(init(rngs.params(), (width,), jnp.float32))
         self.patches = PatchEmbedding(
             config.patch_size, width, use_bias=False, rngs=rngs
         )
-        self.positions = Embedding(grid * grid + 1, width, rngs=rngs)
+        self.positions = Embedding(config.patches + 1, width, rngs=rngs)
         self.norm_in = LayerNorm(width, epsilon=epsilon)
         self.stack = Stack(config, rngs=rngs)
         self.norm_out = LayerNorm(width, epsilon=epsilon)
@@ -54,13 +59,13 @@ class ClipVision(nnx.Module):
 class ClipText(nnx.Module):
     """CLIP's text tower, up to the pooled end-of-text token."""
 
-    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
-        width = config.hidden_size
-        self.eos_id = config.eos_token_id
-        self.tokens = Embedding(config.vocab_size, width, rngs=rngs)
-        self.positions = Embedding(config.max_position_embeddings, width, rngs=rngs)
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+        width = config.width
+        self.eos_id = config.eos_id
+        self.tokens = Embedding(config.vocabulary, width, rngs=rngs)
+        self.positions = Embedding(config.length, width, rngs=rngs)
         self.stack = Stack(config, rngs=rngs)
-        self.norm_out = LayerNorm(width, epsilon=config.layer_norm_eps)
+        self.norm_out = LayerNorm(width, epsilon=config.epsilon)
 
     def __call__(
         self, ids: Int[Array, "n t"], mask: Bool[Array, "n t"] | None = None
@@ -96,14 +101,12 @@ class Clip(nnx.Module):
     """
 
     def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs):
-        vision, text = config.vision_config, config.text_config
+        vision, text = vision_config(config), text_config(config)
         self.vision = ClipVision(vision, rngs=rngs)
         self.text = ClipText(text, rngs=rngs)
-        dim = config.projection_dim
-        self.image_projection = Dense(
-            vision.hidden_size, dim, use_bias=False, rngs=rngs
-        )
-        self.text_projection = Dense(text.hidden_size, dim, use_bias=False, rngs=rngs)
+        dim = int(config.projection_dim or 0)
+        self.image_projection = Dense(vision.width, dim, use_bias=False, rngs=rngs)
+        self.text_projection = Dense(text.width, dim, use_bias=False, rngs=rngs)
         self.logit_scale = nnx.Param(
             jnp.asarray(config.logit_scale_init_value, jnp.float32)
         )

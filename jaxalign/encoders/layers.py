@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxalign.encoders.configs import StackConfig
+
 Activation: TypeAlias = Callable[[Array], Array]
 
 
@@ -266,17 +268,17 @@ class Stack(nnx.Module):
       blocks: the blocks, first to last.
     """
 
-    def __init__(self, config, *, rngs: nnx.Rngs):
+    def __init__(self, config: StackConfig, *, rngs: nnx.Rngs):
         self.blocks = nnx.List(
             Block(
-                config.hidden_size,
-                heads=config.num_attention_heads,
-                hidden=config.intermediate_size,
-                activation=config.hidden_act,
-                epsilon=config.layer_norm_eps,
+                config.width,
+                heads=config.heads,
+                hidden=config.hidden,
+                activation=config.activation,
+                epsilon=config.epsilon,
                 rngs=rngs,
             )
-            for _ in range(config.num_hidden_layers)
+            for _ in range(config.depth)
         )
 
     def __call__(

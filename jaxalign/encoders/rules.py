@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from transformers import CLIPConfig, SiglipConfig
 
+from jaxalign.encoders.configs import text_config, vision_config
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -109,9 +111,9 @@ def clip_rules(config: CLIPConfig) -> list[Rule]:
         Rule(f"{images}.position_embedding.weight", "vision.positions.table", SAME),
         # The misspelt name is the released checkpoints'.
         *_norm("vision_model.pre_layrnorm", "vision.norm_in"),
-        *_stack("vision_model", "vision", config.vision_config.num_hidden_layers),
+        *_stack("vision_model", "vision", vision_config(config).depth),
         *_norm("vision_model.post_layernorm", "vision.norm_out"),
-        *_text_tower(config.text_config.num_hidden_layers),
+        *_text_tower(text_config(config).depth),
         *_dense("visual_projection", "image_projection", bias=False),
         *_dense("text_projection", "text_projection", bias=False),
     ]
@@ -128,7 +130,7 @@ def siglip_rules(config: SiglipConfig) -> list[Rule]:
         ),
         Rule(f"{images}.patch_embedding.bias", "vision.patches.project.bias", SAME),
         Rule(f"{images}.position_embedding.weight", "vision.positions.table", SAME),
-        *_stack("vision_model", "vision", config.vision_config.num_hidden_layers),
+        *_stack("vision_model", "vision", vision_config(config).depth),
         *_norm("vision_model.post_layernorm", "vision.norm_out"),
         Rule(f"{head}.probe", "vision.pool.probe", ROW),
         Rule(
@@ -139,6 +141,6 @@ def siglip_rules(config: SiglipConfig) -> list[Rule]:
         *_norm(f"{head}.layernorm", "vision.pool.norm"),
         *_dense(f"{head}.mlp.fc1", "vision.pool.mlp.expand"),
         *_dense(f"{head}.mlp.fc2", "vision.pool.mlp.contract"),
-        *_text_tower(config.text_config.num_hidden_layers),
+        *_text_tower(text_config(config).depth),
         *_dense("text_model.head", "text.head"),
     ]

@@ -14,8 +14,14 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
-from transformers import SiglipConfig, SiglipTextConfig, SiglipVisionConfig
+from transformers import SiglipConfig
 
+from jaxalign.encoders.configs import (
+    TextConfig,
+    VisionConfig,
+    text_config,
+    vision_config,
+)
 from jaxalign.encoders.layers import (
     Dense,
     Embedding,
@@ -35,15 +41,15 @@ class AttentionPooling(nnx.Module):
       project: the query, key and value projections side by side, (width, 3 width).
     """
 
-    def __init__(self, config: SiglipVisionConfig, *, rngs: nnx.Rngs):
-        width = config.hidden_size
-        self.heads = config.num_attention_heads
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        width = config.width
+        self.heads = config.heads
         init = nnx.initializers.normal(0.02)
         self.probe = nnx.Param(init(rngs.params(), (width,), jnp.float32))
         self.project = Dense(width, 3 * width, rngs=rngs)
         self.out = Dense(width, width, rngs=rngs)
-        self.norm = LayerNorm(width, epsilon=config.layer_norm_eps)
-        self.mlp = Mlp(width, config.intermediate_size, config.hidden_act, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=config.epsilon)
+        self.mlp = Mlp(width, config.hidden, config.activation, rngs=rngs)
 
     def __call__(self, tokens: Float[Array, "n t d"]) -> Float[Array, "n d"]:
         """Return one pooled row for each picture."""
@@ -59,15 +65,14 @@ class AttentionPooling(nnx.Module):
 class SiglipVision(nnx.Module):
     """SigLIP's image tower with its pooling head."""
 
-    def __init__(self, config: SiglipVisionConfig, *, rngs: nnx.Rngs):
-        width = config.hidden_size
-        grid = config.image_size // config.patch_size
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        width = config.width
         self.patches = PatchEmbedding(
             config.patch_size, width, use_bias=True, rngs=rngs
         )
-        self.positions = Embedding(grid * grid, width, rngs=rngs)
+        self.positions = Embedding(config.patches, width, rngs=rngs)
         self.stack = Stack(config, rngs=rngs)
-        self.norm_out = LayerNorm(width, epsilon=config.layer_norm_eps)
+        self.norm_out = LayerNorm(width, epsilon=config.epsilon)
         self.pool = AttentionPooling(config, rngs=rngs)
 
     def __call__(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
@@ -79,12 +84,12 @@ class SiglipVision(nnx.Module):
 class SiglipText(nnx.Module):
     """SigLIP's text tower with its output layer."""
 
-    def __init__(self, config: SiglipTextConfig, dim: int, *, rngs: nnx.Rngs):
-        width = config.hidden_size
-        self.tokens = Embedding(config.vocab_size, width, rngs=rngs)
-        self.positions = Embedding(config.max_position_embeddings, width, rngs=rngs)
+    def __init__(self, config: TextConfig, dim: int, *, rngs: nnx.Rngs):
+        width = config.width
+        self.tokens = Embedding(config.vocabulary, width, rngs=rngs)
+        self.positions = Embedding(config.length, width, rngs=rngs)
         self.stack = Stack(config, rngs=rngs)
-        self.norm_out = LayerNorm(width, epsilon=config.layer_norm_eps)
+        self.norm_out = LayerNorm(width, epsilon=config.epsilon)
         self.head = Dense(width, dim, rngs=rngs)
 
     def __call__(
@@ -115,11 +120,10 @@ class Siglip(nnx.Module):
     """
 
     def __init__(self, config: SiglipConfig, *, rngs: nnx.Rngs):
-        vision, text = config.vision_config, config.text_config
+        vision, text = vision_config(config), text_config(config)
+        dim = getattr(config.text_config, "projection_size", None) or text.width
         self.vision = SiglipVision(vision, rngs=rngs)
-        self.text = SiglipText(
-            text, text.projection_size or text.hidden_size, rngs=rngs
-        )
+        self.text = SiglipText(text, dim, rngs=rngs)
         # Zhai et al. 2023, section 3.2: temperature 10 and bias -10 at the start.
         self.logit_scale = nnx.Param(jnp.asarray(math.log(10.0), jnp.float32))
         self.logit_bias = nnx.Param(jnp.asarray(-10.0, jnp.float32))

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the towers read of a `transformers` config, as plain numbers.
+
+transformers declares sizes as unions (a number, a pair, nothing) that checkpoints of
+these families never use; here they become numbers, or one clear error.
+"""
+
+import dataclasses
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class StackConfig:
+    """Sizes of a stack of transformer blocks.
+
+    Attributes:
+      width: of the tokens.
+      depth: number of blocks.
+      heads: of the attention.
+      hidden: width inside the MLP.
+      activation: a key of `layers.ACTIVATIONS`.
+      epsilon: of the layer norms.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    activation: str
+    epsilon: float
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig(StackConfig):
+    """Sizes of an image tower.
+
+    Attributes:
+      image_size: pixels of either side.
+      patch_size: pixels of either side of a patch.
+    """
+
+    image_size: int
+    patch_size: int
+
+    @property
+    def patches(self) -> int:
+        """How many whole patches a picture has."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig(StackConfig):
+    """Sizes of a text tower.
+
+    Attributes:
+      vocabulary: number of token ids.
+      length: most tokens of a text.
+      eos_id: id of the end-of-text token.
+    """
+
+    vocabulary: int
+    length: int
+    eos_id: int
+
+
+def vision_config(config: PreTrainedConfig) -> VisionConfig:
+    """Read the image tower's sizes from a model's config.
+
+    Raises:
+      ValueError: if a size is no number.
+    """
+    tower = config.vision_config
+    return VisionConfig(
+        **_stack_sizes(tower),
+        image_size=_integer(tower, "image_size"),
+        patch_size=_integer(tower, "patch_size"),
+    )
+
+
+def text_config(config: PreTrainedConfig) -> TextConfig:
+    """Read the text tower's sizes from a model's config.
+
+    Raises:
+      ValueError: if a size is no number.
+    """
+    tower = config.text_config
+    return TextConfig(
+        **_stack_sizes(tower),
+        vocabulary=_integer(tower, "vocab_size"),
+        length=_integer(tower, "max_position_embeddings"),
+        eos_id=_integer(tower, "eos_token_id"),
+    )
+
+
+def _stack_sizes(tower: Any) -> dict[str, Any]:
+    return {
+        "width": _integer(tower, "hidden_size"),
+        "depth": _integer(tower, "num_hidden_layers"),
+        "heads": _integer(tower, "num_attention_heads"),
+        "hidden": _integer(tower, "intermediate_size"),
+        "activation": str(tower.hidden_act),
+        "epsilon": float(tower.layer_norm_eps),
+    }
+
+
+def _integer(tower: Any, name: str) -> int:
+    value = getattr(tower, name, None)
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(
+            f"`config.json`: expected {name} to be a whole number, got {value!r}; "
+            "check the checkpoint's config."
+        )
+    return value
