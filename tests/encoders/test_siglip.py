@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SigLIP gives the stored rows of `transformers`, and pools as it says."""
+
+import goldens
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_encoders
+
+VARIANTS = ("siglip", "siglip-projected")
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rows_equal_the_goldens(variant, jitted):
+    model, stored = goldens.load(variant)
+    features = goldens.features(model, stored, jitted=jitted)
+    for name, rows in features.items():
+        goldens.assert_same_rows(rows, stored[name])
+
+
+def test_every_position_is_seen_and_the_last_is_pooled():
+    model = tiny_encoders.make_model(tiny_encoders.make_config("siglip"))
+    ids = tiny_encoders.random_ids(1).repeat(tiny_encoders.TEXT_LENGTH, axis=0)
+    changed = ids + np.eye(tiny_encoders.TEXT_LENGTH, dtype=np.int32)
+    rows = np.asarray(model.text_features(jnp.asarray(ids)))
+    others = np.asarray(model.text_features(jnp.asarray(changed)))
+    assert np.abs(others - rows).max(-1).min() > 1e-3
+
+
+def test_pictures_of_one_colour_still_have_a_row():
+    model = tiny_encoders.make_model(tiny_encoders.make_config("siglip"))
+    pixels = jnp.zeros((1, tiny_encoders.IMAGE_SIZE, tiny_encoders.IMAGE_SIZE, 3))
+    rows = np.asarray(model.image_features(pixels))
+    assert rows.shape == (1, tiny_encoders.DIM)
+    assert np.isfinite(rows).all()
+    assert np.linalg.norm(rows) > 0.1
