@@ -63,7 +63,7 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
             f"`read_config(folder=...)` expected a JSON object in {str(path)!r}, got a "
             f"{type(values).__name__}; download the checkpoint again."
         )
-    family = find_family(values.get("model_type", "nothing"))
+    family = find_family(str(values.get("model_type", "nothing")))
     try:
         # SigLIP's defaults alone make it warn of ids outside a small vocabulary.
         with quiet_transformers():

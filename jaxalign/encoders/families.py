@@ -63,7 +63,7 @@ def find_family(model_type: str) -> Family:
     Raises:
       ValueError: if jaxalign does not read this family; those that it reads are named.
     """
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
+    if model_type not in FAMILIES:
         raise ValueError(
             f"`config.json` expected a model_type among {sorted(FAMILIES)}, got "
             f"{model_type!r}; jaxalign reads image-text models of these families."
