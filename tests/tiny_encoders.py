@@ -31,9 +31,7 @@ CORPUS = [
 def make_tokenizer(family, *, max_length=TEXT_LENGTH):
     """Train the family's kind of tokenizer on `CORPUS`."""
     if family == "clip":
-        return tokens.train_byte_bpe(
-            CORPUS, vocabulary_size=300, max_length=max_length
-        )
+        return tokens.train_byte_bpe(CORPUS, vocabulary_size=300, max_length=max_length)
     return tokens.train_unigram(CORPUS, vocabulary_size=60, max_length=max_length)
 
 
