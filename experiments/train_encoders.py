@@ -8,6 +8,8 @@ Goes on from its last checkpoint when started again, and writes a folder that
 """
 
 import dataclasses
+import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy as np
 from absl import app, flags
 from flax import nnx
 from PIL import Image
+from transformers import PreTrainedTokenizerFast
 
 from jaxalign.data import catalog, pipeline
 from jaxalign.data.grouping import DrawOne, GroupedSource
@@ -108,13 +111,27 @@ def corpus(source, *, repeats: int = 20) -> list[str]:
     ]
 
 
+def keep_tokenizer(recipe: Recipe, source, folder: Path):
+    """Train the tokenizer at the first start; later starts read it again.
+
+    Training it anew would give other ids than those the checkpoints have learnt.
+    """
+    if not folder.exists():
+        tokenizer = recipe.tokenizer(corpus(source))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            tokenizer.save_pretrained(Path(temporary) / "tokenizer")
+            os.replace(Path(temporary) / "tokenizer", folder)
+    return PreTrainedTokenizerFast.from_pretrained(str(folder))
+
+
 def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     """Train, write the folder, and return it."""
     recipe = config.recipe
     source = catalog.load_dataset(
         config.dataset, recipe.split, data_dir=config.data_dir
     )
-    tokenizer = recipe.tokenizer(corpus(source))
+    tokenizer = keep_tokenizer(recipe, source, workdir / recipe.name / "tokenizer")
     model_config = recipe.make_config(len(tokenizer))
     family = find_family(model_config.model_type)
     model = family.build(model_config, rngs=nnx.Rngs(recipe.seed))
