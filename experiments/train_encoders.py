@@ -9,6 +9,7 @@ Goes on from its last checkpoint when started again, and writes a folder that
 
 import dataclasses
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -131,7 +132,8 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     source = catalog.load_dataset(
         config.dataset, recipe.split, data_dir=config.data_dir
     )
-    tokenizer = keep_tokenizer(recipe, source, workdir / recipe.name / "tokenizer")
+    kept = workdir / recipe.name / "tokenizer"
+    tokenizer = keep_tokenizer(recipe, source, kept)
     model_config = recipe.make_config(len(tokenizer))
     family = find_family(model_config.model_type)
     model = family.build(model_config, rngs=nnx.Rngs(recipe.seed))
@@ -163,7 +165,8 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     )
     folder = workdir / recipe.name / "folder"
     save_model(folder, parameters, model_config, dtype="float16")
-    tokenizer.save_pretrained(folder)
+    # The files as kept: one that was used also stores how it was called last.
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
     recipe.make_processor().save_pretrained(folder)
     log(f"written: {folder}")
     return folder
