@@ -28,11 +28,7 @@ from jaxalign.data.prompts import caption
 from jaxalign.encoders import pretrained
 from jaxalign.encoders.checkpoint import load_model, save_model
 
-pytestmark = [
-    pytest.mark.parity,
-    # Torch's own: an operator's schema is registered by a deprecated call.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = pytest.mark.parity
 
 drawn = settings(
     max_examples=10,

@@ -10,6 +10,9 @@ from experiments import train_encoders
 from jaxalign.encoders.pretrained import load_encoders
 from jaxalign.encoders.recipes import RECIPES
 
+# Runs whole experiments.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
