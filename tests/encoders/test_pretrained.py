@@ -14,6 +14,7 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.encoders.checkpoint import load_model, save_model
 from jaxalign.encoders.pretrained import SHIPPED, load_encoders, untrained_encoders
+from jaxalign.sharding import replicated
 
 TEXTS = ["a red apple", "", "an emoji of the blue clock", "fish " * 50, "שלום", "😀"]
 COLLECTIVES = re.compile(
@@ -101,29 +102,21 @@ def test_second_calls_do_not_retrace(encoders, monkeypatch):
 # --- meshes
 
 
-def test_rows_over_a_mesh_equal_those_of_one_device(encoders):
-    mesh = ja.data_mesh()
+def test_a_mesh_splits_rows_without_a_collective_and_changes_none(encoders):
+    sharding = ja.row_sharding(ja.data_mesh())
     pixels, ids = tiny_encoders.random_pixels(16), tiny_encoders.random_ids(16)
-    for encode, batch in (
-        (encoders.encode_image, pixels),
-        (encoders.encode_text, ids),
+    for encode, program, batch in (
+        (encoders.encode_image, encoders._jitted_image_rows, pixels),
+        (encoders.encode_text, encoders._jitted_text_rows, ids),
     ):
-        spread = encode(jax.device_put(batch, ja.row_sharding(mesh)))
-        assert spread.sharding.is_equivalent_to(ja.row_sharding(mesh), 2)
+        placed = jax.device_put(batch, sharding)
+        parameters = jax.device_put(encoders._parameters, replicated(sharding.mesh))
+        compiled = program.lower(parameters, placed).compile()
+        assert "num_partitions=8" in compiled.as_text()
+        assert COLLECTIVES.findall(compiled.as_text()) == []
+        spread = compiled(parameters, placed)
+        assert spread.sharding.is_equivalent_to(sharding, 2)
         np.testing.assert_allclose(spread, encode(batch), atol=ROWS)
-
-
-def test_encoding_compiles_to_no_collective(encoders):
-    mesh = ja.data_mesh()
-    pixels, ids = tiny_encoders.random_pixels(16), tiny_encoders.random_ids(16)
-    for program, batch in (
-        (encoders._jitted_image_rows, pixels),
-        (encoders._jitted_text_rows, ids),
-    ):
-        placed = jax.device_put(batch, ja.row_sharding(mesh))
-        text = program.lower(encoders._parameters, placed).compile().as_text()
-        assert "num_partitions=8" in text
-        assert COLLECTIVES.findall(text) == []
 
 
 # --- spaces
