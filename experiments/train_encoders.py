@@ -8,6 +8,9 @@ Goes on from its last checkpoint when started again, and writes a folder that
 """
 
 import dataclasses
+import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import numpy as np
 from absl import flags
 from flax import nnx
 from PIL import Image
+from transformers import PreTrainedTokenizerFast
 
 from experiments import launch
 from jaxalign.data import catalog, pipeline
@@ -105,13 +109,28 @@ def corpus(source, *, repeats: int = 20) -> list[str]:
     ]
 
 
+def keep_tokenizer(recipe: Recipe, source, folder: Path):
+    """Train the tokenizer at the first start; later starts read it again.
+
+    Training it anew would give other ids than those the checkpoints have learnt.
+    """
+    if not folder.exists():
+        tokenizer = recipe.tokenizer(corpus(source))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            tokenizer.save_pretrained(Path(temporary) / "tokenizer")
+            os.replace(Path(temporary) / "tokenizer", folder)
+    return PreTrainedTokenizerFast.from_pretrained(str(folder))
+
+
 def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     """Train, write the folder, and return it."""
     recipe = config.recipe
     source = catalog.load_dataset(
         config.dataset, recipe.split, data_dir=config.data_dir, in_memory=True
     )
-    tokenizer = recipe.tokenizer(corpus(source))
+    kept = workdir / recipe.name / "tokenizer"
+    tokenizer = keep_tokenizer(recipe, source, kept)
     model_config = recipe.make_config(len(tokenizer))
     family = find_family(model_config.model_type)
     model = family.build(model_config, rngs=nnx.Rngs(recipe.seed))
@@ -143,7 +162,8 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     )
     folder = workdir / recipe.name / "folder"
     save_model(folder, parameters, model_config, dtype="float16")
-    tokenizer.save_pretrained(folder)
+    # The files as kept: one that was used also stores how it was called last.
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
     recipe.make_processor().save_pretrained(folder)
     card = format_card(
         recipe,

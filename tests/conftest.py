@@ -9,6 +9,10 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# They hold no doctests, and two of one name cannot both be imported to look for some.
+collect_ignore_glob = ["*/conftest.py"]
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

@@ -18,9 +18,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import nnx
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from jaxalign.encoders.families import Family, find_family
+from jaxalign.encoders.quiet import quiet_transformers
 from jaxalign.encoders.rules import Rule
 
 CONFIG_FILE = "config.json"
@@ -56,8 +58,22 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
             f"`read_config(folder=...)` expected JSON in {str(path)!r}, got {error}; "
             "download the checkpoint again."
         ) from None
-    family = find_family(values.get("model_type", "nothing"))
-    return family.config.from_dict(values)
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"`read_config(folder=...)` expected a JSON object in {str(path)!r}, got a "
+            f"{type(values).__name__}; download the checkpoint again."
+        )
+    family = find_family(str(values.get("model_type", "nothing")))
+    try:
+        # SigLIP's defaults alone make it warn of ids outside a small vocabulary.
+        with quiet_transformers():
+            return family.config.from_dict(values)
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        raise ValueError(
+            f"`read_config(folder=...)` expected a {values['model_type']} config in "
+            f"{str(path)!r}, got one that transformers refuses ({error}); download "
+            "the checkpoint again."
+        ) from None
 
 
 def read_tensors(folder: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -245,11 +261,12 @@ def save_model(
     values = config.to_dict()
     values.update(architectures=[family.architecture], dtype="float32")
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / CONFIG_FILE, json.dumps(values, indent=2, sort_keys=True).encode())
+    # The config last: without it a folder is no checkpoint yet.
     _write(
         folder / WEIGHTS_FILE,
         safetensors.numpy.save(tensors, metadata={"format": "pt"}),
     )
+    _write(folder / CONFIG_FILE, json.dumps(values, indent=2, sort_keys=True).encode())
 
 
 def _write(path: Path, content: bytes) -> None:

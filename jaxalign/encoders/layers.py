@@ -76,7 +76,7 @@ class Dense(nnx.Module):
         # HIGHEST keeps float32 rows exact where the default is a faster format.
         out = jnp.matmul(flat, kernel, precision=jax.lax.Precision.HIGHEST)
         if self.bias is not None:
-            out = out + self.bias[...]
+            out = out + self.bias[...][None]
         return out.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
@@ -99,8 +99,12 @@ class LayerNorm(nnx.Module):
         centred = wide - wide.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
         unit = centred * jax.lax.rsqrt(variance + self.epsilon)
-        scaled = unit * self.scale[...].astype(jnp.float32)
-        return (scaled + self.bias[...].astype(jnp.float32)).astype(x.dtype)
+        row = (1,) * (x.ndim - 1) + x.shape[-1:]
+        scale, bias = (
+            parameter[...].astype(jnp.float32).reshape(row)
+            for parameter in (self.scale, self.bias)
+        )
+        return (unit * scale + bias).astype(x.dtype)
 
 
 class Embedding(nnx.Module):

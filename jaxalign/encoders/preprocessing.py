@@ -57,12 +57,13 @@ class ImagePreprocessor:
 
         Returns:
           (n, h, w, 3), float32.
+
+        Raises:
+          ValueError: see `as_pictures`.
         """
-        pictures = [
-            Image.fromarray(image) if isinstance(image, np.ndarray) else image
-            for image in images
+        pixels = self._processor(as_pictures(images), return_tensors="np")[
+            "pixel_values"
         ]
-        pixels = self._processor(pictures, return_tensors="np")["pixel_values"]
         return np.asarray(pixels, np.float32).transpose(0, 2, 3, 1)
 
     def canonical(self) -> str:
@@ -80,7 +81,7 @@ class TextPreprocessor:
         with quiet_transformers():
             self._tokenizer = AutoTokenizer.from_pretrained(str(folder))
         self._length = length
-        files = [folder / name for name in TOKENIZER_FILES]
+        files = [folder / name for name in (*TOKENIZER_FILES, "merges.txt")]
         self._content = b"".join(f.read_bytes() for f in files if f.is_file())
 
     def __call__(
@@ -106,6 +107,9 @@ class TextPreprocessor:
                 f"`embed_texts(texts=...)` expected a list of strings, got {got}; "
                 "pass one string for each row."
             )
+        if len(texts) == 0:
+            none = np.zeros((0, self._length))
+            return none.astype(np.int32), none.astype(bool)
         encoded = self._tokenizer(
             list(map(str, texts)),
             padding="max_length",
@@ -114,18 +118,50 @@ class TextPreprocessor:
             return_attention_mask=True,
         )
         return (
-            np.asarray(encoded["input_ids"], np.int32).reshape(-1, self._length),
-            np.asarray(encoded["attention_mask"], bool).reshape(-1, self._length),
+            np.asarray(encoded["input_ids"], np.int32),
+            np.asarray(encoded["attention_mask"], bool),
         )
 
     @property
     def largest_id(self) -> int:
         """The largest id that a text can get."""
-        return len(self._tokenizer) - 1
+        # Not the number of ids: a vocabulary may have gaps.
+        return max(self._tokenizer.get_vocab().values())
 
     def canonical(self) -> bytes:
-        """Return the bytes of the tokenizer's own files."""
-        return self._content
+        """Return the bytes of the tokenizer's own files, and how it pads and cuts."""
+        tokenizer = self._tokenizer
+        sides = [tokenizer.padding_side, tokenizer.truncation_side]
+        return self._content + json.dumps([tokenizer.pad_token_id, *sides]).encode()
+
+
+def as_pictures(images: Sequence[np.ndarray | Image.Image]) -> list[Image.Image]:
+    """Return pictures as Pillow images.
+
+    Raises:
+      ValueError: if something else than RGB byte arrays and Pillow images comes, or
+        one picture alone.
+    """
+    if isinstance(images, np.ndarray | Image.Image | str):
+        raise ValueError(
+            "`embed_images(images=...)` expected a list of pictures, got one "
+            f"{type(images).__name__}; pass [picture], or list(array) for a stack."
+        )
+    return [_as_picture(image) for image in images]
+
+
+def _as_picture(image: Any) -> Image.Image:
+    """Take a Pillow image as it is; make one of an array of RGB bytes."""
+    if isinstance(image, Image.Image):
+        return image
+    is_array = isinstance(image, np.ndarray)
+    if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,):
+        return Image.fromarray(image)
+    got = f"{image.dtype} {image.shape}" if is_array else type(image).__name__
+    raise ValueError(
+        "`embed_images(images=...)` expected uint8 arrays (height, width, 3) or Pillow "
+        f"images, got {got}; open files with PIL.Image.open, and scale floats to bytes."
+    )
 
 
 def _as_plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 
 import functools
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -25,6 +26,7 @@ from jaxalign.encoders.preprocessing import (
     TOKENIZER_FILES,
     ImagePreprocessor,
     TextPreprocessor,
+    as_pictures,
 )
 
 SHIPPED = ("jaxalign/openmoji-clip", "jaxalign/openmoji-siglip")
@@ -38,8 +40,9 @@ class Encoders:
       name: what the encoders were loaded as.
       dim: d, the width of the rows.
       space: fingerprint of the embedding space: sha256 over the parameters as float32,
-        the preprocessing that changes pixels, and the tokenizer. Two checkpoints with
-        one fingerprint give the same rows; device, dtype and versions do not count.
+        the settings of the towers that no parameter's shape tells, the preprocessing
+        that changes pixels, and the tokenizer. Two checkpoints with one fingerprint
+        give the same rows; device, dtype and versions do not count.
       config: the checkpoint's config.
     """
 
@@ -87,9 +90,14 @@ class Encoders:
           program holds no collective.
 
         Raises:
-          ValueError: if the pictures have another size than the model's.
+          ValueError: if the pictures have another size than the model's, or are bytes.
         """
         size = self._image_size
+        if not jnp.issubdtype(pixels.dtype, jnp.floating):
+            raise ValueError(
+                "`encode_image(pixels=...)` expected floating, normalised pixels, got "
+                f"{pixels.dtype}; use `embed_images` for pictures as they are."
+            )
         if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
             raise ValueError(
                 f"`encode_image(pixels=...)` expected shape (n, {size}, {size}, 3) for "
@@ -114,8 +122,14 @@ class Encoders:
           (n, d), float32 unit rows.
 
         Raises:
-          ValueError: if texts are longer than the model's positions.
+          ValueError: if texts are longer than the model's positions, or if the mask
+            does not belong to them.
         """
+        if mask is not None and mask.shape != ids.shape:
+            raise ValueError(
+                f"`encode_text(mask=...)` expected the shape of ids, {ids.shape}, got "
+                f"{mask.shape}; pass the mask that came with the ids, or none."
+            )
         if ids.ndim != 2 or ids.shape[1] > self._text_length:
             raise ValueError(
                 f"`encode_text(ids=...)` expected shape (n, t), t at most "
@@ -161,7 +175,7 @@ class Encoders:
         def encode(chunk):
             return self.encode_image(self.preprocess_images(chunk))
 
-        return self._in_batches(encode, list(images), batch_size)
+        return self._in_batches(encode, as_pictures(images), batch_size)
 
     def embed_texts(
         self, texts: Sequence[str], *, batch_size: int = 256
@@ -190,6 +204,7 @@ class Encoders:
             array = np.asarray(jax.device_get(value), np.float32)
             digest.update(f"{path} {array.shape}\n".encode())
             digest.update(array.tobytes())
+        digest.update(json.dumps(_row_settings(self.config)).encode())
         if self._folder is not None:
             if (self._folder / IMAGE_FILE).is_file():
                 digest.update(self._image_preprocessor.canonical().encode())
@@ -239,6 +254,11 @@ class Encoders:
         batch_size: int,
     ) -> Float[np.ndarray, "n d"]:
         """Encode in equal batches; the last is filled up with copies."""
+        if batch_size < 1:
+            raise ValueError(
+                f"`batch_size` expected at least 1, got {batch_size}; larger batches "
+                "need more memory, and change no row."
+            )
         if len(items) == 0:
             return np.zeros((0, self.dim), np.float32)
         # Sizes are powers of two below the batch size: few compilations.
@@ -316,6 +336,16 @@ def _find_folder(name: str) -> Path:
             "its folder."
         )
     return folder
+
+
+def _row_settings(config: PreTrainedConfig) -> list[Any]:
+    """Return what changes rows beside the parameters and their shapes."""
+    names = ("hidden_act", "layer_norm_eps", "num_attention_heads", "image_size")
+    vision, text = (
+        [getattr(tower, name, None) for name in names]
+        for tower in (config.vision_config, config.text_config)
+    )
+    return [config.model_type, vision, text, config.text_config.eos_token_id]
 
 
 def _unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:

@@ -72,6 +72,9 @@ def train_unigram(
 ) -> PreTrainedTokenizerFast:
     """Train a lower-casing unigram model with an end token.
 
+    Not repeatable: the trainer sums in no fixed order, so pieces of nearly the same
+    score change places, and ids, from one run to the next. Keep what it returns.
+
     Args:
       texts: the corpus.
       vocabulary_size: the most ids.

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,7 @@ class TrainingState(NamedTuple):
     optimizer: optax.OptState
 
 
+@runtime_checkable
 class BatchIterator(Protocol):
     """Batches without end, with a position that can be saved."""
 

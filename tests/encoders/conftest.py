@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny checkpoint folders, written once for all tests of this folder."""
+
+import pytest
+import tiny_encoders
+
+# A script that needs torch; the doctest collector would import it.
+collect_ignore = ["make_goldens.py"]
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """A whole checkpoint folder of each family: weights, pictures' settings, texts'."""
+    root = tmp_path_factory.mktemp("encoders")
+    return {
+        family: tiny_encoders.write_folder(root / family, family)
+        for family in tiny_encoders.FAMILIES
+    }
+
+
+@pytest.fixture(params=tiny_encoders.FAMILIES)
+def folder(request, folders):
+    """Each family's folder in turn; tests that change one copy it first."""
+    return folders[request.param]

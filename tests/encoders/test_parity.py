@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Live comparison with `transformers` on torch, in both directions.
+
+Left out by default; run with the extra `parity` installed:
+
+    python -m pytest -m parity tests/encoders/test_parity.py
+
+Torch is imported in the tests, so that this file can be collected without it; where
+it is missing they fail.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import goldens
+import numpy as np
+import pytest
+import tiny_encoders
+import transformers
+from flax import nnx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from jaxalign.data.catalog import load_dataset
+from jaxalign.data.prompts import caption
+from jaxalign.encoders import pretrained
+from jaxalign.encoders.checkpoint import load_model, save_model
+
+pytestmark = pytest.mark.parity
+
+drawn = settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+# --- transformers' rows
+
+
+def _reference(folder, **options):
+    """Load a folder by `transformers`, as a user would."""
+    model = {"clip": transformers.CLIPModel, "siglip": transformers.SiglipModel}[
+        json.loads((Path(folder) / "config.json").read_text())["model_type"]
+    ]
+    loaded, report = model.from_pretrained(folder, output_loading_info=True, **options)
+    assert not any(report.values()), report
+    return loaded.eval()
+
+
+def _unit(rows):
+    rows = np.asarray(rows, np.float64)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def _reference_images(model, pixels):
+    import torch
+
+    with torch.no_grad():
+        planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        rows = model.get_image_features(pixel_values=planes).pooler_output
+    assert rows.dtype == torch.float32
+    return _unit(rows.numpy())
+
+
+def _reference_texts(model, ids, mask=None):
+    import torch
+
+    with torch.no_grad():
+        rows = model.get_text_features(
+            input_ids=torch.from_numpy(np.asarray(ids, np.int64)),
+            attention_mask=None
+            if mask is None
+            else torch.from_numpy(np.asarray(mask, np.int64)),
+        ).pooler_output
+    return _unit(rows.numpy())
+
+
+def _assert_close(found, expected):
+    assert found.shape == expected.shape
+    assert np.abs(_unit(found) - expected).max() <= goldens.MAX_ABS
+
+
+# --- drawn configurations
+
+
+@st.composite
+def _towers(draw, family):
+    """Draw a config: every size and rule that the family leaves open."""
+    activation = st.sampled_from(["quick_gelu", "gelu", "gelu_pytorch_tanh", "relu"])
+
+    def tower():
+        heads = draw(st.integers(1, 4))
+        return dict(
+            hidden_size=heads * draw(st.integers(2, 8)),
+            num_attention_heads=heads,
+            intermediate_size=draw(st.integers(3, 40)),
+            num_hidden_layers=draw(st.integers(1, 3)),
+            hidden_act=draw(activation),
+            layer_norm_eps=draw(st.sampled_from([1e-5, 1e-6, 1e-3])),
+        )
+
+    patch = draw(st.integers(1, 6))
+    grid, beyond = draw(st.integers(1, 4)), draw(st.integers(0, patch - 1))
+    vision = {**tower(), "patch_size": patch, "image_size": patch * grid + beyond}
+    text = {
+        **tower(),
+        "vocab_size": draw(st.integers(8, 80)),
+        "max_position_embeddings": draw(st.integers(2, 20)),
+        "bos_token_id": 3,
+        "eos_token_id": draw(st.sampled_from([1, 2, 5])),
+        "pad_token_id": 0,
+    }
+    if family == "clip":
+        return transformers.CLIPConfig(
+            text_config=text,
+            vision_config=vision,
+            projection_dim=draw(st.integers(2, 30)),
+        )
+    # The rows of both towers have the image tower's width.
+    text["projection_size"] = vision["hidden_size"]
+    if draw(st.booleans()):
+        text.update(
+            hidden_size=vision["hidden_size"],
+            num_attention_heads=vision["num_attention_heads"],
+        )
+        del text["projection_size"]
+    return transformers.SiglipConfig(text_config=text, vision_config=vision)
+
+
+def _inputs(config, seed, *, rows=3):
+    """Draw pixels, ids with one largest id and an end, and a mask."""
+    rng = np.random.default_rng(seed)
+    size = config.vision_config.image_size
+    length = config.text_config.max_position_embeddings
+    vocabulary = config.text_config.vocab_size
+    pixels = rng.standard_normal((rows, size, size, 3)).astype(np.float32)
+    ids = rng.integers(0, vocabulary - 1, (rows, length))
+    ids[:, rng.integers(length)] = vocabulary - 1
+    ids[:, rng.integers(length)] = config.text_config.eos_token_id
+    mask = rng.random((rows, length)) < 0.7
+    mask[:, 0] = True
+    return pixels, ids.astype(np.int32), mask
+
+
+def _assert_models_agree(folder, config, seed):
+    graph, state, _ = load_model(folder)
+    ours, theirs = nnx.merge(graph, state), _reference(folder)
+    pixels, ids, mask = _inputs(config, seed)
+    inputs = {"pixels": pixels, "ids": ids, "mask": mask}
+    expected = {
+        "image_rows": _reference_images(theirs, pixels),
+        "text_rows": _reference_texts(theirs, ids),
+        "masked_text_rows": _reference_texts(theirs, ids, mask),
+    }
+    found = goldens.features(ours, inputs, jitted=True)
+    for name, rows in expected.items():
+        _assert_close(found[name], rows)
+    assert float(ours.logit_scale[...]) == theirs.logit_scale.item()
+
+
+def _read_what_torch_writes(config, seed):
+    import torch
+
+    model = transformers.AutoModel.from_config(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        _assert_models_agree(folder, config, seed)
+
+
+def _write_what_torch_reads(config, seed):
+    with tempfile.TemporaryDirectory() as folder:
+        state = tiny_encoders.random_parameters(config, seed=seed)[1]
+        save_model(folder, state, config)
+        _assert_models_agree(folder, config, seed)
+
+
+@drawn
+@given(config=_towers("clip"), seed=st.integers(0, 99))
+def test_we_read_the_clip_that_transformers_writes(config, seed):
+    _read_what_torch_writes(config, seed)
+
+
+@drawn
+@given(config=_towers("siglip"), seed=st.integers(0, 99))
+def test_we_read_the_siglip_that_transformers_writes(config, seed):
+    _read_what_torch_writes(config, seed)
+
+
+@drawn
+@given(config=_towers("clip"), seed=st.integers(0, 99))
+def test_transformers_reads_the_clip_that_we_write(config, seed):
+    _write_what_torch_reads(config, seed)
+
+
+@drawn
+@given(config=_towers("siglip"), seed=st.integers(0, 99))
+def test_transformers_reads_the_siglip_that_we_write(config, seed):
+    _write_what_torch_reads(config, seed)
+
+
+# --- the shipped pairs
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """Real pictures and captions: every fifth emoji of the tiny data set."""
+    root = tmp_path_factory.mktemp("datasets")
+    source = load_dataset("openmoji/tiny", "learnt", data_dir=root)
+    return [source[i] for i in range(0, len(source), 5)]
+
+
+@pytest.fixture(params=pretrained.SHIPPED)
+def shipped(request):
+    return request.param
+
+
+def _folder(name):
+    folder = pretrained._find_folder(name)
+    assert (folder / "model.safetensors").is_file(), f"{folder} is not shipped"
+    return folder
+
+
+@pytest.mark.parametrize("dtype", [None, "float32"])
+def test_shipped_rows_are_those_of_transformers(shipped, examples, dtype):
+    import torch
+
+    options = {} if dtype is None else {"dtype": getattr(torch, dtype)}
+    theirs = _reference(_folder(shipped), **options)
+    assert {p.dtype for p in theirs.parameters()} == {torch.float32}
+    ours = pretrained.load_encoders(shipped)
+    processor = transformers.AutoImageProcessor.from_pretrained(
+        str(_folder(shipped)), backend="pil"
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(_folder(shipped)))
+    images = [e["image"] for e in examples]
+    texts = [caption(e["name"]) for e in examples]
+    pixels = processor([Image.fromarray(i) for i in images], return_tensors="np")
+    planes = np.asarray(pixels["pixel_values"]).transpose(0, 2, 3, 1)
+    ids = tokenizer(texts, padding="max_length", truncation=True)["input_ids"]
+    assert len(images) >= 20
+    _assert_close(ours.embed_images(images), _reference_images(theirs, planes))
+    _assert_close(ours.embed_texts(texts), _reference_texts(theirs, ids))
+
+
+def test_a_shipped_model_written_again_is_read_by_transformers(
+    shipped, examples, tmp_path
+):
+    graph, state, config = load_model(_folder(shipped))
+    save_model(tmp_path, state, config)
+    again, first = _reference(tmp_path), _reference(_folder(shipped))
+    pixels = np.random.default_rng(0).standard_normal(
+        (2, config.vision_config.image_size, config.vision_config.image_size, 3)
+    )
+    pixels = pixels.astype(np.float32)
+    np.testing.assert_array_equal(
+        _reference_images(again, pixels), _reference_images(first, pixels)
+    )
+
+
+# --- preprocessing
+
+
+AWKWARD_TEXTS = [
+    "",
+    " ",
+    "an emoji of red apple",
+    "An EMOJI of Red  Apple!",
+    "a very long text about apples and clocks " * 100,
+    "x" * 3000,
+    "😀 🏳️‍🌈 👩🏽‍🚀",
+    "שלום עולם مرحبا بالعالم",
+    "中文 ｆｕｌｌ ﬁ Å e\u0301 \u200b",
+    "tab\tand\nnew line \x00",
+    "<eos> <pad> </s> <|endoftext|>",
+]
+
+
+def _awkward_pictures():
+    rng = np.random.default_rng(0)
+    colour = Image.fromarray(rng.integers(0, 256, (37, 61, 3), dtype=np.uint8))
+    alpha = colour.convert("RGBA")
+    alpha.putalpha(Image.fromarray(rng.integers(0, 256, (37, 61), dtype=np.uint8)))
+    return {
+        "colour": colour,
+        "grayscale": colour.convert("L"),
+        "grayscale-alpha": alpha.convert("LA"),
+        "palette": colour.convert("P"),
+        "transparent": alpha,
+        "one-bit": colour.convert("1"),
+        "print": colour.convert("CMYK"),
+        "wide": colour.resize((500, 1)),
+        "tall": colour.resize((1, 500)),
+        "one-pixel": colour.resize((1, 1)),
+        "large": colour.resize((900, 700)),
+    }
+
+
+@pytest.fixture(params=[*pretrained.SHIPPED, "tiny/clip", "tiny/siglip"])
+def preprocessing(request, folders):
+    """The shipped folders and the tiny ones, whose preprocessing differs."""
+    name = request.param
+    if name.startswith("tiny/"):
+        return folders[name.removeprefix("tiny/")]
+    return _folder(name)
+
+
+def test_tokens_are_those_of_transformers(preprocessing, examples):
+    ours = pretrained.load_encoders(preprocessing)
+    theirs = transformers.AutoTokenizer.from_pretrained(str(preprocessing))
+    texts = [*AWKWARD_TEXTS, *(caption(e["name"]) for e in examples)]
+    length = ours.config.text_config.max_position_embeddings
+    expected = theirs(
+        texts,
+        padding="max_length",
+        truncation=True,
+        max_length=length,
+        return_tensors="np",
+    )["input_ids"]
+    assert expected.shape == (len(texts), length)
+    np.testing.assert_array_equal(ours.tokenize(texts), expected)
+
+
+def test_pixels_are_those_of_transformers(preprocessing, examples):
+    ours = pretrained.load_encoders(preprocessing)
+    theirs = transformers.AutoImageProcessor.from_pretrained(
+        str(preprocessing), backend="pil"
+    )
+    pictures = {
+        **_awkward_pictures(),
+        **{e["id"]: Image.fromarray(e["image"]) for e in examples[:20]},
+    }
+    for name, picture in pictures.items():
+        found = ours.preprocess_images([picture])
+        expected = theirs(picture, return_tensors="pt")["pixel_values"].numpy()
+        np.testing.assert_array_equal(
+            found.transpose(0, 3, 1, 2), expected, err_msg=name
+        )

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SigLIP gives the stored rows of `transformers`, and pools as it says."""
+
+import goldens
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_encoders
+
+VARIANTS = ("siglip", "siglip-projected")
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rows_equal_the_goldens(variant, jitted):
+    model, stored = goldens.load(variant)
+    features = goldens.features(model, stored, jitted=jitted)
+    for name, rows in features.items():
+        goldens.assert_same_rows(rows, stored[name])
+
+
+def test_every_position_is_seen_and_the_last_is_pooled():
+    model = tiny_encoders.make_model(tiny_encoders.make_config("siglip"))
+    ids = tiny_encoders.random_ids(1).repeat(tiny_encoders.TEXT_LENGTH, axis=0)
+    changed = ids + np.eye(tiny_encoders.TEXT_LENGTH, dtype=np.int32)
+    rows = np.asarray(model.text_features(jnp.asarray(ids)))
+    others = np.asarray(model.text_features(jnp.asarray(changed)))
+    assert np.abs(others - rows).max(-1).min() > 1e-3

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses equal their formulas; training learns, and goes on where it stopped."""
+
+import dataclasses
+import math
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.special
+import tiny_encoders
+from flax import nnx
+
+from jaxalign.data import pipeline
+from jaxalign.data.grouping import DrawOne, GroupedSource
+from jaxalign.encoders import training
+from jaxalign.encoders.training import TrainingConfig
+
+# Sums of n = 6 logarithms of sums of n exponentials of at most exp(30); the logits'
+# rounding, eps * 30, is the largest part.
+LOSS = 64 * float(np.finfo(np.float32).eps)
+
+
+def _unit(n, d, seed):
+    rows = np.random.default_rng(seed).standard_normal((n, d))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _softmax_loss(images, texts, logit_scale):
+    logits = np.exp(logit_scale) * images.astype(np.float64) @ texts.T
+    rows = scipy.special.log_softmax(logits, axis=1)
+    columns = scipy.special.log_softmax(logits, axis=0)
+    return -(np.diag(rows).mean() + np.diag(columns).mean()) / 2
+
+
+def _sigmoid_loss(images, texts, logit_scale, logit_bias):
+    logits = np.exp(logit_scale) * images.astype(np.float64) @ texts.T + logit_bias
+    signs = 2 * np.eye(len(logits)) - 1
+    return np.logaddexp(0.0, -signs * logits).sum() / len(logits)
+
+
+@pytest.mark.parametrize("logit_scale", [0.0, math.log(10.0), math.log(30.0)])
+def test_losses_equal_their_formulas(logit_scale):
+    images, texts = _unit(6, 5, 0), _unit(6, 5, 1)
+    found = training.softmax_loss(
+        jnp.asarray(images), jnp.asarray(texts), jnp.float32(logit_scale)
+    )
+    expected = _softmax_loss(images, texts, logit_scale)
+    np.testing.assert_allclose(found, expected, rtol=LOSS)
+    for bias in (-10.0, 0.0, 2.0):
+        found = training.sigmoid_loss(
+            jnp.asarray(images),
+            jnp.asarray(texts),
+            jnp.float32(logit_scale),
+            jnp.float32(bias),
+        )
+        expected = _sigmoid_loss(images, texts, logit_scale, bias)
+        np.testing.assert_allclose(found, expected, rtol=LOSS)
+
+
+def test_losses_of_perfect_pairs_have_their_exact_values():
+    rows, scale = jnp.eye(4), jnp.float32(math.log(10.0))
+    # Logits: 10 on the diagonal, 0 elsewhere.
+    found = float(training.softmax_loss(rows, rows, scale))
+    rounding = 10 * float(np.finfo(np.float32).eps)  # of a difference of logits
+    assert found == pytest.approx(math.log1p(3 * math.exp(-10.0)), abs=rounding)
+    found = float(training.sigmoid_loss(rows, rows, scale, jnp.float32(-5.0)))
+    # One match at 10 - 5 and three strangers at -5: all four alike.
+    assert found == pytest.approx(4 * math.log1p(math.exp(-5.0)), rel=LOSS)
+
+
+def test_losses_of_shuffled_pairs_are_larger():
+    rows, scale = jnp.eye(4), jnp.float32(math.log(10.0))
+    wrong = jnp.roll(rows, 1, axis=0)
+    # Each match has the logit 0 where one stranger has 10.
+    found = float(training.softmax_loss(rows, wrong, scale))
+    assert found == pytest.approx(math.log(math.exp(10.0) + 3), rel=LOSS)
+    found = float(training.sigmoid_loss(rows, wrong, scale, jnp.float32(-5.0)))
+    expected = 2 * math.log1p(math.exp(5.0)) + 2 * math.log1p(math.exp(-5.0))
+    assert found == pytest.approx(expected, rel=LOSS)
+
+
+def test_losses_are_symmetric_in_the_order_of_pairs():
+    images, texts = jnp.asarray(_unit(6, 5, 0)), jnp.asarray(_unit(6, 5, 1))
+    order = np.random.default_rng(0).permutation(6)
+    scale, bias = jnp.float32(1.0), jnp.float32(-1.0)
+    np.testing.assert_allclose(
+        training.softmax_loss(images[order], texts[order], scale),
+        training.softmax_loss(texts, images, scale),
+        rtol=LOSS,
+    )
+    np.testing.assert_allclose(
+        training.sigmoid_loss(images[order], texts[order], scale, bias),
+        training.sigmoid_loss(texts, images, scale, bias),
+        rtol=LOSS,
+    )
+
+
+def test_normalize_gives_unit_rows_in_float32():
+    rows = training.normalize(jnp.asarray(_unit(3, 5, 0) * 7, jnp.float16))
+    assert rows.dtype == jnp.float32
+    norms = np.linalg.norm(rows, axis=1)
+    np.testing.assert_allclose(norms, 1.0, atol=4 * np.finfo(np.float32).eps)
+
+
+def test_only_matrices_are_decayed_and_the_rate_warms_up():
+    config = TrainingConfig("softmax", 100, learning_rate=0.5, warmup_steps=10)
+    optimizer = training.make_optimizer(config)
+    parameters = {"matrix": jnp.ones((2, 2)), "vector": jnp.ones((2,))}
+    state = optimizer.init(parameters)
+    still = jax.tree.map(jnp.zeros_like, parameters)
+    decays = []
+    for _ in range(12):
+        updates, state = optimizer.update(still, state, parameters)
+        np.testing.assert_array_equal(updates["vector"], np.zeros(2))
+        decays.append(-float(updates["matrix"][0, 0]))
+    # Decay is weight_decay times the rate: 0 at first, 0.1 * 0.5 at the peak.
+    assert decays[0] == 0.0
+    assert decays[10] == pytest.approx(0.05, rel=1e-5)
+    assert decays[5] == pytest.approx(0.025, rel=1e-5)
+    assert decays[11] < decays[10]
+
+
+def test_unknown_losses_are_refused():
+    with pytest.raises(ValueError, match="'softmax' or 'sigmoid', got 'hinge'"):
+        training.make_step(None, optax.identity(), TrainingConfig("hinge", 10))
+
+
+# --- runs of the real loop
+
+COLOURS = ("red", "green", "blue", "dark")
+TOKENIZER = tiny_encoders.make_tokenizer("siglip")
+
+
+def _source():
+    """Pictures of one colour with some noise: four emoji, three renderings each."""
+    rng = np.random.default_rng(0)
+    examples = []
+    for i, colour in enumerate(COLOURS):
+        base = np.zeros(3) if colour == "dark" else 255.0 * np.eye(3)[i]
+        for rendering in range(3):
+            size = (tiny_encoders.IMAGE_SIZE, tiny_encoders.IMAGE_SIZE, 3)
+            image = base + rng.normal(0.0, 20.0, size)
+            examples.append(
+                {
+                    "image": np.clip(image, 0, 255).astype(np.uint8),
+                    "id": f"{colour}/{rendering}",
+                    "emoji": colour,
+                    "name": f"{colour} apple",
+                    "keywords": "apple, fish",
+                    "subgroup": "food-fruit",
+                    "style": "full",
+                    "background": "white",
+                    "label": i,
+                }
+            )
+    return examples
+
+
+class _WriteIds(grain.transforms.Map):
+    """Replace everything but the picture by the caption's ids."""
+
+    def map(self, element):
+        encoded = TOKENIZER(
+            element["text"],
+            padding="max_length",
+            truncation=True,
+            max_length=tiny_encoders.TEXT_LENGTH,
+        )
+        ids = np.asarray(encoded["input_ids"], np.int32)
+        return {"image": element["image"], "ids": ids, "mask": element["mask"]}
+
+
+def _batches():
+    return iter(
+        pipeline.image_text_batches(
+            GroupedSource(_source()),
+            batch_size=4,
+            seed=3,
+            shuffle=True,
+            epochs=None,
+            transforms=[
+                DrawOne(),
+                pipeline.AugmentImage(),
+                pipeline.WriteTrainingCaption(),
+                _WriteIds(),
+            ],
+        )
+    )
+
+
+def _model(family):
+    config = tiny_encoders.make_config(
+        family,
+        vocabulary=len(TOKENIZER),
+        text=dict(num_hidden_layers=1),
+        vision=dict(num_hidden_layers=1),
+    )
+    model = tiny_encoders.make_model(config)
+    model.logit_scale[...] = jnp.log(jnp.float32(10.0))
+    if family == "siglip":
+        model.logit_bias[...] = jnp.float32(-5.0)
+    return model
+
+
+CONFIG = TrainingConfig("softmax", 7, learning_rate=1e-3, warmup_steps=2)
+
+
+def _leaves(state):
+    return [np.asarray(leaf[...]) for _, leaf in nnx.to_flat_state(state)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def steps_compiled_once():
+    """Give runs of one model and config one program: compiling takes most of a run."""
+    programs, make_step = {}, training.make_step
+
+    def keep(graph, optimizer, config):
+        key = (graph, config)
+        if key not in programs:
+            programs[key] = make_step(graph, optimizer, config)
+        return programs[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "make_step", keep)
+        yield
+    assert len(programs) == 3
+
+
+class _Killed(Exception):
+    pass
+
+
+def _run(folder, *, kill_at=None, family="clip", config=CONFIG):
+    """Train; with `kill_at`, stop in the middle after that many steps."""
+    seen = []
+
+    def report(progress):
+        seen.append(progress)
+        if progress.step == kill_at:
+            raise _Killed
+
+    parameters = training.train(
+        _model(family),
+        _batches(),
+        config,
+        checkpoint_dir=folder,
+        checkpoint_every=2,
+        report_every=1,
+        report=report,
+    )
+    return parameters, seen
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return _run(tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.mark.parametrize("kill_at", [1, 5])
+def test_a_run_killed_and_started_again_ends_in_the_same_bits(
+    undisturbed, tmp_path, kill_at
+):
+    with pytest.raises(_Killed):
+        _run(tmp_path, kill_at=kill_at)
+    parameters, seen = _run(tmp_path)
+    expected, all_seen = undisturbed
+    # It went on from the last checkpoint, not from the start (unless there was none).
+    assert seen == all_seen[-len(seen) :]
+    assert len(seen) == (7 if kill_at == 1 else 3)
+    for found, leaf in zip(_leaves(parameters), _leaves(expected), strict=True):
+        np.testing.assert_array_equal(found, leaf)
+
+
+def test_a_finished_run_is_not_trained_further(undisturbed, tmp_path):
+    _run(tmp_path)
+    parameters, seen = _run(tmp_path)
+    assert seen == []
+    for found, leaf in zip(_leaves(parameters), _leaves(undisturbed[0]), strict=True):
+        np.testing.assert_array_equal(found, leaf)
+
+
+class _OneBatch:
+    """The same four pairs again and again."""
+
+    def __init__(self):
+        examples = _source()[::3]
+        encoded = TOKENIZER([e["name"] for e in examples], padding="max_length")
+        self._batch = {
+            "image": np.stack([e["image"] for e in examples]),
+            "ids": np.asarray(encoded["input_ids"], np.int32),
+        }
+
+    def __next__(self):
+        return self._batch
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("family", "loss"), [("clip", "softmax"), ("siglip", "sigmoid")]
+)
+def test_the_loss_falls_on_a_toy_problem(tmp_path, family, loss):
+    config = dataclasses.replace(
+        CONFIG, loss=loss, steps=60, learning_rate=5e-3, warmup_steps=5
+    )
+    reports = []
+    training.train(
+        _model(family),
+        _OneBatch(),
+        config,
+        checkpoint_dir=tmp_path,
+        checkpoint_every=1000,
+        report_every=10,
+        report=reports.append,
+    )
+    assert [progress.step for progress in reports] == [10, 20, 30, 40, 50, 60]
+    losses = [progress.loss for progress in reports]
+    assert losses[-1] < 0.2 * losses[0]

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows travel with their ids, labels and mask, through one model or through several."""
+
+import numpy as np
+import pytest
+import tiny_encoders
+
+import jaxalign as ja
+from jaxalign.data.pipeline import image_text_batches
+from jaxalign.embed import embed, gather
+from jaxalign.encoders.pretrained import load_encoders
+
+# One program on 1 and on 8 devices, on batches of other sizes: sums over at most 28
+# products, normalised.
+ROWS = 16 * float(np.finfo(np.float32).eps)
+COUNT, BATCH = 21, 8
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("encoders")
+    return tuple(
+        load_encoders(tiny_encoders.write_folder(root / family, family))
+        for family in tiny_encoders.FAMILIES
+    )
+
+
+@pytest.fixture(scope="module")
+def source():
+    """Examples whose ids and labels are in no sorted order."""
+    order = np.random.default_rng(0).permutation(COUNT)
+    return [
+        {"image": image, "id": f"{i}/plain", "label": int(i) % 5, "text": text}
+        for i, image, text in zip(
+            order,
+            tiny_encoders.pictures(COUNT),
+            tiny_encoders.CORPUS[:COUNT],
+            strict=True,
+        )
+    ]
+
+
+def _batches(source, batch_size=BATCH):
+    return image_text_batches(source, batch_size=batch_size)
+
+
+@pytest.fixture(scope="module")
+def stream(models, source):
+    return list(embed(models, _batches(source)))
+
+
+@pytest.fixture(scope="module")
+def sets(stream):
+    return gather(stream)
+
+
+def test_batches_hold_what_came_with_their_rows(stream, source, models):
+    assert [batches[0].mask.sum() for batches in stream] == [8, 8, 5]
+    for start, batches in zip(range(0, COUNT, BATCH), stream, strict=True):
+        assert [batch.space for batch in batches] == [m.space for m in models]
+        part = source[start : start + BATCH]
+        for batch in batches:
+            assert batch.image.shape == batch.text.shape == (BATCH, tiny_encoders.DIM)
+            assert batch.ids[batch.mask].tolist() == [e["id"] for e in part]
+            assert batch.labels[batch.mask].tolist() == [e["label"] for e in part]
+    assert stream[-1][0].mask.tolist() == [True] * 5 + [False] * 3
+
+
+def test_gathered_rows_are_each_examples_own(sets, source, models):
+    for model, gathered in zip(models, sets, strict=True):
+        assert gathered.ids.tolist() == [e["id"] for e in source]
+        assert gathered.labels.tolist() == [e["label"] for e in source]
+        assert gathered.space == model.space
+        images = model.embed_images([e["image"] for e in source], batch_size=8)
+        texts = model.embed_texts([e["text"] for e in source], batch_size=8)
+        np.testing.assert_allclose(gathered.image, images, atol=ROWS)
+        np.testing.assert_allclose(gathered.text, texts, atol=ROWS)
+
+
+def test_gather_drops_the_padding_and_nothing_else(sets):
+    for gathered in sets:
+        for name in ("image", "text", "ids", "labels"):
+            value = getattr(gathered, name)
+            assert isinstance(value, np.ndarray)
+            assert len(value) == COUNT
+
+
+def test_gather_tells_of_its_progress(stream):
+    seen = []
+    gather(stream, report=seen.append)
+    assert seen == [8, 16, 21]
+
+
+def test_one_pass_for_two_models_equals_a_pass_for_each(models, source, sets):
+    for model, together in zip(models, sets, strict=True):
+        (alone,) = gather(embed(model, _batches(source)))
+        assert alone.space == together.space
+        for name in ("image", "text", "ids", "labels"):
+            np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
+
+
+def test_batches_are_read_once_and_as_they_are_needed(models, source):
+    read = []
+
+    def batches():
+        for batch in _batches(source):
+            read.append(len(batch["id"]))
+            yield batch
+
+    rows = embed(models, batches())
+    assert read == []
+    next(rows)
+    assert read == [8]
+
+
+def test_a_mesh_changes_no_row(models, source, sets):
+    mesh = ja.data_mesh()
+    batches = list(embed(models, _batches(source, 2 * BATCH), mesh=mesh))
+    sharding = ja.row_sharding(mesh)
+    for batch in batches[0]:
+        assert batch.image.sharding.is_equivalent_to(sharding, 2)
+        assert batch.text.sharding.is_equivalent_to(sharding, 2)
+    for spread, expected in zip(gather(batches), sets, strict=True):
+        assert spread.ids.tolist() == expected.ids.tolist()
+        np.testing.assert_allclose(spread.image, expected.image, atol=ROWS)
+        np.testing.assert_allclose(spread.text, expected.text, atol=ROWS)
+
+
+def test_batches_that_no_mesh_can_split_are_refused(models, source):
+    with pytest.raises(ValueError, match="8 devices, got 6 rows; choose another batch"):
+        list(embed(models, _batches(source, 6), mesh=ja.data_mesh()))
+
+
+def test_an_empty_stream_is_refused():
+    with pytest.raises(ValueError, match="pass the batches of a data set"):
+        gather([])
