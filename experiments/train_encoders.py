@@ -141,16 +141,16 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
 
     def report(progress: Progress) -> None:
         nonlocal started, first
+        line = f"step {progress.step}/{recipe.training.steps}  loss {progress.loss:.4f}"
         if first is None:
+            # The first steps hold the compilation: the rate counts from here.
             started, first = time.perf_counter(), progress.step
-            rate = float("nan")
         else:
             rate = (progress.step - first) / (time.perf_counter() - started)
-        left = (recipe.training.steps - progress.step) / rate
-        log(
-            f"step {progress.step}/{recipe.training.steps}  loss {progress.loss:.4f}  "
-            f"{rate * config.batch_size:.0f} pairs/s  {left / 60:.1f} min left"
-        )
+            left = (recipe.training.steps - progress.step) / rate
+            line += f"  {rate * config.batch_size:.0f} pairs/s"
+            line += f"  {left / 60:.1f} min left"
+        log(line)
 
     parameters = train(
         model,

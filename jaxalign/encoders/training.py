@@ -8,7 +8,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import Array, Float, Int
+
+from jaxalign.array_types import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +152,7 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
 
 def make_step(
     graph: Any, optimizer: optax.GradientTransformation, config: TrainingConfig
-) -> Callable[[TrainingState, Array, Array], tuple[TrainingState, Array]]:
+) -> Callable[[TrainingState, ArrayLike, ArrayLike], tuple[TrainingState, Array]]:
     """Return the jitted training step.
 
     Returns:
@@ -183,7 +185,7 @@ def make_step(
     def step(state, images, ids):
         loss, gradient = jax.value_and_grad(loss_of)(state.parameters, images, ids)
         updates, moments = optimizer.update(gradient, state.optimizer, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
+        parameters = cast(nnx.State, optax.apply_updates(state.parameters, updates))
         return TrainingState(state.step + 1, parameters, moments), loss
 
     return jax.jit(step, donate_argnums=0)
