@@ -127,10 +127,11 @@ def embed_splits(
         with tqdm(
             total=len(examples), desc=f"{title}, {name} emoji", unit=" pairs"
         ) as bar:
-            rows = gather(
-                embed(models, batches),
-                report=lambda done, bar=bar: bar.update(done - bar.n),
-            )
+
+            def report(done: int, bar: Any = bar) -> None:
+                bar.update(done - bar.n)
+
+            rows = gather(embed(models, batches), report=report)
         embedded[name] = (examples, rows)
     return embedded
 
