@@ -39,6 +39,7 @@ from jaxalign.report.results import write_results
 from jaxalign.report.similarities import SimilarityMaps, measure_similarities
 from jaxalign.report.table import format_table
 
+SPLITS = ("learnt", "unseen")
 HELDOUT, UNSEEN = "held-out classes", "unseen emoji"
 UNTRAINED = "untrained encoders"
 # Pictures are searched as OpenMoji draws them; the other renderings only anchor.
@@ -109,31 +110,26 @@ class Split:
         )
 
 
-def embed_splits(
-    models: tuple[Encoders, ...], config: Config, *, title: str
-) -> dict[str, tuple[list[dict], tuple[EmbeddedSet, ...]]]:
-    """Embed the learnt and the unseen emoji with every model in one pass."""
-    embedded = {}
-    for name in ("learnt", "unseen"):
-        source = catalog.load_dataset(
-            config.dataset, name, data_dir=config.data_dir, in_memory=True
-        )
-        examples = [source[i] for i in range(len(source))]
-        batches = pipeline.image_text_batches(
-            examples,
-            batch_size=config.batch_size,
-            transforms=[pipeline.WriteCaption()],
-        )
-        with tqdm(
-            total=len(examples), desc=f"{title}, {name} emoji", unit=" pairs"
-        ) as bar:
+def embed_split(
+    models: tuple[Encoders, ...], config: Config, name: str
+) -> tuple[list[dict], tuple[EmbeddedSet, ...]]:
+    """Embed one split of the data set with every model in one pass."""
+    source = catalog.load_dataset(
+        config.dataset, name, data_dir=config.data_dir, in_memory=True
+    )
+    examples = [source[i] for i in range(len(source))]
+    batches = pipeline.image_text_batches(
+        examples,
+        batch_size=config.batch_size,
+        transforms=[pipeline.WriteCaption()],
+    )
+    title = f"Embedding with {len(models)} models, {name} emoji"
+    with tqdm(total=len(examples), desc=title, unit=" pairs") as bar:
 
-            def report(done: int, bar: Any = bar) -> None:
-                bar.update(done - bar.n)
+        def report(done: int) -> None:
+            bar.update(done - bar.n)
 
-            rows = gather(embed(models, batches), report=report)
-        embedded[name] = (examples, rows)
-    return embedded
+        return examples, gather(embed(models, batches), report=report)
 
 
 def embed_class_texts(model: Encoders, config: Config) -> np.ndarray:
@@ -199,7 +195,8 @@ def run(config: Config, workdir: Path) -> list[ResultRow]:
     """Run the experiment, write its files and return its rows."""
     source, target = load_encoders(config.source), load_encoders(config.target)
     control = (untrained_encoders(source, seed=1), untrained_encoders(target, seed=2))
-    embedded = embed_splits((source, target, *control), config, title="Embedding")
+    models = (source, target, *control)
+    embedded = {name: embed_split(models, config, name) for name in SPLITS}
     trained, untrained = (
         {
             name: Split(examples, rows[first], rows[first + 1])

@@ -28,17 +28,12 @@ QUERIES, NEIGHBOURS = 5, 4
 def gather_items(config: align.Config) -> list[GalleryItem]:
     """Fit the map of the first seed and search for a few pictures."""
     models = load_encoders(config.source), load_encoders(config.target)
-    splits = {
-        name: align.Split(examples, *rows)
-        for name, (examples, rows) in align.embed_splits(
-            models, config, title="Embedding"
-        ).items()
-    }
+    examples, rows = align.embed_split(models, config, "learnt")
+    learnt = align.Split(examples, *rows)
     texts = {
         "source": align.embed_class_texts(models[0], config),
         "target": align.embed_class_texts(models[1], config),
     }
-    learnt = splits["learnt"]
     anchors, heldout = catalog.split_classes(learnt.labels, seed=config.seeds[0])
     amap = align.fit_map(
         learnt.anchors(np.isin(learnt.labels, anchors)).pairs, fit_on=config.fit_on
