@@ -20,7 +20,6 @@ import numpy as np
 from absl import flags
 from flax import nnx
 from PIL import Image
-from transformers import PreTrainedTokenizerFast
 
 from experiments import launch
 from jaxalign.data import catalog, pipeline
@@ -31,6 +30,7 @@ from jaxalign.encoders.families import find_family
 from jaxalign.encoders.model_card import format_card
 from jaxalign.encoders.pretrained import Encoders, load_encoders
 from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
+from jaxalign.encoders.tokenizer_training import read_tokenizer
 from jaxalign.encoders.training import Progress, train
 from jaxalign.evaluate.retrieval import exact_recall
 from jaxalign.report.results import library_versions
@@ -120,7 +120,7 @@ def keep_tokenizer(recipe: Recipe, source, folder: Path):
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             tokenizer.save_pretrained(Path(temporary) / "tokenizer")
             os.replace(Path(temporary) / "tokenizer", folder)
-    return PreTrainedTokenizerFast.from_pretrained(str(folder))
+    return read_tokenizer(folder)
 
 
 def run(config: Config, workdir: Path, *, log=_print_now) -> Path:

@@ -55,24 +55,25 @@ jaxalign's main job runs without a network; it knows nothing but emoji and their
 
 ## What it is
 
-- `{type(config).__name__}` with {parameters / 1e6:.2f} M parameters, stored as float16,
-  used as float32; `transformers` loads the folder.
-- Images: {recipe.image_size} x {recipe.image_size} pixels, patches of
-  {vision.patch_size}, width {vision.hidden_size}, {vision.num_hidden_layers} blocks.
-- Texts: {TEXT_LENGTH} tokens of a vocabulary of {text.vocab_size}
-  (`{recipe.train_tokenizer.__name__}`), width {text.hidden_size},
-  {text.num_hidden_layers} blocks. Embeddings: {DIM} wide.
+- A `{type(config).__name__}` with {parameters / 1e6:.2f} M parameters, stored as
+  float16, used as float32; `transformers` loads the folder.
+- Images: {recipe.image_size} x {recipe.image_size} pixels, patches of \
+{vision.patch_size}, width {vision.hidden_size}, {vision.num_hidden_layers} blocks.
+- Texts: {TEXT_LENGTH} tokens of a vocabulary of {text.vocab_size} \
+(`{recipe.train_tokenizer.__name__}`), width {text.hidden_size}, \
+{text.num_hidden_layers} blocks.
+- Embeddings: {DIM} wide.
 
 ## How it was trained
 
-- Data: split `{recipe.split}` of the embedded data set, renderings
-  {", ".join(renderings)}. The other shipped pair has seen none of these renderings.
-- Loss: {training.loss} contrastive. {training.steps} steps of {batch_size} pairs, one
-  picture of an emoji a batch; AdamW, peak learning rate {training.learning_rate},
-  {training.warmup_steps} steps of warm-up, cosine decay, weight decay
-  {training.weight_decay}, seed {recipe.seed}.
-- Again: `python -m experiments.train_encoders --recipe={recipe.name}`
-  ({", ".join(f"{name} {version}" for name, version in versions.items())}).
+- Data: split `{recipe.split}` of the embedded data set, renderings \
+{", ".join(renderings)}. The other shipped pair has seen none of these.
+- {training.steps} steps of {batch_size} pairs, one picture of an emoji a batch; \
+{training.loss} contrastive loss, AdamW, peak learning rate {training.learning_rate}, \
+{training.warmup_steps} steps of warm-up, cosine decay, weight decay \
+{training.weight_decay}, seed {recipe.seed}.
+- Again: `python -m experiments.train_encoders --recipe={recipe.name}`. Made with \
+{", ".join(f"{name} {version}" for name, version in versions.items())}.
 
 ## What it scores
 

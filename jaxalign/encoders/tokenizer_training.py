@@ -6,6 +6,7 @@ SigLIP has. Ids are fixed: padding 0, end of text 1. The end's id must not be 2,
 CLIP configs read as "pool at the largest id".
 """
 
+import os
 from collections.abc import Iterable
 
 from tokenizers import (
@@ -20,6 +21,11 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 PAD_ID, EOS_ID, BOS_ID = 0, 1, 2
+
+
+def read_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerFast:
+    """Read a tokenizer that one of this module's functions trained and saved."""
+    return PreTrainedTokenizerFast.from_pretrained(os.fspath(folder))
 
 
 def train_byte_bpe(
