@@ -68,19 +68,22 @@ class ResizeImage(grain.transforms.Map):
         return {**element, "image": np.asarray(resized)}
 
 
-def make_batches(config: Config, source, tokenizer):
-    """Return endless training batches: augmented pictures and caption ids."""
+def make_batches(config: Config, source, tokenizer, number: int):
+    """Return a phase's endless batches: augmented pictures and caption ids."""
+    phase = config.recipe.phases[number]
     batches = pipeline.image_text_batches(
         GroupedSource(source),
         batch_size=config.batch_size,
-        seed=config.recipe.seed,
+        seed=config.recipe.seed + 100 * number,
         shuffle=True,
         epochs=None,
         transforms=[
             DrawOne(),
             pipeline.AugmentImage(),
             ResizeImage(config.recipe.image_size),
-            pipeline.WriteTrainingCaption(),
+            pipeline.WriteTrainingCaption(
+                name_share=phase.name_share, keyword_share=phase.keyword_share
+            ),
         ],
         num_threads=1,
     )
@@ -123,6 +126,25 @@ def keep_tokenizer(recipe: Recipe, source, folder: Path):
     return read_tokenizer(folder)
 
 
+def make_report(steps: int, batch_size: int, log):
+    """Return what tells of a phase's progress: loss, rate and time left."""
+    started = first = None
+
+    def report(progress: Progress) -> None:
+        nonlocal started, first
+        line = f"step {progress.step}/{steps}  loss {progress.loss:.4f}"
+        if started is None or first is None:
+            # The first steps hold the compilation: the rate counts from here.
+            started, first = time.perf_counter(), progress.step
+        else:
+            rate = (progress.step - first) / (time.perf_counter() - started)
+            line += f"  {rate * batch_size:.0f} pairs/s"
+            line += f"  {(steps - progress.step) / rate / 60:.1f} min left"
+        log(line)
+
+    return report
+
+
 def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     """Train, write the folder, and return it."""
     recipe = config.recipe
@@ -137,31 +159,19 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
     log(f"{recipe.name}: {size / 1e6:.2f} M parameters, {len(source)} pictures")
 
-    started, first = time.perf_counter(), None
-
-    def report(progress: Progress) -> None:
-        nonlocal started, first
-        line = f"step {progress.step}/{recipe.training.steps}  loss {progress.loss:.4f}"
-        if first is None:
-            # The first steps hold the compilation: the rate counts from here.
-            started, first = time.perf_counter(), progress.step
-        else:
-            rate = (progress.step - first) / (time.perf_counter() - started)
-            left = (recipe.training.steps - progress.step) / rate
-            line += f"  {rate * config.batch_size:.0f} pairs/s"
-            line += f"  {left / 60:.1f} min left"
-        log(line)
-
-    parameters = train(
-        model,
-        iter(make_batches(config, source, tokenizer)),
-        recipe.training,
-        checkpoint_dir=workdir / recipe.name / "checkpoints",
-        checkpoint_every=config.checkpoint_every,
-        report=report,
-    )
+    for number, phase in enumerate(recipe.phases):
+        log(f"phase {number + 1} of {len(recipe.phases)}")
+        parameters = train(
+            model,
+            iter(make_batches(config, source, tokenizer, number)),
+            phase.training,
+            checkpoint_dir=workdir / recipe.name / f"checkpoints-{number + 1}",
+            checkpoint_every=config.checkpoint_every,
+            report=make_report(phase.training.steps, config.batch_size, log),
+        )
+        nnx.update(model, parameters)
     folder = workdir / recipe.name / "folder"
-    save_model(folder, parameters, model_config, dtype="float16")
+    save_model(folder, nnx.state(model), model_config, dtype="float16")
     # The files as kept: one that was used also stores how it was called last.
     shutil.copytree(kept, folder, dirs_exist_ok=True)
     recipe.make_processor().save_pretrained(folder)
@@ -208,10 +218,15 @@ def main() -> None:
         launch.BATCH_SIZE.value,
     )
     if launch.TINY.value:
-        short = dataclasses.replace(recipe.training, steps=4)
+        phases = tuple(
+            dataclasses.replace(
+                phase, training=dataclasses.replace(phase.training, steps=4)
+            )
+            for phase in recipe.phases
+        )
         config = dataclasses.replace(
             config,
-            recipe=dataclasses.replace(recipe, training=short),
+            recipe=dataclasses.replace(recipe, phases=phases),
             dataset=f"{config.dataset}/tiny",
             batch_size=16,
             checkpoint_every=2,

@@ -122,11 +122,17 @@ class WriteCaption(grain.transforms.Map):
 class WriteTrainingCaption(grain.transforms.RandomMap):
     """Set `text` to a caption drawn at random, see `prompts.training_caption`."""
 
+    def __init__(self, *, name_share: float = 0.9, keyword_share: float = 1 / 3):
+        self._shares = {"name_share": name_share, "keyword_share": keyword_share}
+
     def random_map(
         self, element: dict[str, Any], rng: np.random.Generator
     ) -> dict[str, Any]:
         """Add a random caption to one example."""
-        return {**element, "text": prompts.training_caption(element, rng)}
+        return {
+            **element,
+            "text": prompts.training_caption(element, rng, **self._shares),
+        }
 
 
 class AugmentImage(grain.transforms.RandomMap):

@@ -124,6 +124,7 @@ def training_caption(
     rng: np.random.Generator,
     *,
     name_share: float = 0.9,
+    keyword_share: float = 1 / 3,
     detail_share: float = 0.15,
 ) -> str:
     """Write one of the many captions that fit a training picture.
@@ -132,15 +133,16 @@ def training_caption(
       example: an example of the catalog: "name", "keywords", "subgroup", "style" and
         "background" are read.
       rng: where the choice comes from.
-      name_share: share of the captions that bear the emoji's name (two thirds alone,
-        a third with some keywords); the others tell its class only.
+      name_share: share of the captions that bear the emoji's name; the others tell
+        its class only.
+      keyword_share: share of the captions with a name that also have some keywords.
       detail_share: share with words for the style, and as much, independently, with
         words for the background.
     """
     if rng.random() < name_share:
         subject = str(example["name"])
         keywords = [word for word in str(example["keywords"]).split(", ") if word]
-        if keywords and rng.random() < 1 / 3:
+        if keywords and rng.random() < keyword_share:
             count = min(len(keywords), int(rng.integers(1, 4)))
             chosen = rng.choice(len(keywords), size=count, replace=False)
             subject = ", ".join([subject, *(keywords[i] for i in chosen)])

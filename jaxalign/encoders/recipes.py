@@ -28,6 +28,21 @@ DIM = 128
 
 
 @dataclasses.dataclass(frozen=True)
+class Phase:
+    """One stretch of a training run, with its own schedule and captions.
+
+    Attributes:
+      training: the optimisation, from a fresh optimiser.
+      name_share: see `prompts.training_caption`.
+      keyword_share: see `prompts.training_caption`.
+    """
+
+    training: TrainingConfig
+    name_share: float
+    keyword_share: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """How one shipped pair is made.
 
@@ -40,7 +55,7 @@ class Recipe:
       make_config: what makes the config from the tokenizer's size.
       make_processor: what makes the image processor.
       image_size: pixels of either side.
-      training: the optimisation.
+      phases: the training, in order; each goes on from the last one's parameters.
     """
 
     name: str
@@ -51,7 +66,7 @@ class Recipe:
     make_config: Callable[[int], PreTrainedConfig]
     make_processor: Callable[[], CLIPImageProcessorPil | SiglipImageProcessorPil]
     image_size: int
-    training: TrainingConfig
+    phases: tuple[Phase, ...]
 
     def tokenizer(self, texts: Iterable[str]) -> PreTrainedTokenizerFast:
         """Train the recipe's tokenizer on captions."""
@@ -122,7 +137,23 @@ def _siglip_processor() -> SiglipImageProcessorPil:
     return SiglipImageProcessorPil(size={"height": 56, "width": 56})
 
 
-STEPS = 5000
+def _phases(loss: str, **normalisation) -> tuple[Phase, Phase]:
+    """Names first, then classes and keywords.
+
+    Captions that are nearly all names teach a model to tell emoji apart, and little of
+    what they have in common: two such models agree less (image cosine through the map
+    0.71), for each spreads them in its own way. The second phase, with many captions of
+    classes and keywords, teaches both the same relations.
+    """
+    names = TrainingConfig(loss=loss, steps=5000, **normalisation)
+    relations = TrainingConfig(
+        loss=loss, steps=3000, learning_rate=1e-3, warmup_steps=100, **normalisation
+    )
+    return (
+        Phase(names, name_share=0.9, keyword_share=1 / 3),
+        Phase(relations, name_share=0.55, keyword_share=0.5),
+    )
+
 
 RECIPES = {
     recipe.name: recipe
@@ -136,9 +167,8 @@ RECIPES = {
             make_config=_clip_config,
             make_processor=_clip_processor,
             image_size=60,
-            training=TrainingConfig(
-                loss="softmax",
-                steps=STEPS,
+            phases=_phases(
+                "softmax",
                 image_mean=(0.48145466, 0.4578275, 0.40821073),
                 image_std=(0.26862954, 0.26130258, 0.27577711),
             ),
@@ -152,7 +182,7 @@ RECIPES = {
             make_config=_siglip_config,
             make_processor=_siglip_processor,
             image_size=56,
-            training=TrainingConfig(loss="sigmoid", steps=STEPS),
+            phases=_phases("sigmoid"),
         ),
     )
 }
