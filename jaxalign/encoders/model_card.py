@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedConfig
 
-from jaxalign.encoders.recipes import DIM, TEXT_LENGTH, Recipe
+from jaxalign.encoders.recipes import DIM, TEXT_LENGTH, Phase, Recipe
 
 
 def format_card(
@@ -34,7 +34,7 @@ def format_card(
     Returns:
       The text of a `README.md`.
     """
-    training, text, vision = recipe.training, config.text_config, config.vision_config
+    text, vision = config.text_config, config.vision_config
     metrics = list(next(iter(scores.values())))
     table = [
         "| | " + " | ".join(metrics) + " |",
@@ -68,10 +68,8 @@ jaxalign's main job runs without a network; it knows nothing but emoji and their
 
 - Data: split `{recipe.split}` of the embedded data set, renderings \
 {", ".join(renderings)}. The other shipped pair has seen none of these.
-- {training.steps} steps of {batch_size} pairs, one picture of an emoji a batch; \
-{training.loss} contrastive loss, AdamW, peak learning rate {training.learning_rate}, \
-{training.warmup_steps} steps of warm-up, cosine decay, weight decay \
-{training.weight_decay}, seed {recipe.seed}.
+- Batches of {batch_size} pairs, one picture of an emoji a batch; seed {recipe.seed}.
+{chr(10).join(map(_describe_phase, recipe.phases))}
 - Again: `python -m experiments.train_encoders --recipe={recipe.name}`. Made with \
 {", ".join(f"{name} {version}" for name, version in versions.items())}.
 
@@ -86,3 +84,16 @@ that training left out), how many find their own caption, "an emoji of <name>".
 
 {credit} The weights are under the same licence.
 """
+
+
+def _describe_phase(phase: Phase) -> str:
+    """One line of the list on how the pair was trained."""
+    training = phase.training
+    return (
+        f"- {training.steps} steps: {training.loss} contrastive loss; AdamW, peak "
+        f"learning rate {training.learning_rate:g}, {training.warmup_steps} steps of "
+        f"warm-up, cosine decay, weight decay {training.weight_decay:g}; "
+        f"{100 * phase.name_share:.0f} % of the captions name the emoji "
+        f"({100 * phase.keyword_share:.0f} % of these with keywords), the others its "
+        "class."
+    )

@@ -23,6 +23,7 @@ def test_card_holds_recipe_scores_and_credit():
         "1.25 M parameters",
         "target-0, target-1",
         "sigmoid contrastive",
+        "90 % of the captions name",
         f"seed {recipe.seed}",
         "| learnt emoji | 1347 | 0.5 |",
         "Pictures by OpenMoji.",

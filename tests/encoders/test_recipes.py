@@ -43,7 +43,8 @@ def test_no_rendering_is_shared_but_every_emoji_is(renderings):
 def test_seed_loss_and_size_differ():
     for name in ("seed", "vocabulary_size", "image_size", "train_tokenizer"):
         assert getattr(SOURCE, name) != getattr(TARGET, name), name
-    assert SOURCE.training.loss != TARGET.training.loss
+    for source, target in zip(SOURCE.phases, TARGET.phases, strict=True):
+        assert source.training.loss != target.training.loss
 
 
 def test_tokenizers_differ_in_kind_and_cut_alike():
@@ -69,8 +70,9 @@ def test_configs_fit_their_tokenizer_processor_and_training(recipe):
     pixels = processor(tiny_encoders.pictures(1), return_tensors="np")["pixel_values"]
     assert pixels.shape == (1, 3, recipe.image_size, recipe.image_size)
     # Training normalises by itself; pictures must come out the same.
-    assert tuple(processor.image_mean) == recipe.training.image_mean
-    assert tuple(processor.image_std) == recipe.training.image_std
+    for phase in recipe.phases:
+        assert tuple(processor.image_mean) == phase.training.image_mean
+        assert tuple(processor.image_std) == phase.training.image_std
 
 
 def test_shipped_folders_follow_their_recipes():
