@@ -193,7 +193,7 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     return folder
 
 
-def score(encoders: Encoders, config: Config, split: str) -> dict[str, float]:
+def score(encoders: Encoders, config: Config, split: str) -> dict[str, float | int]:
     """Return how many pictures find their own caption within this model."""
     examples = [
         example

@@ -3,12 +3,12 @@
 
 import numpy as np
 import pytest
-import tiny_encoders
 
 import jaxalign as ja
 from jaxalign.data.pipeline import image_text_batches
 from jaxalign.embedding import embed, gather
 from jaxalign.encoders.pretrained import load_encoders
+from tests import tiny_encoders
 
 # One program on 1 and on 8 devices, on batches of other sizes: sums over at most 28
 # products, normalised.

@@ -15,7 +15,7 @@ def format_card(
     batch_size: int,
     parameters: int,
     renderings: Sequence[str],
-    scores: Mapping[str, Mapping[str, float]],
+    scores: Mapping[str, Mapping[str, float | int]],
     credit: str,
     versions: Mapping[str, str],
 ) -> str:

@@ -2,7 +2,8 @@
 """Tiny checkpoint folders, written once for all tests of this folder."""
 
 import pytest
-import tiny_encoders
+
+from tests import tiny_encoders
 
 # A script that needs torch; the doctest collector would import it.
 collect_ignore = ["make_goldens.py"]

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-import tiny_encoders
 from flax import nnx
 
 from jaxalign.encoders import checkpoint
+from tests import tiny_encoders
 
 WEIGHTS = checkpoint.WEIGHTS_FILE
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """CLIP gives the stored rows of `transformers`, and pools where the config says."""
 
-import goldens
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny_encoders
+
+from tests import tiny_encoders
+from tests.encoders import goldens
 
 VARIANTS = ("clip-quick-gelu", "clip-gelu-legacy-eos")
 

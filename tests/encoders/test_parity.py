@@ -13,10 +13,8 @@ import json
 import tempfile
 from pathlib import Path
 
-import goldens
 import numpy as np
 import pytest
-import tiny_encoders
 import transformers
 from flax import nnx
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +25,8 @@ from jaxalign.data.catalog import load_dataset
 from jaxalign.data.prompts import caption
 from jaxalign.encoders import pretrained
 from jaxalign.encoders.checkpoint import load_model, save_model
+from tests import tiny_encoders
+from tests.encoders import goldens
 
 pytestmark = pytest.mark.parity
 

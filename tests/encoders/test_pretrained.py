@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-import tiny_encoders
 from PIL import Image
 
 import jaxalign as ja
 from jaxalign.encoders.checkpoint import load_model, save_model
 from jaxalign.encoders.pretrained import SHIPPED, load_encoders, untrained_encoders
 from jaxalign.sharding import replicated
+from tests import tiny_encoders
 
 TEXTS = ["a red apple", "", "an emoji of the blue clock", "fish " * 50, "שלום", "😀"]
 COLLECTIVES = re.compile(

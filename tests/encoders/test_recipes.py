@@ -2,7 +2,6 @@
 """The two shipped pairs are independent: they share no rendering, seed or tokenizer."""
 
 import pytest
-import tiny_encoders
 from transformers import AutoTokenizer
 
 from jaxalign.data import catalog
@@ -10,6 +9,7 @@ from jaxalign.encoders import pretrained
 from jaxalign.encoders.checkpoint import read_config
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH
+from tests import tiny_encoders
 
 SOURCE, TARGET = RECIPES["openmoji-clip"], RECIPES["openmoji-siglip"]
 

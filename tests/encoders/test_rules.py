@@ -3,13 +3,13 @@
 
 import numpy as np
 import pytest
-import tiny_encoders
-from goldens import FOLDER
 from safetensors.numpy import load_file
 
 from jaxalign.encoders import rules
 from jaxalign.encoders.checkpoint import abstract_model, parameter_paths, read_config
 from jaxalign.encoders.families import FAMILIES, find_family
+from tests import tiny_encoders
+from tests.encoders.goldens import FOLDER
 
 CONFIGS = {
     (family, depths): tiny_encoders.make_config(

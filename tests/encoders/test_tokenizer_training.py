@@ -2,10 +2,10 @@
 """Trained tokenizers: fixed special ids, ends that survive cutting, faithful files."""
 
 import pytest
-import tiny_encoders
 from transformers import AutoTokenizer
 
 from jaxalign.encoders import tokenizer_training as tokens
+from tests import tiny_encoders
 
 TEXTS = [
     "a red apple",

@@ -11,13 +11,13 @@ import numpy as np
 import optax
 import pytest
 import scipy.special
-import tiny_encoders
 from flax import nnx
 
 from jaxalign.data import pipeline
 from jaxalign.data.grouping import DrawOne, GroupedSource
 from jaxalign.encoders import training
 from jaxalign.encoders.training import TrainingConfig
+from tests import tiny_encoders
 
 # Sums of n = 6 logarithms of sums of n exponentials of at most exp(30); the logits'
 # rounding, eps * 30, is the largest part.

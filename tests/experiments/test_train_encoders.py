@@ -5,11 +5,11 @@ import dataclasses
 import shutil
 
 import pytest
-import tiny_encoders
 
 from experiments import train_encoders
 from jaxalign.encoders.pretrained import load_encoders
 from jaxalign.encoders.recipes import RECIPES
+from tests import tiny_encoders
 
 # Runs whole experiments.
 pytestmark = pytest.mark.slow
