@@ -137,22 +137,16 @@ def _siglip_processor() -> SiglipImageProcessorPil:
     return SiglipImageProcessorPil(size={"height": 56, "width": 56})
 
 
-def _phases(loss: str, **normalisation) -> tuple[Phase, Phase]:
-    """Names first, then classes and keywords.
+def _phases(loss: str, **normalisation) -> tuple[Phase]:
+    """One phase; half of the captions name the emoji, half name its class.
 
-    Captions that are nearly all names teach a model to tell emoji apart, and little of
-    what they have in common: two such models agree less (image cosine through the map
-    0.71), for each spreads them in its own way. The second phase, with many captions of
-    classes and keywords, teaches both the same relations.
+    With nearly all captions naming the emoji (90 %, 5,000 steps), each model found its
+    own captions as well, but the two agreed less: image cosine through the map 0.71,
+    text cosine 0.62. Such captions teach to tell emoji apart and little of what they
+    have in common, so that each model spreads them in its own way.
     """
-    names = TrainingConfig(loss=loss, steps=5000, **normalisation)
-    relations = TrainingConfig(
-        loss=loss, steps=3000, learning_rate=1e-3, warmup_steps=100, **normalisation
-    )
-    return (
-        Phase(names, name_share=0.9, keyword_share=1 / 3),
-        Phase(relations, name_share=0.55, keyword_share=0.5),
-    )
+    training = TrainingConfig(loss=loss, steps=2800, warmup_steps=100, **normalisation)
+    return (Phase(training, name_share=0.5, keyword_share=0.5),)
 
 
 RECIPES = {
