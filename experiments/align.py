@@ -21,8 +21,10 @@ from tqdm import tqdm
 from experiments import launch
 from jaxalign.data import catalog, pipeline, prompts
 from jaxalign.embedding import EmbeddedSet, embed, gather
+from jaxalign.encoders.checkpoint import read_config
 from jaxalign.encoders.pretrained import (
     Encoders,
+    find_folder,
     load_encoders,
     untrained_encoders,
 )
@@ -286,17 +288,17 @@ def main() -> None:
     config = Config(
         source=launch.SOURCE.value,
         target=launch.TARGET.value,
-        dataset=launch.DATASET.value,
+        dataset=launch.dataset_name(),
         data_dir=launch.DATA_DIR.value,
         fit_on=launch.FIT_ON.value,
         seeds=launch.parse_seeds(),
         batch_size=launch.BATCH_SIZE.value,
     )
     if launch.TINY.value:
-        config = dataclasses.replace(
-            config, dataset=f"{config.dataset}/tiny", seeds=(0,), replicates=100
-        )
-    workdir = Path(launch.WORKDIR.value or "runs/align")
+        config = dataclasses.replace(config, seeds=config.seeds[:1], replicates=100)
+    for name in (config.source, config.target):
+        read_config(find_folder(name))
+    workdir = launch.open_workdir("runs/align")
     rows = run(config, workdir)
     print(format_table(rows, headline=ORTHOGONAL, fit_on=config.fit_on))
     print(

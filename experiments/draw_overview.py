@@ -8,8 +8,6 @@ classes that it never saw, what the source model's rows find in the target model
 emoji are drawn at random, before anything is searched for.
 """
 
-from pathlib import Path
-
 import numpy as np
 from absl import flags
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -118,13 +116,12 @@ def main() -> None:
     config = align.Config(
         source=launch.SOURCE.value,
         target=launch.TARGET.value,
-        dataset=launch.DATASET.value,
+        dataset=launch.dataset_name(),
         data_dir=launch.DATA_DIR.value,
         fit_on=launch.FIT_ON.value,
         seeds=launch.parse_seeds()[:1],
     )
-    workdir = Path(launch.WORKDIR.value or "runs/draw_overview")
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = launch.open_workdir("runs/draw_overview")
     draw(gather_items(config), config).savefig(workdir / "overview.png")
     print(f"written: {workdir / 'overview.png'}")
 

@@ -2,11 +2,14 @@
 """Flags that experiments share, and a launch that turns mistakes into one line."""
 
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 from absl import app, flags, logging
 
+from jaxalign.data import catalog
 from jaxalign.data.catalog import default_data_dir
 
 SOURCE = flags.DEFINE_string(
@@ -50,6 +53,40 @@ def parse_seeds() -> tuple[int, ...]:
     return seeds
 
 
+def open_workdir(default: str) -> Path:
+    """Make the folder of `--workdir` and see that it can be written.
+
+    Called before any work is done, so that none is lost.
+
+    Raises:
+      ValueError: if it cannot be made or written.
+    """
+    workdir = Path(WORKDIR.value or default).expanduser()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--workdir: expected a folder that can be written, got {str(workdir)!r} "
+            f"({error.strerror}); name another."
+        ) from error
+    return workdir
+
+
+def dataset_name() -> str:
+    """Return `--dataset`, or its toy-sized part under `--tiny`.
+
+    Raises:
+      ValueError: if there is no such data set; those that exist are named.
+    """
+    name = DATASET.value
+    if TINY.value and not name.endswith("/tiny"):
+        name = f"{name}/tiny"
+    catalog.dataset_info(name)
+    return name
+
+
 def launch(main: Callable[[], None]) -> None:
     """Run an experiment's main under absl.
 
@@ -75,7 +112,7 @@ def launch(main: Callable[[], None]) -> None:
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
-            return app.parse_flags_with_usage(list(argv))
+            return flags.FLAGS(list(argv))
         except flags.Error as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)

@@ -8,6 +8,7 @@ Goes on from its last checkpoint when started again, and writes a folder that
 """
 
 import dataclasses
+import json
 import os
 import shutil
 import tempfile
@@ -33,7 +34,7 @@ from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
 from jaxalign.encoders.tokenizer_training import read_tokenizer
 from jaxalign.encoders.training import Progress, train
 from jaxalign.evaluate.retrieval import exact_recall
-from jaxalign.report.results import library_versions
+from jaxalign.report.results import library_versions, write_atomically
 
 _RECIPE = flags.DEFINE_enum(
     "recipe", None, sorted(RECIPES), "Which pair to train.", required=True
@@ -145,12 +146,38 @@ def make_report(steps: int, batch_size: int, log):
     return report
 
 
+def check_same_run(config: Config, path: Path) -> None:
+    """Note what a run depends on; refuse to go on from another run's checkpoints.
+
+    Raises:
+      ValueError: if the notes of an earlier run differ.
+    """
+    notes = json.dumps(
+        {
+            "dataset": config.dataset,
+            "batch_size": config.batch_size,
+            "seed": config.recipe.seed,
+            "phases": [dataclasses.asdict(phase) for phase in config.recipe.phases],
+        },
+        indent=1,
+        sort_keys=True,
+    )
+    if path.is_file() and path.read_text() != notes:
+        raise ValueError(
+            f"--workdir: {str(path.parent)!r} holds checkpoints of a run with other "
+            f"settings (see {path.name}); name another folder, or delete this one."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, notes)
+
+
 def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     """Train, write the folder, and return it."""
     recipe = config.recipe
     source = catalog.load_dataset(
         config.dataset, recipe.split, data_dir=config.data_dir, in_memory=True
     )
+    check_same_run(config, workdir / recipe.name / "run.json")
     kept = workdir / recipe.name / "tokenizer"
     tokenizer = keep_tokenizer(recipe, source, kept)
     model_config = recipe.make_config(len(tokenizer))
@@ -211,12 +238,7 @@ def score(encoders: Encoders, config: Config, split: str) -> dict[str, float | i
 def main() -> None:
     """Read the flags and run."""
     recipe = RECIPES[_RECIPE.value]
-    config = Config(
-        recipe,
-        launch.DATASET.value,
-        launch.DATA_DIR.value,
-        launch.BATCH_SIZE.value,
-    )
+    default = "runs/train_encoders"
     if launch.TINY.value:
         phases = tuple(
             dataclasses.replace(
@@ -224,14 +246,16 @@ def main() -> None:
             )
             for phase in recipe.phases
         )
-        config = dataclasses.replace(
-            config,
-            recipe=dataclasses.replace(recipe, phases=phases),
-            dataset=f"{config.dataset}/tiny",
-            batch_size=16,
-            checkpoint_every=2,
-        )
-    run(config, Path(launch.WORKDIR.value or "runs/train_encoders"))
+        recipe = dataclasses.replace(recipe, phases=phases)
+        default = "runs/train_encoders_tiny"
+    config = Config(
+        recipe,
+        launch.dataset_name(),
+        launch.DATA_DIR.value,
+        16 if launch.TINY.value else launch.BATCH_SIZE.value,
+        checkpoint_every=2 if launch.TINY.value else 500,
+    )
+    run(config, launch.open_workdir(default))
 
 
 for _name in ("dataset", "data_dir", "workdir", "batch_size", "tiny"):

@@ -294,7 +294,7 @@ def load_encoders(
         jaxalign reads: unknown family, missing, extra or misshaped tensors, pickled
         weights, a damaged file.
     """
-    folder = _find_folder(os.fspath(name))
+    folder = find_folder(os.fspath(name))
     graph, parameters, config = load_model(folder, dtype=dtype)
     return Encoders(graph, parameters, config, name=os.fspath(name), folder=folder)
 
@@ -323,7 +323,12 @@ def untrained_encoders(like: Encoders, *, seed: int) -> Encoders:
     )
 
 
-def _find_folder(name: str) -> Path:
+def find_folder(name: str) -> Path:
+    """Return the folder of a shipped pair, or of a checkpoint, that `name` stands for.
+
+    Raises:
+      ValueError: if there is neither.
+    """
     if name in SHIPPED:
         short = name.removeprefix("jaxalign/")
         return Path(str(resources.files("jaxalign.encoders") / "weights" / short))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Launches: a user's mistake is one line on stderr and exit code 2."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,12 +30,12 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--fit_on=sound"], "fit_on.*image"),
         (["leftover"], "unexpected arguments: leftover"),
         (["--no_such_flag=1"], "no_such_flag"),
+        (["--batch_size=0"], "batch_size"),
+        (["--dataset=openmoji/tiny", "--source=nowhere"], "nowhere"),
         (["--source=."], "expected a checkpoint folder with config.json"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(arguments, said, tmp_path):
-    import re
-
     done = launch("experiments.align", f"--workdir={tmp_path}/run", *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -47,3 +48,12 @@ def test_help_shows_the_shared_flags():
     for flag in ("source", "target", "dataset", "data_dir", "workdir", "fit_on"):
         assert f"--{flag}:" in done.stdout
     assert "--[no]tiny:" in done.stdout
+
+
+def test_a_workdir_that_is_a_file_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
+        done = launch("experiments.align", "--tiny", f"--workdir={workdir}")
+        assert done.returncode == 2
+        assert "--workdir: expected a folder that can be written" in done.stderr
+        assert "Embedding" not in done.stderr
