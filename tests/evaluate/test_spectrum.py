@@ -7,12 +7,13 @@ import pytest
 from jaxalign.evaluate.spectrum import dimensions_used
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.5, 1), (0.9, 2), (0.99, 3), (1, 3)])
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.5, 1), (0.9, 2), (0.99, 3), (1.0, 3)]
+)
 def test_prescribed_spectrum(share, expected):
     rng = np.random.default_rng(0)
-    left, _ = np.linalg.qr(rng.normal(size=(40, 3)) - 0.0)
-    left = left - left.mean(axis=0)
-    left, _ = np.linalg.qr(left)
+    left = rng.normal(size=(40, 3))
+    left, _ = np.linalg.qr(left - left.mean(axis=0))
     right, _ = np.linalg.qr(rng.normal(size=(8, 3)))
     # Variances 16, 3 and 1 of 20: shares 0.8, 0.95, 1.
     rows = left * np.sqrt([16.0, 3.0, 1.0]) @ right.T + 5.0
