@@ -177,11 +177,13 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
 
     Raises:
       ModuleNotFoundError: if drawing is needed and the extra `demo` is not installed.
-      ValueError: if the folder cannot be made or written.
+      ValueError: if the folder cannot be made or written, or if what was prepared in
+        it is damaged.
     """
     root = Path(data_dir).expanduser()
-    builder = _builder(root, config)
-    folder = Path(builder.data_dir)
+    folder = _folder(root, config)
+    with _told_damage(folder):
+        builder = _builder(root, config)
     if not folder.exists():
         renderings.svg_folder()  # say what is missing before anything is written
         _make_folder(root)
@@ -190,14 +192,23 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
                 _clear_unfinished(folder)
                 with _quiet_tfds(), tempfile.TemporaryDirectory() as no_downloads:
                     builder.download_and_prepare(download_dir=no_downloads)
-    # A new builder reads what is on disk by now, whoever has written it.
-    return _builder(root, config)
+    with _told_damage(folder):
+        # A new builder reads what is on disk by now, whoever has written it.
+        builder = _builder(root, config)
+        for split in builder._config.splits:
+            builder.info.splits[split]
+    return builder
 
 
 def open_split(
     data_dir: str | os.PathLike, split: str, *, tiny: bool = False
 ) -> Sequence[dict[str, Any]]:
-    """Open a split as TFDS records by random access; pictures stay PNG bytes."""
+    """Open a split as TFDS records by random access; pictures stay PNG bytes.
+
+    Raises:
+      ModuleNotFoundError: see `prepare`.
+      ValueError: see `prepare`; also if a file is missing or cut off.
+    """
     config = next(
         config.name
         for config in OpenMoji.BUILDER_CONFIGS
@@ -205,10 +216,16 @@ def open_split(
     )
     # Any, for the decorator of `as_data_source` hides its signature.
     builder: Any = prepare(data_dir, config=config)
-    with _quiet_tfds():
-        return builder.as_data_source(
+    folder = _folder(Path(data_dir).expanduser(), config)
+    with _told_damage(folder), _quiet_tfds():
+        source = builder.as_data_source(
             split, decoders={"image": tfds.decode.SkipDecoding()}
         )
+        # Files are opened on first use. One that is cut off has lost its index, so
+        # that none of its records can be read.
+        for index in (0, len(source) - 1):
+            source[index]
+    return source
 
 
 def _builder(root: Path, config: str) -> OpenMoji:
@@ -218,6 +235,28 @@ def _builder(root: Path, config: str) -> OpenMoji:
             config=config,
             file_format=tfds.core.FileFormat.ARRAY_RECORD,
         )
+
+
+def _folder(root: Path, config: str) -> Path:
+    """Return where TFDS prepares a config."""
+    return root / OpenMoji.name / config / str(OpenMoji.VERSION)
+
+
+@contextlib.contextmanager
+def _told_damage(folder: Path) -> Iterator[None]:
+    """Turn whatever TFDS raises over a damaged data set into one error."""
+    try:
+        yield
+    except ImportError:  # of a package that is missing, not of the files
+        raise
+    except Exception as error:
+        if not folder.exists():
+            raise
+        raise ValueError(
+            f"`data_dir`: expected a prepared data set in {str(folder)!r}, got a "
+            f"damaged one ({type(error).__name__}: {error}); delete it and start "
+            "again: it is drawn anew."
+        ) from error
 
 
 def _make_folder(root: Path) -> None:

@@ -68,6 +68,11 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
         # SigLIP's defaults alone make it warn of ids outside a small vocabulary.
         with quiet_transformers():
             return family.config.from_dict(values)
+    except ZeroDivisionError:  # its own check divides the width by the heads
+        raise ValueError(
+            f"`config.json`: expected num_attention_heads to be a whole number of at "
+            f"least 1 in {str(path)!r}, got 0; check the checkpoint's config."
+        ) from None
     except (TypeError, ValueError, StrictDataclassError) as error:
         raise ValueError(
             f"`read_config(folder=...)` expected a {values['model_type']} config in "

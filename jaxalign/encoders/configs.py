@@ -69,7 +69,7 @@ def vision_config(config: PreTrainedConfig) -> VisionConfig:
     """Read the image tower's sizes from a model's config.
 
     Raises:
-      ValueError: if a size is no number.
+      ValueError: if a size is no whole number of at least 1.
     """
     tower = config.vision_config
     return VisionConfig(
@@ -83,14 +83,14 @@ def text_config(config: PreTrainedConfig) -> TextConfig:
     """Read the text tower's sizes from a model's config.
 
     Raises:
-      ValueError: if a size is no number.
+      ValueError: if a size is no whole number of at least 1.
     """
     tower = config.text_config
     return TextConfig(
         **_stack_sizes(tower),
         vocabulary=_integer(tower, "vocab_size"),
         length=_integer(tower, "max_position_embeddings"),
-        eos_id=_integer(tower, "eos_token_id"),
+        eos_id=_integer(tower, "eos_token_id", least=0),
     )
 
 
@@ -105,11 +105,11 @@ def _stack_sizes(tower: Any) -> dict[str, Any]:
     }
 
 
-def _integer(tower: Any, name: str) -> int:
+def _integer(tower: Any, name: str, *, least: int = 1) -> int:
     value = getattr(tower, name, None)
-    if not isinstance(value, int) or value < 0:
+    if not isinstance(value, int) or value < least:
         raise ValueError(
-            f"`config.json`: expected {name} to be a whole number, got {value!r}; "
-            "check the checkpoint's config."
+            f"`config.json`: expected {name} to be a whole number of at least {least}, "
+            f"got {value!r}; check the checkpoint's config."
         )
     return value

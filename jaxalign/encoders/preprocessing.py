@@ -5,9 +5,10 @@ Both are the ones of `transformers`, used without torch. Pictures go through the
 backend: the torchvision one resizes differently, which makes another space.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from jaxalign.encoders.quiet import quiet_transformers
 
 IMAGE_FILE = "preprocessor_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.json")
+TOKENIZER_SETTINGS = "tokenizer_config.json"
 
 # Settings of the image processor that change pixels; all else (names, versions) may
 # differ between folders of one space.
@@ -39,13 +41,20 @@ _PIXEL_KEYS = (
 
 
 class ImagePreprocessor:
-    """Turns pictures into the pixels that a checkpoint's image tower takes."""
+    """Turns pictures into the pixels that a checkpoint's image tower takes.
+
+    Attributes:
+      shape: (height, width, 3) of what it makes of a square picture.
+    """
 
     def __init__(self, folder: str | os.PathLike):
-        with quiet_transformers():
+        with _told_damage(Path(folder), (IMAGE_FILE,)), quiet_transformers():
             self._processor = AutoImageProcessor.from_pretrained(
                 str(folder), backend="pil"
             )
+            # Some wrong settings only show on use.
+            gray = Image.new("RGB", (8, 8), "gray")
+            self.shape = self([gray]).shape[1:]
 
     def __call__(
         self, images: Sequence[np.ndarray | Image.Image]
@@ -78,9 +87,11 @@ class TextPreprocessor:
 
     def __init__(self, folder: str | os.PathLike, *, length: int):
         folder = Path(folder)
-        with quiet_transformers():
-            self._tokenizer = AutoTokenizer.from_pretrained(str(folder))
         self._length = length
+        read = (*TOKENIZER_FILES, TOKENIZER_SETTINGS)
+        with _told_damage(folder, read), quiet_transformers():
+            self._tokenizer = AutoTokenizer.from_pretrained(str(folder))
+            self(["a"])  # some wrong settings only show on use
         files = [folder / name for name in (*TOKENIZER_FILES, "merges.txt")]
         self._content = b"".join(f.read_bytes() for f in files if f.is_file())
 
@@ -148,6 +159,34 @@ def as_pictures(images: Sequence[np.ndarray | Image.Image]) -> list[Image.Image]
             f"{type(images).__name__}; pass [picture], or list(array) for a stack."
         )
     return [_as_picture(image) for image in images]
+
+
+@contextlib.contextmanager
+def _told_damage(folder: Path, names: Sequence[str]) -> Iterator[None]:
+    """Turn whatever transformers raises over damaged files into one error."""
+    try:
+        yield
+    except ImportError:  # of a package that is missing, not of the files
+        raise
+    except Exception as error:
+        present = [name for name in names if (folder / name).is_file()]
+        damaged = [name for name in present if not _holds_settings(folder / name)]
+        raise ValueError(
+            f"`load_encoders(name=...)` expected {' and '.join(damaged or present)} in "
+            f"{str(folder)!r} as transformers writes it, got what it cannot use "
+            f"({type(error).__name__}: {error}); download the checkpoint again, or "
+            "write it again."
+        ) from error
+
+
+def _holds_settings(path: Path) -> bool:
+    """Tell whether a file is a JSON object, if it is to be JSON at all."""
+    if path.suffix != ".json":
+        return True
+    try:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except ValueError:
+        return False
 
 
 def _as_picture(image: Any) -> Image.Image:

@@ -144,7 +144,8 @@ class Encoders:
         """Preprocess pictures as the checkpoint's folder says.
 
         Raises:
-          ValueError: if the folder holds no image preprocessing.
+          ValueError: if the folder holds no image preprocessing, a damaged one, or one
+            of another size than the model's.
         """
         return self._image_preprocessor(images)
 
@@ -152,7 +153,8 @@ class Encoders:
         """Tokenize strings to the model's full length with the folder's tokenizer.
 
         Raises:
-          ValueError: if the folder holds no tokenizer, or if not strings come.
+          ValueError: if the folder holds no tokenizer, a damaged one, or one of
+            another vocabulary, or if not strings come.
         """
         return self._text_preprocessor(texts)[0]
 
@@ -219,7 +221,15 @@ class Encoders:
                 f"`preprocess_images`: {self.name} has no {IMAGE_FILE}; add the "
                 "checkpoint's, or pass preprocessed pixels to `encode_image`."
             )
-        return ImagePreprocessor(self._folder)
+        preprocessor = ImagePreprocessor(self._folder)
+        expected = (self._image_size, self._image_size, 3)
+        if preprocessor.shape != expected:
+            raise ValueError(
+                f"`preprocess_images`: {IMAGE_FILE} of {self.name} makes pictures of "
+                f"shape {preprocessor.shape}, but the model takes {expected}; use the "
+                f"{IMAGE_FILE} that belongs to the checkpoint."
+            )
+        return preprocessor
 
     @functools.cached_property
     def _text_preprocessor(self) -> TextPreprocessor:
@@ -284,7 +294,7 @@ def load_encoders(
       name: one of `SHIPPED`, or a Hugging Face folder with `config.json` and
         `model.safetensors`; preprocessing and tokenizer are read when pictures or
         strings come.
-      dtype: of the parameters and of the arithmetic.
+      dtype: of the parameters and of the arithmetic; only "float32" is supported.
 
     Returns:
       The encoders, their parameters on the default device.
@@ -292,8 +302,13 @@ def load_encoders(
     Raises:
       ValueError: if there is no such pair or folder, or if it is no checkpoint that
         jaxalign reads: unknown family, missing, extra or misshaped tensors, pickled
-        weights, a damaged file.
+        weights, a damaged file; or for another dtype.
     """
+    if dtype != "float32":
+        raise ValueError(
+            f"`load_encoders(dtype=...)` expected 'float32', got {dtype!r}; leave it "
+            "out, and cast the rows where fewer bytes are needed."
+        )
     folder = find_folder(os.fspath(name))
     graph, parameters, config = load_model(folder, dtype=dtype)
     return Encoders(graph, parameters, config, name=os.fspath(name), folder=folder)

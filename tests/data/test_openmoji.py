@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import hashlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +97,52 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path, below):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="name a folder that can be written"):
         openmoji.prepare(tmp_path / "file" / below, config="tiny")
+
+
+def _cut(folder):
+    path = next(folder.glob("*-learnt.array_record*"))
+    os.truncate(path, path.stat().st_size - 100)
+
+
+def _empty(folder):
+    os.truncate(next(folder.glob("*-learnt.array_record*")), 0)
+
+
+def _remove_shard(folder):
+    next(folder.glob("*-learnt.array_record*")).unlink()
+
+
+def _break_info(folder):
+    (folder / "dataset_info.json").write_text("{")
+
+
+def _empty_info(folder):
+    (folder / "dataset_info.json").write_text("{}")
+
+
+def _remove_info(folder):
+    (folder / "dataset_info.json").unlink()
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize(
+    "damage", [_cut, _empty, _remove_shard, _break_info, _empty_info, _remove_info]
+)
+def test_a_damaged_data_set_is_told(data_dir, tiny_splits, tmp_path, damage):
+    del tiny_splits  # has prepared data_dir
+    below = f"openmoji/tiny/{openmoji.OpenMoji.VERSION}"
+    folder = tmp_path / below
+    shutil.copytree(data_dir / below, folder)
+    damage(folder)
+    told = re.escape(repr(str(folder))) + "(?s:.*)delete it and start again"
+    with pytest.raises(ValueError, match=told):
+        openmoji.open_split(tmp_path, "learnt", tiny=True)
+    if damage in (_break_info, _empty_info, _remove_info):
+        with pytest.raises(ValueError, match=told):
+            openmoji.prepare(tmp_path, config="tiny")
+    shutil.rmtree(folder)
+    shutil.copytree(data_dir / below, folder)
+    assert len(openmoji.open_split(tmp_path, "learnt", tiny=True)) > 0
 
 
 _PREPARE = """

@@ -11,7 +11,9 @@ import safetensors.numpy
 from PIL import Image
 
 import jaxalign as ja
+from jaxalign.encoders import preprocessing
 from jaxalign.encoders.checkpoint import load_model, save_model
+from jaxalign.encoders.preprocessing import ImagePreprocessor, TextPreprocessor
 from jaxalign.encoders.pretrained import SHIPPED, load_encoders, untrained_encoders
 from jaxalign.sharding import replicated
 from tests import tiny_encoders
@@ -315,6 +317,54 @@ def test_a_tokenizer_larger_than_the_vocabulary_is_refused(tmp_path):
     save_model(folder, tiny_encoders.random_parameters(config)[1], config)
     with pytest.raises(ValueError, match="use the tokenizer that belongs to the check"):
         load_encoders(folder).embed_texts(["a"])
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_damaged_tokenizers_are_refused(folder, tmp_path, name, content):
+    copy = tiny_encoders.copy_folder(folder, tmp_path / "copy")
+    (copy / name).write_bytes(content)
+    told = re.escape(name) + ".* in " + re.escape(repr(str(copy)))
+    with pytest.raises(ValueError, match=told + "(?s:.*)download the checkpoint again"):
+        TextPreprocessor(copy, length=tiny_encoders.TEXT_LENGTH)
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"\xff\xfe", b'{"size": "x"}', b'{"image_mean": "x"}']
+)
+def test_damaged_image_preprocessing_is_refused(folder, tmp_path, content):
+    copy = tiny_encoders.copy_folder(folder, tmp_path / "copy")
+    (copy / "preprocessor_config.json").write_bytes(content)
+    told = r"preprocessor_config\.json in " + re.escape(repr(str(copy)))
+    with pytest.raises(ValueError, match=told + "(?s:.*)download the checkpoint again"):
+        ImagePreprocessor(copy)
+
+
+def test_a_missing_package_is_no_damage(folder, monkeypatch):
+    def fail(*arguments, **options):
+        raise ImportError("needs sentencepiece")
+
+    monkeypatch.setattr(preprocessing.AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(ImportError, match="needs sentencepiece"):
+        TextPreprocessor(folder, length=tiny_encoders.TEXT_LENGTH)
+
+
+def test_image_preprocessing_of_another_size_is_refused(folder, tmp_path):
+    copy = tiny_encoders.copy_folder(folder, tmp_path / "copy")
+    sides = {"height": 16, "width": 16}
+    _edit_json(copy / "preprocessor_config.json", size=sides, crop_size=sides)
+    remedy = r"\(16, 16, 3\).* takes \(12, 12, 3\); use the preprocessor_config.json"
+    with pytest.raises(ValueError, match=remedy):
+        load_encoders(copy).preprocess_images(tiny_encoders.pictures(1))
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int32", "x", None])
+def test_other_dtypes_are_refused(folder, dtype):
+    with pytest.raises(ValueError, match="expected 'float32', got .*leave it out"):
+        load_encoders(folder, dtype=dtype)
 
 
 def test_unknown_names_are_refused_with_the_known_ones(tmp_path):

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes are whole numbers of at least 1, or the config is refused clearly."""
+
+import json
+
+import pytest
+
+from jaxalign.encoders import checkpoint
+from jaxalign.encoders.configs import text_config, vision_config
+from tests import tiny_encoders
+
+SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+)
+VISION_SIZES = (*SIZES, "image_size", "patch_size")
+TEXT_SIZES = (*SIZES, "vocab_size", "max_position_embeddings")
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize(
+    ("tower", "read", "name"),
+    [
+        *(("vision_config", vision_config, name) for name in VISION_SIZES),
+        *(("text_config", text_config, name) for name in TEXT_SIZES),
+    ],
+)
+def test_sizes_below_one_are_refused(tower, read, name, value):
+    config = tiny_encoders.make_config("clip")
+    setattr(getattr(config, tower), name, value)
+    remedy = f"{name} to be .* at least 1, got {value}; check the checkpoint's config"
+    with pytest.raises(ValueError, match=remedy):
+        read(config)
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize("family", tiny_encoders.FAMILIES)
+@pytest.mark.parametrize("name", ["patch_size", "num_attention_heads"])
+def test_checkpoints_of_a_zero_size_are_refused(family, name, tmp_path):
+    values = tiny_encoders.make_config(family).to_dict()
+    values["vision_config"][name] = 0
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    remedy = f"expected {name} .* at least 1.* got 0; check the checkpoint's config"
+    with pytest.raises(ValueError, match=remedy):
+        checkpoint.load_model(tmp_path)
+
+
+def test_ids_may_be_zero():
+    config = tiny_encoders.make_config("clip", text={"eos_token_id": 0})
+    assert text_config(config).eos_id == 0
