@@ -224,7 +224,7 @@ def shipped(request):
 
 
 def _folder(name):
-    folder = pretrained._find_folder(name)
+    folder = pretrained.find_folder(name)
     assert (folder / "model.safetensors").is_file(), f"{folder} is not shipped"
     return folder
 

@@ -80,7 +80,7 @@ def test_shipped_folders_follow_their_recipes():
     for name in pretrained.SHIPPED:
         encoders = pretrained.load_encoders(name)
         recipe = RECIPES[name.removeprefix("jaxalign/")]
-        folder = pretrained._find_folder(name)
+        folder = pretrained.find_folder(name)
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
         expected = recipe.make_config(len(tokenizer))
         config = read_config(folder)
