@@ -245,6 +245,14 @@ BAD_PAIRS = {
     ),
     "nan": ({"image": spoil(np.nan)}, "finite target rows, got 1 .* at row 3; drop"),
     "infinite": ({"image": spoil(np.inf)}, "finite target rows, got 1"),
+    "huge": (
+        {"image": (good()[0], np.float32(1e20) * good()[1])},
+        r"target rows of a size .* entry of \de\+20.* out of the range .*normalise",
+    ),
+    "tiny": (
+        {"image": (np.float32(1e-25) * good()[0], good()[1])},
+        r"source rows of a size .* entry of \de-25.* out of the range .*normalise",
+    ),
     "zero": ({"image": spoil(0.0)}, "nonzero target rows, got 1 .* at row 3"),
     "integers": ({"image": (good()[0], np.ones((6, 4), int))}, "astype"),
     "equal rows": (
