@@ -123,6 +123,12 @@ class AlignmentMap:
                 f"{list(self.modalities)}, whose means the map holds; fit the map with "
                 f"pairs of {modality!r}, or name the modality of the rows."
             )
+        if not isinstance(rows, jax.Array | np.ndarray):
+            raise ValueError(
+                f"`amap(rows=...)`: expected an array of shape (n, {self.d_source}), "
+                f"got {type(rows).__name__}; convert it with "
+                "`numpy.asarray(rows, numpy.float32)`."
+            )
         if rows.ndim != 2 or rows.shape[1] != self.d_source:
             raise ValueError(
                 f"`amap(rows=...)`: expected shape (n, {self.d_source}), got "
@@ -177,10 +183,15 @@ class AlignmentMap:
         is unless one map is linear or the width grows and shrinks on the way.
 
         Raises:
+          TypeError: if `earlier` is no map.
           ValueError: if the maps do not meet in one space, width and set of modalities.
         """
         if not isinstance(earlier, AlignmentMap):
-            return NotImplemented
+            # Not NotImplemented: NumPy would take over, and speak of dimensions.
+            raise TypeError(
+                "`later @ earlier`: expected an AlignmentMap on the right, got "
+                f"{type(earlier).__name__}; carry rows by `amap(rows, modality)`."
+            )
         _check_composable(self, earlier)
         # (d_target, d_middle) @ (d_middle, d_source)
         matrix = jnp.matmul(self.matrix, earlier.matrix, precision=_HIGHEST)
