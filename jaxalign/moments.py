@@ -13,6 +13,7 @@ import typing
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
@@ -122,7 +123,8 @@ def update_moments(
       The moments with the batch added, accumulated in the dtype of `moments`.
 
     Raises:
-      ValueError: if shapes do not pair with each other or with `moments`.
+      ValueError: if shapes do not pair with each other or with `moments`, or an
+        argument is no array.
 
     Notes:
       Cost O(n d_source d_target), the Grams as much again. No collectives of its own.
@@ -309,6 +311,13 @@ def _combine(left, right, *, count, rows, sign, mean_shift, spread):
 
 def _check_batch(moments, source, target, weights):
     """Refuse a batch whose shapes do not fit, naming the argument."""
+    for name, value in (("source", source), ("target", target), ("weights", weights)):
+        missing = name == "weights" and value is None
+        if not (missing or isinstance(value, jax.Array | np.ndarray)):
+            raise ValueError(
+                f"`update_moments({name}=...)`: expected an array, got "
+                f"{type(value).__name__}; convert it with `numpy.asarray`."
+            )
     for name, rows, width in (
         ("source", source, moments.d_source),
         ("target", target, moments.d_target),

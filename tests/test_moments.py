@@ -200,6 +200,13 @@ def test_errors_say_what_to_do():
         ja.init_moments(0, 3)
     with pytest.raises(ValueError, match=r"target=.*\(n, 3\).*pass source before"):
         ja.update_moments(empty, rows, rows)
+    for name, batch in {
+        "source": (rows.tolist(), rows[:, :3], None),
+        "target": (rows, rows[:, :3].tolist(), None),
+        "weights": (rows, rows[:, :3], [1.0] * 5),
+    }.items():
+        with pytest.raises(ValueError, match=rf"{name}=.*list; convert it with"):
+            ja.update_moments(empty, *batch[:2], weights=batch[2])
     with pytest.raises(ValueError, match="must describe the same anchor"):
         ja.update_moments(empty, rows, np.ones((4, 3), np.float32))
     with pytest.raises(ValueError, match="one weight per row"):

@@ -25,6 +25,9 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 KINDS: tuple[str, ...] = ("orthogonal", "linear", "mean_only")
 
+# Composing float32 maps loses orthogonality by rounding alone; this is damage.
+_ORTHONORMAL_WITHIN = 1e-3
+
 
 @typing.no_type_check
 @flax.struct.dataclass
@@ -120,6 +123,12 @@ class AlignmentMap:
                 f"{list(self.modalities)}, whose means the map holds; fit the map with "
                 f"pairs of {modality!r}, or name the modality of the rows."
             )
+        if not isinstance(rows, jax.Array | np.ndarray):
+            raise ValueError(
+                f"`amap(rows=...)`: expected an array of shape (n, {self.d_source}), "
+                f"got {type(rows).__name__}; convert it with "
+                "`numpy.asarray(rows, numpy.float32)`."
+            )
         if rows.ndim != 2 or rows.shape[1] != self.d_source:
             raise ValueError(
                 f"`amap(rows=...)`: expected shape (n, {self.d_source}), got "
@@ -174,10 +183,15 @@ class AlignmentMap:
         is unless one map is linear or the width grows and shrinks on the way.
 
         Raises:
+          TypeError: if `earlier` is no map.
           ValueError: if the maps do not meet in one space, width and set of modalities.
         """
         if not isinstance(earlier, AlignmentMap):
-            return NotImplemented
+            # Not NotImplemented: NumPy would take over, and speak of dimensions.
+            raise TypeError(
+                "`later @ earlier`: expected an AlignmentMap on the right, got "
+                f"{type(earlier).__name__}; carry rows by `amap(rows, modality)`."
+            )
         _check_composable(self, earlier)
         # (d_target, d_middle) @ (d_middle, d_source)
         matrix = jnp.matmul(self.matrix, earlier.matrix, precision=_HIGHEST)
@@ -219,11 +233,13 @@ class AlignmentMap:
 
         Raises:
           FileNotFoundError: if there is no such file.
-          ValueError: if it is damaged, incomplete, no map, or of a newer format.
+          ValueError: if it is damaged, incomplete, no map, of a newer format, or holds
+            what no map can: no modality, a scale that is not positive, an orthogonal
+            kind with another matrix.
         """
         tensors, header = read_map(path)
         names = header.get("modalities")
-        if not isinstance(names, list) or header.get("kind") not in KINDS:
+        if not isinstance(names, list) or not names or header.get("kind") not in KINDS:
             raise _damaged(path, f"kind {header.get('kind')!r}, modalities {names!r}")
         for key in ("source_space", "target_space"):
             if not isinstance(header.get(key), str | None):
@@ -239,6 +255,7 @@ class AlignmentMap:
         matrix = tensors.get("matrix")
         if matrix is None or matrix.ndim != 2:
             raise _damaged(path, "no matrix")
+        _check_matrix(path, header["kind"], matrix)
         d_target, d_source = matrix.shape
         groups: dict[str, dict[str, Array]] = {}
         for group, shape in (
@@ -252,6 +269,8 @@ class AlignmentMap:
                 if found is None or found.shape != shape:
                     got = "nothing" if found is None else f"shape {found.shape}"
                     raise _damaged(path, f"{got} for '{group}/{name}' {shape}")
+                if group == "scales" and not found > 0:
+                    raise _damaged(path, f"a scale of {found:.3g} for {name!r}")
                 groups[group][name] = jnp.asarray(found)
         return cls(
             matrix=jnp.asarray(matrix),
@@ -330,6 +349,19 @@ def _composed_kind(later: AlignmentMap, earlier: AlignmentMap) -> str:
 def _to_json(card: Mapping[str, Any]) -> str:
     """Write a card as canonical JSON, so that equal cards compare equal."""
     return json.dumps(dict(card), sort_keys=True, allow_nan=False)
+
+
+def _check_matrix(path: str | os.PathLike, kind: str, matrix: np.ndarray) -> None:
+    """Refuse a matrix that is not orthonormal on its narrow side, if it should be."""
+    if kind == "linear" or 0 in matrix.shape:
+        return
+    wide = matrix.astype(np.float64)
+    gram = wide.T @ wide if wide.shape[0] >= wide.shape[1] else wide @ wide.T
+    error = np.abs(gram - np.eye(gram.shape[0])).max()
+    if not error < _ORTHONORMAL_WITHIN:
+        raise _damaged(
+            path, f"kind {kind!r} with a matrix {error:.3g} away from orthonormal"
+        )
 
 
 def _damaged(path: str | os.PathLike, got: str) -> ValueError:

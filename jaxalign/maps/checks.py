@@ -103,12 +103,13 @@ def check_pairs(pairs) -> dict[Modality, tuple[np.ndarray, np.ndarray]]:
 
 
 def _check_rows(call, side, rows, block=65536) -> None:
-    """Refuse rows that are not floating, not finite, or zero, block by block."""
+    """Refuse rows not floating, not finite, zero, or out of range, block by block."""
     if not jnp.issubdtype(rows.dtype, jnp.floating):
         raise ValueError(
             f"{call}: expected floating {side} rows, got {rows.dtype}; convert them "
             "with `rows.astype(numpy.float32)`."
         )
+    largest = 0.0
     for start in range(0, rows.shape[0], block):
         part = as_float(rows[start : start + block])
         for fault, bad in (
@@ -122,3 +123,18 @@ def _check_rows(call, side, rows, block=65536) -> None:
                     f"are not, the first at row {first}; drop these anchors on both "
                     "sides, or embed them again."
                 )
+        largest = max(largest, float(np.max(np.abs(part))))
+    _check_size(call, side, largest)
+
+
+def _check_size(call, side, largest) -> None:
+    """Refuse rows whose squares would overflow in a sum, or vanish."""
+    limits = jnp.finfo(jax.dtypes.canonicalize_dtype(float))
+    # The factors leave room for 1e10 summed squares, and for spreads 1e-5 of the size.
+    high, low = 1e-5 * float(limits.max) ** 0.5, 1e5 * float(limits.tiny) ** 0.5
+    if not low <= largest <= high:
+        raise ValueError(
+            f"{call}: expected {side} rows of a size between {low:.0e} and {high:.0e}, "
+            f"got a largest entry of {largest:.0e}, whose square is out of the range "
+            f"of {limits.dtype}; normalise the rows, such as each by its norm."
+        )

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The map's file: tensors and a JSON card in one `.safetensors`, never a pickle.
 
-The header's metadata holds `format` ("jaxalign-map/1") and `header`, a JSON object. A
-file is written under a temporary name beside its place and renamed, so a reader sees
-the old file or the new one, whole.
+The header's metadata holds `format` ("jaxalign-map/1"), `header`, a JSON object, and
+`sha256`, of that object's text and all tensors: safetensors itself notices a cut, not a
+flipped bit. A file is written under a temporary name beside its place and renamed, so a
+reader sees the old file or the new one, whole.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -46,9 +48,13 @@ def write_map(
             f"`save({str(path)!r})`: expected a header of JSON values, got {error}; "
             "keep strings, numbers, lists and dictionaries in the card."
         ) from error
-    metadata = {"format": f"{FORMAT_NAME}/{FORMAT_VERSION}", "header": text}
     # `save` ignores strides: a transposed view would be written scrambled.
     whole = {name: np.array(value, order="C") for name, value in tensors.items()}
+    metadata = {
+        "format": f"{FORMAT_NAME}/{FORMAT_VERSION}",
+        "header": text,
+        "sha256": checksum(text, whole),
+    }
     data = safetensors.numpy.save(whole, metadata=metadata)
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.parent / f".{place.name}.{secrets.token_hex(8)}.tmp"
@@ -63,6 +69,17 @@ def write_map(
         raise
 
 
+def checksum(text: str, tensors: dict[str, np.ndarray]) -> str:
+    """Hash the header's text, and every tensor's name, dtype, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        # JSON keeps names apart, whatever characters they hold.
+        digest.update(json.dumps([name, value.dtype.str, value.shape]).encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
 def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read tensors and header, refusing damage and newer formats.
 
@@ -74,7 +91,8 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is damaged, is no map, or is of a newer format.
+      ValueError: if the file is damaged, is no map, is of a newer format, or holds no
+        checksum.
     """
     place = Path(path)
     call = f"`AlignmentMap.load({str(path)!r})`"
@@ -90,19 +108,35 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
         with safetensors.safe_open(place, framework="numpy") as opened:
             metadata = opened.metadata() or {}
             _check_format(call, metadata.get("format"))
-            header = json.loads(metadata.get("header", ""))
+            text = metadata.get("header", "")
+            header = json.loads(text)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
         raise ValueError(
             f"{call}: expected a whole safetensors file, got a damaged one ({error}); "
             "copy it again, or fit the map again."
         ) from error
+    _check_sum(call, metadata.get("sha256"), checksum(text, tensors))
     if not isinstance(header, dict):
         raise ValueError(
             f"{call}: expected a JSON object as header, got {type(header).__name__}; "
             "fit the map again."
         )
     return tensors, header
+
+
+def _check_sum(call: str, stored: str | None, found: str) -> None:
+    """Refuse bytes that are not those that were written."""
+    if stored is None:
+        raise ValueError(
+            f"{call}: expected a file with its checksum, got one without, of an early "
+            "jaxalign or of another program; fit the map again and `save` it."
+        )
+    if stored != found:
+        raise ValueError(
+            f"{call}: expected contents of sha256 {stored[:12]}..., got {found[:12]}"
+            "..., so the file is a damaged one; copy it again, or fit the map again."
+        )
 
 
 def _check_format(call: str, found: str | None) -> None:

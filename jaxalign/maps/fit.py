@@ -26,6 +26,7 @@ from jaxalign.solve.linear import choose_ridge, solve_linear
 from jaxalign.solve.procrustes import (
     Scale,
     fit_scale,
+    identified_directions,
     map_residual,
     solve_procrustes,
 )
@@ -65,6 +66,8 @@ def fit_map(
       scale: per modality: ``"energy"`` gives aligned rows the spread of the target
         rows, ``"none"`` is 1, ``"least_squares"`` the best factor. Default: "energy"
         for an orthogonal map, "none" for the other kinds.
+        Where the anchors leave part of an orthogonal map open, "energy" compares the
+        spread of source and target rows on the part that they determine.
       kind: ``"orthogonal"``, ``"linear"`` (ridge) or ``"mean_only"`` (no rotation).
       ridge: of a linear map, relative as in `solve_linear`; default: chosen by
         cross-validation on the anchors of `fit_on`, split at random. Where several
@@ -79,7 +82,8 @@ def fit_map(
     Returns:
       The map. ``amap.card["fit"]`` says how it was fitted: anchors, rank, status,
       scales, and per modality the residual relative to the target energy. Its status
-      is RANK_DEFICIENT where the anchors leave part of the map open.
+      is RANK_DEFICIENT where the anchors leave part of the map open, as fewer anchors
+      than dimensions do: what Q does outside the identified subspace is arbitrary.
 
     Raises:
       ValueError: for rows that do not pair, are not finite or are zero, fewer than two
@@ -108,15 +112,15 @@ def fit_map(
             f"{d_target}; use kind='orthogonal'."
         )
     chosen = scale or ("energy" if kind == "orthogonal" else "none")
-    # Orthonormal columns keep the energy of rows; anything else needs the Gram.
-    grams = kind == "linear" or d_source > d_target
-    moments = {
-        name: _moments_of(*sides, grams=grams, batch_size=batch_size)
-        for name, sides in hosts.items()
-    }
+    fitted_on = list(hosts) if fit_on == ALL else [fit_on]
+    # Orthonormal columns keep the energy of rows; anything else needs the Gram, and so
+    # does a subspace, which is all that this many anchors can determine.
+    most = sum(hosts[name][0].shape[0] - 1 for name in fitted_on)
+    few = chosen == "energy" and most < min(d_source, d_target)
+    grams = kind == "linear" or d_source > d_target or few
+    moments = _all_moments(hosts, grams=grams, batch_size=batch_size)
     for name, part in moments.items():
         _check_spread(name, part)
-    fitted_on = list(hosts) if fit_on == ALL else [fit_on]
     pooled = functools.reduce(_pool, [moments[name] for name in fitted_on])
     notes: dict[str, Any] = {"fit_on": fit_on, "scale": chosen, "kind": kind}
     if kind == "linear":
@@ -135,8 +139,15 @@ def fit_map(
         solution.check(allow=[Status.RANK_DEFICIENT])
         notes["rank"] = int(solution.rank)
         notes["status"] = Status(int(solution.status)).name
+    within = None
+    open_part = kind == "orthogonal" and notes["status"] != Status.OK.name
+    if solution is not None and open_part and chosen == "energy":
+        within = identified_directions(pooled, solution.rank)
+        if not grams:  # Anchors that repeat, or lie in a subspace: known only now.
+            moments = _all_moments(hosts, grams=True, batch_size=batch_size)
+    isometry = kind != "linear"
     measured = {
-        name: _measure(part, matrix, scale=chosen, isometry=kind != "linear")
+        name: _measure(part, matrix, within, scale=chosen, isometry=isometry)
         for name, part in moments.items()
     }
     for name, (factor, _) in measured.items():
@@ -161,6 +172,14 @@ def fit_map(
         kind=kind,
         card_json=_card_json(card, notes),
     )
+
+
+def _all_moments(hosts, *, grams, batch_size) -> dict[Modality, Moments]:
+    """Moments of every modality, each about its own means."""
+    return {
+        name: _moments_of(*sides, grams=grams, batch_size=batch_size)
+        for name, sides in hosts.items()
+    }
 
 
 def _moments_of(source, target, *, grams, batch_size) -> Moments:
@@ -237,9 +256,9 @@ def _folds(hosts, batch_size) -> list[Moments]:
 
 
 @functools.partial(jax.jit, static_argnames=("scale", "isometry"))
-def _measure(moments, matrix, *, scale, isometry):
+def _measure(moments, matrix, within, *, scale, isometry):
     """One modality's scale, and its residual relative to the target energy."""
-    factor = fit_scale(moments, matrix, scale=scale, isometry=isometry)
+    factor = fit_scale(moments, matrix, scale=scale, isometry=isometry, within=within)
     residual = map_residual(moments, matrix, factor, isometry=isometry)
     return factor, residual / moments.target_energy
 

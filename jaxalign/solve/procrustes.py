@@ -93,10 +93,12 @@ def solve_procrustes(
 
     Notes:
       Unique only if ``rank`` equals the smaller width (with `proper`, one less is
-      enough). ``rank`` counts singular values above rounding, and is never more than
-      the number of anchors less one. Where ``d_source > d_target`` the SVD maximises
-      the trace but not least squares, and may be far from that optimum. Cost O(d^3)
-      per entry; no communication if sharded on the batch axes.
+      enough); else the part of Q outside the leading ``rank`` singular vectors is
+      arbitrary, see `identified_directions`. ``rank`` counts singular values above
+      rounding, and is never more than the number of anchors less one. Where
+      ``d_source > d_target`` the SVD maximises the trace but not least squares, and
+      may be far from that optimum. Cost O(d^3) per entry; no communication if sharded
+      on the batch axes.
 
     References:
       Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
@@ -159,8 +161,9 @@ def fit_scale(
     *,
     scale: Scale,
     isometry: bool = True,
+    within: tuple[Array, Array] | None = None,
 ) -> Float[Array, "*batch"]:
-    """Fit the factor of rows that `rotation` already turns, by the rule `scale`.
+    r"""Fit the factor of rows that `rotation` already turns, by the rule `scale`.
 
     The moments need not be those that `rotation` was fitted on: a map has one rotation
     and a scale per modality.
@@ -171,6 +174,9 @@ def fit_scale(
       scale: static; see `solve_procrustes`.
       isometry: static; whether `rotation` has orthonormal columns or rows. If not, the
         moments must hold Grams.
+      within: U and V of `identified_directions`, or None. With them the rule "energy"
+        is :math:`\sqrt{\mathrm{tr}(U^\top G_y U) / \mathrm{tr}(V^\top G_x V)}`, of
+        rows projected on what the fit determines; the other rules do not read them.
 
     Returns:
       The factor, shape ``(...)``; NaN or infinite if the rows have no spread.
@@ -180,16 +186,44 @@ def fit_scale(
     """
     if scale == "none":
         return jnp.ones_like(moments.source_energy)
+    if scale != "energy":
+        within = None
     energy = _rotated_energy(moments, rotation, isometry)
-    if energy is None:
+    if energy is None or (within and moments.source_gram is None):
         raise ValueError(
             f"`solve_procrustes(scale={scale!r})`: expected moments with Gram matrices "
-            f"for a map from width {moments.d_source} to {moments.d_target}, got none; "
+            f"for a map from width {moments.d_source} to {moments.d_target}"
+            f"{' that the anchors leave partly open' if within else ''}, got none; "
             "make them by `init_moments(..., grams=True)`, or pass scale='none'."
+        )
+    if within is not None:
+        on_target, on_source = within
+        return jnp.sqrt(
+            _energy_along(moments.target_gram, on_target)
+            / _energy_along(moments.source_gram, on_source)
         )
     if scale == "energy":
         return jnp.sqrt(moments.target_energy / energy)
     return _inner(rotation, moments.cross_covariance) / energy
+
+
+@jax.jit
+def identified_directions(
+    moments: Moments, rank: Int[ArrayLike, "*batch"]
+) -> tuple[Float[Array, "*batch d_target k"], Float[Array, "*batch d_source k"]]:
+    r"""Singular vectors of the cross-covariance that the anchors determine.
+
+    Args:
+      moments: that the rotation was fitted on.
+      rank: of that fit, as `solve_procrustes` gives it.
+
+    Returns:
+      U (target) and V (source), with zeros in the columns beyond `rank`. There
+      :math:`Q = U V^\top` is fitted; what it does to the rest is arbitrary.
+    """
+    u, _, vt = thin_svd(moments.cross_covariance)
+    kept = (jnp.arange(u.shape[-1]) < rank[..., None]).astype(u.dtype)[..., None, :]
+    return u * kept, jnp.swapaxes(vt, -1, -2) * kept
 
 
 def map_residual(
@@ -217,6 +251,12 @@ def _rotated_energy(moments, matrix, isometry):
     if isometry and moments.d_source <= moments.d_target:
         return moments.source_energy
     return projected_energy(moments, matrix)
+
+
+def _energy_along(gram, basis):
+    """Energy of rows with that Gram matrix, projected on orthonormal columns."""
+    # (..., d, d) @ (..., d, k)
+    return _inner(basis, jnp.matmul(gram, basis, precision=_HIGHEST))
 
 
 def _inner(left, right):

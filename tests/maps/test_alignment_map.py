@@ -151,6 +151,8 @@ def test_strangers_are_refused_with_a_remedy():
         amap(rows, "audio")
     with pytest.raises(ValueError, match=r"\(n, 5\), got \(6, 7\).*inverse"):
         amap(rows_of(1, 6, 7))
+    with pytest.raises(ValueError, match=r"`amap\(rows=.*got list; convert it with"):
+        amap(rows.tolist())
     with pytest.raises(ValueError, match=r"got \(5,\)"):
         amap(rows[0])
     with pytest.raises(ValueError, match="'aa'; embed the rows with the source model"):
@@ -178,5 +180,6 @@ def test_maps_that_do_not_meet_are_refused_with_a_remedy():
     )
     with pytest.raises(ValueError, match="fit both maps on pairs of the same"):
         _ = only @ amap
-    with pytest.raises(TypeError, match="unsupported operand"):
-        _ = amap @ 3
+    for stranger in (3, np.ones((5, 5), np.float32)):
+        with pytest.raises(TypeError, match=r"carry rows by `amap\(rows"):
+            _ = amap @ stranger

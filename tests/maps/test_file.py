@@ -11,7 +11,7 @@ import safetensors
 import safetensors.numpy
 
 import jaxalign as ja
-from jaxalign.maps.file import read_map, write_map
+from jaxalign.maps.file import checksum, read_map, write_map
 from tests.maps.test_alignment_map import make_map
 
 
@@ -97,9 +97,8 @@ def rewrite(place, *, header=None, tensors=None, version="jaxalign-map/1"):
     kept = {**old_tensors, **(tensors or {})}
     kept = {name: value for name, value in kept.items() if value is not None}
     text = json.dumps({**old_header, **(header or {})})
-    safetensors.numpy.save_file(
-        kept, place, metadata={"format": version, "header": text}
-    )
+    metadata = {"format": version, "header": text, "sha256": checksum(text, kept)}
+    safetensors.numpy.save_file(kept, place, metadata=metadata)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +109,7 @@ def rewrite(place, *, header=None, tensors=None, version="jaxalign-map/1"):
         ({"version": "jaxalign-map/x"}, "is no jaxalign map"),
         ({"header": {"kind": "affine"}}, "kind 'affine'"),
         ({"header": {"modalities": None}}, "modalities None"),
+        ({"header": {"modalities": []}}, r"modalities \[\]; copy the file again"),
         ({"header": {"modalities": ["audio"]}}, "nothing for 'scales/audio'"),
         ({"header": {"source_space": 3}}, "source_space 3"),
         ({"header": {"card": "text"}}, "card 'text'"),
@@ -117,12 +117,47 @@ def rewrite(place, *, header=None, tensors=None, version="jaxalign-map/1"):
         ({"tensors": {"source_means/text": np.ones(4, np.float32)}}, r"shape \(4,\)"),
         ({"tensors": {"matrix": np.full((3, 3), np.nan, np.float32)}}, "not finite"),
         ({"tensors": {"matrix": np.eye(3, dtype=np.int32)}}, "int32"),
+        (
+            {"tensors": {"matrix": np.float32(1.001) * np.eye(3, dtype=np.float32)}},
+            "'orthogonal' with a matrix 0.002 away.*fit the map again",
+        ),
+        (
+            {"tensors": {"scales/text": np.array(0, np.float32)}},
+            "scale of 0 for 'text'",
+        ),
+        (
+            {"tensors": {"scales/text": np.array(-1, np.float32)}},
+            "scale of -1 for 'text'",
+        ),
     ],
 )
 def test_wrong_contents_are_one_clear_error(place, change, match):
     make_map(0, 3, 3).save(place)
     rewrite(place, **change)
     with pytest.raises(ValueError, match=match):
+        ja.AlignmentMap.load(place)
+
+
+def test_any_flipped_bit_is_one_clear_error(place):
+    make_map(0, 2, 3).save(place)
+    whole = place.read_bytes()
+    bits = np.random.default_rng(0).integers(8, size=len(whole))
+    for at, bit in enumerate(bits):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << int(bit)
+        place.write_bytes(flipped)
+        with pytest.raises(
+            ValueError, match=r"AlignmentMap.load\(.*; |no jaxalign map"
+        ):
+            ja.AlignmentMap.load(place)
+
+
+def test_a_file_without_its_checksum_is_refused(place):
+    make_map(0, 3, 3).save(place)
+    tensors, header = read_map(place)
+    metadata = {"format": "jaxalign-map/1", "header": json.dumps(header)}
+    safetensors.numpy.save_file(tensors, place, metadata=metadata)
+    with pytest.raises(ValueError, match="got one without.*fit the map again"):
         ja.AlignmentMap.load(place)
 
 

@@ -165,6 +165,33 @@ def test_few_anchors_are_noted_not_refused():
     np.testing.assert_allclose(amap(source), target, atol=PROCRUSTES * F32)
 
 
+@pytest.mark.parametrize("copies", [1, 5])
+@pytest.mark.parametrize("d_target", [64, 48])
+def test_few_anchors_scale_each_modality_on_what_they_determine(copies, d_target):
+    # 20 images determine 19 directions; texts are three times as wide there alone.
+    # Repeated anchors are as many as the dimensions, and determine no more.
+    rng = np.random.default_rng(13)
+    d_source = 64
+    planted = orthonormal(rng, d_target, d_source)
+    narrow = min(d_source, d_target)
+    inner = rng.standard_normal((20, narrow)).astype(np.float32)
+    spanned = np.linalg.svd(inner - inner.mean(axis=0))[2][:19]
+    # Columns (rows of `planted`) that both spaces share carry the rows.
+    shared = np.linalg.svd(planted)[2][:narrow]
+    image = (np.repeat(inner, copies, axis=0) @ shared).astype(np.float32)
+    free = rng.standard_normal((400, narrow))
+    wide = free + 2 * free @ spanned.T @ spanned
+    text = (free @ shared).astype(np.float32)
+    pairs = {
+        "image": (image, (image @ planted.T).astype(np.float32)),
+        "text": (text, (wide @ shared @ planted.T).astype(np.float32)),
+    }
+    amap = ja.fit_map(pairs)
+    assert amap.card["fit"]["rank"] == 19
+    assert float(amap.scales["image"]) == pytest.approx(1, rel=PROCRUSTES * F32)
+    assert float(amap.scales["text"]) == pytest.approx(3, rel=PROCRUSTES * F32)
+
+
 def test_proper_keeps_the_determinant():
     source, target, _ = planted_rows(np.random.default_rng(8), 50, 6, reflect=True)
     free = ja.fit_map({"image": (source, target)})
@@ -218,6 +245,14 @@ BAD_PAIRS = {
     ),
     "nan": ({"image": spoil(np.nan)}, "finite target rows, got 1 .* at row 3; drop"),
     "infinite": ({"image": spoil(np.inf)}, "finite target rows, got 1"),
+    "huge": (
+        {"image": (good()[0], np.float32(1e20) * good()[1])},
+        r"target rows of a size .* entry of \de\+20.* out of the range .*normalise",
+    ),
+    "tiny": (
+        {"image": (np.float32(1e-25) * good()[0], good()[1])},
+        r"source rows of a size .* entry of \de-25.* out of the range .*normalise",
+    ),
     "zero": ({"image": spoil(0.0)}, "nonzero target rows, got 1 .* at row 3"),
     "integers": ({"image": (good()[0], np.ones((6, 4), int))}, "astype"),
     "equal rows": (
