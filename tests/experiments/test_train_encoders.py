@@ -40,7 +40,7 @@ def _config(name, data_dir):
                 dataclasses.replace(
                     phase, training=dataclasses.replace(phase.training, steps=50)
                 )
-                for phase in recipe.phases
+                for phase in recipe.phases * 2
             ),
         ),
         dataset="openmoji/tiny",
