@@ -57,7 +57,7 @@ def _print_now(line: str) -> None:
 
 
 class ResizeImage(grain.transforms.Map):
-    """Resize as the recipe's image processor does: bicubic, with Pillow."""
+    """Resize as the recipes' image processors do: bicubic, with Pillow."""
 
     def __init__(self, size: int):
         self._size = (size, size)
@@ -69,22 +69,19 @@ class ResizeImage(grain.transforms.Map):
         return {**element, "image": np.asarray(resized)}
 
 
-def make_batches(config: Config, source, tokenizer, number: int):
-    """Return a phase's endless batches: augmented pictures and caption ids."""
-    phase = config.recipe.phases[number]
+def make_batches(config: Config, source, tokenizer, image_size: int):
+    """Return the endless batches: augmented pictures and caption ids."""
     batches = pipeline.image_text_batches(
         GroupedSource(source),
         batch_size=config.batch_size,
-        seed=config.recipe.seed + 100 * number,
+        seed=config.recipe.seed,
         shuffle=True,
         epochs=None,
         transforms=[
             DrawOne(),
             pipeline.AugmentImage(),
-            ResizeImage(config.recipe.image_size),
-            pipeline.WriteTrainingCaption(
-                name_share=phase.name_share, keyword_share=phase.keyword_share
-            ),
+            ResizeImage(image_size),
+            pipeline.WriteTrainingCaption(),
         ],
         num_threads=1,
     )
@@ -128,7 +125,7 @@ def keep_tokenizer(recipe: Recipe, source, folder: Path):
 
 
 def make_report(steps: int, batch_size: int, log):
-    """Return what tells of a phase's progress: loss, rate and time left."""
+    """Return what tells of progress: loss, rate and time left."""
     started = first = None
 
     def report(progress: Progress) -> None:
@@ -157,7 +154,7 @@ def check_same_run(config: Config, path: Path) -> None:
             "dataset": config.dataset,
             "batch_size": config.batch_size,
             "seed": config.recipe.seed,
-            "phases": [dataclasses.asdict(phase) for phase in config.recipe.phases],
+            "training": dataclasses.asdict(config.recipe.training),
         },
         indent=1,
         sort_keys=True,
@@ -186,19 +183,17 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
     log(f"{recipe.name}: {size / 1e6:.2f} M parameters, {len(source)} pictures")
 
-    for number, phase in enumerate(recipe.phases):
-        log(f"phase {number + 1} of {len(recipe.phases)}")
-        parameters = train(
-            model,
-            iter(make_batches(config, source, tokenizer, number)),
-            phase.training,
-            checkpoint_dir=workdir / recipe.name / f"checkpoints-{number + 1}",
-            checkpoint_every=config.checkpoint_every,
-            report=make_report(phase.training.steps, config.batch_size, log),
-        )
-        nnx.update(model, parameters)
+    image_size = model_config.vision_config.image_size
+    parameters = train(
+        model,
+        iter(make_batches(config, source, tokenizer, image_size)),
+        recipe.training,
+        checkpoint_dir=workdir / recipe.name / "checkpoints",
+        checkpoint_every=config.checkpoint_every,
+        report=make_report(recipe.training.steps, config.batch_size, log),
+    )
     folder = workdir / recipe.name / "folder"
-    save_model(folder, nnx.state(model), model_config, dtype="float16")
+    save_model(folder, parameters, model_config, dtype="float16")
     # The files as kept: one that was used also stores how it was called last.
     shutil.copytree(kept, folder, dirs_exist_ok=True)
     recipe.make_processor().save_pretrained(folder)
@@ -240,13 +235,8 @@ def main() -> None:
     recipe = RECIPES[_RECIPE.value]
     default = "runs/train_encoders"
     if launch.TINY.value:
-        phases = tuple(
-            dataclasses.replace(
-                phase, training=dataclasses.replace(phase.training, steps=4)
-            )
-            for phase in recipe.phases
-        )
-        recipe = dataclasses.replace(recipe, phases=phases)
+        training = dataclasses.replace(recipe.training, steps=4)
+        recipe = dataclasses.replace(recipe, training=training)
         default = "runs/train_encoders_tiny"
     config = Config(
         recipe,

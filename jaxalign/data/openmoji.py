@@ -11,8 +11,8 @@ prepared apart from those for evaluation:
 
 | split | emoji | renderings |
 |---|---|---|
-| `source_train` | learnt, 80 % | six of the source's own |
-| `target_train` | learnt | six of the target's own |
+| `source_train` | learnt, 80 % | eight of the source's own |
+| `target_train` | learnt | eight of the target's own |
 | `learnt` | learnt | plain and varied, which neither model trained on |
 | `unseen` | the other 20 % | plain and varied |
 
@@ -50,7 +50,7 @@ class OpenMojiConfig(tfds.core.BuilderConfig):
 
     Attributes:
       tiny: about 200 emoji instead of all.
-      splits: evaluation needs 3,400 pictures and the training of encoders five times
+      splits: evaluation needs 3,400 pictures and the training of encoders six times
         as many, so whoever evaluates does not wait for these.
     """
 
@@ -64,7 +64,7 @@ class OpenMoji(tfds.core.GeneratorBasedBuilder):
     name = "openmoji"
     # A change of the table or of the drawing needs a new version, or else a stale
     # data set would be read from the cache.
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     BUILDER_CONFIGS = [
         OpenMojiConfig(name="full", splits=("learnt", "unseen")),
         OpenMojiConfig(name="full_train", splits=("source_train", "target_train")),

@@ -122,17 +122,11 @@ class WriteCaption(grain.transforms.Map):
 class WriteTrainingCaption(grain.transforms.RandomMap):
     """Set `text` to a caption drawn at random, see `prompts.training_caption`."""
 
-    def __init__(self, *, name_share: float = 0.9, keyword_share: float = 1 / 3):
-        self._shares = {"name_share": name_share, "keyword_share": keyword_share}
-
     def random_map(
         self, element: dict[str, Any], rng: np.random.Generator
     ) -> dict[str, Any]:
         """Add a random caption to one example."""
-        return {
-            **element,
-            "text": prompts.training_caption(element, rng, **self._shares),
-        }
+        return {**element, "text": prompts.training_caption(element, rng)}
 
 
 class AugmentImage(grain.transforms.RandomMap):
@@ -149,11 +143,11 @@ def augment_image(
     image: UInt8[np.ndarray, "height width 3"],
     rng: np.random.Generator,
     *,
-    shift: float = 0.08,
-    zoom: float = 0.12,
-    turn: float = 8.0,
-    colour: float = 0.08,
-    contrast: float = 0.15,
+    shift: float = 0.05,
+    zoom: float = 0.08,
+    turn: float = 5.0,
+    colour: float = 0.06,
+    contrast: float = 0.1,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Shift, zoom, turn and tint a picture a little; never mirror it.
 

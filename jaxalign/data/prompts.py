@@ -21,6 +21,15 @@ CLASS_TEMPLATES = (
 )
 """The prompt ensemble of a class; texts are embedded one by one and averaged."""
 
+CAPTION_SHARES = {
+    "name": 0.2,
+    "name and keywords": 0.3,
+    "keywords": 0.2,
+    "class": 0.3,
+}
+"""What training captions tell, and how often. What emoji share (keywords, classes) ties
+two models' geometries together; names alone leave them free to place the emoji."""
+
 _NAME_TEMPLATES = (
     "{}",
     "an emoji of {}",
@@ -123,38 +132,47 @@ def training_caption(
     example: Mapping[str, object],
     rng: np.random.Generator,
     *,
-    name_share: float = 0.9,
-    keyword_share: float = 1 / 3,
     detail_share: float = 0.15,
 ) -> str:
     """Write one of the many captions that fit a training picture.
 
+    A caption tells the emoji's name, its name and some keywords, some keywords alone,
+    or its class, with the shares of `CAPTION_SHARES`.
+
     Args:
       example: an example of the catalog: "name", "keywords", "subgroup", "style" and
-        "background" are read.
+        "background" are read. Without keywords the name stands in for them.
       rng: where the choice comes from.
-      name_share: share of the captions that bear the emoji's name; the others tell
-        its class only.
-      keyword_share: share of the captions with a name that also have some keywords.
       detail_share: share with words for the style, and as much, independently, with
         words for the background.
     """
-    if rng.random() < name_share:
-        subject = str(example["name"])
-        keywords = [word for word in str(example["keywords"]).split(", ") if word]
-        if keywords and rng.random() < keyword_share:
-            count = min(len(keywords), int(rng.integers(1, 4)))
-            chosen = rng.choice(len(keywords), size=count, replace=False)
-            subject = ", ".join([subject, *(keywords[i] for i in chosen)])
-        text = _choose(_NAME_TEMPLATES, rng).format(subject)
+    kind = rng.choice(list(CAPTION_SHARES), p=list(CAPTION_SHARES.values()))
+    if kind == "class":
+        class_name = readable_class(str(example["subgroup"]))
+        text = _choose(("a kind of {}", "{}"), rng).format(class_name)
     else:
-        kind = readable_class(str(example["subgroup"]))
-        text = _choose(("a kind of {}", "{}"), rng).format(kind)
+        name = [str(example["name"])]
+        keywords = _some_keywords(str(example["keywords"]), rng)
+        subject = {
+            "name": name,
+            "name and keywords": name + keywords,
+            "keywords": keywords or name,
+        }[kind]
+        text = _choose(_NAME_TEMPLATES, rng).format(", ".join(subject))
     if rng.random() < detail_share:
         text = f"{text} {_choose(_STYLE_WORDS[str(example['style'])], rng)}"
     if rng.random() < detail_share:
         text = f"{text} on {_with_article(str(example['background']))} background"
     return text
+
+
+def _some_keywords(keywords: str, rng: np.random.Generator) -> list[str]:
+    """Draw one to three of the keywords, in any order; none if there are none."""
+    words = [word for word in keywords.split(", ") if word]
+    if not words:
+        return []
+    count = min(len(words), int(rng.integers(1, 4)))
+    return [words[i] for i in rng.choice(len(words), size=count, replace=False)]
 
 
 def _with_article(words: str) -> str:

@@ -47,7 +47,12 @@ BACKGROUNDS = {
 """Background words and their colours: light enough for the black lines to show."""
 
 _PALE = ("pale gray", "pale blue", "pale green", "pale yellow", "pale pink", "beige")
-_TRAINING_STYLES: tuple[Style, ...] = ("full", "full", "full", "line", "line", "fill")
+_TRAINING_STYLES: tuple[Style, ...] = (
+    *("full", "full", "full", "full", "full"),
+    *("line", "line"),
+    "fill",
+)
+_ON_WHITE = 2  # of the training renderings, the first ones
 _LINE_GROUPS = {"line", "line-supplement"}
 _SVG = "http://www.w3.org/2000/svg"
 _CANVAS = 72.0  # side of OpenMoji's view box, which is the same in every file
@@ -84,25 +89,31 @@ def renderings_of(
 
     Args:
       stem: the emoji's file stem; another emoji gets other turns and colours.
-      role: "source" and "target" have six renderings each, "evaluation" two: "plain"
-        (full style on white, as OpenMoji draws it) and "varied" (full style, slightly
-        turned and shifted, on a pale background).
+      role: "source" and "target" have eight renderings each, slightly turned, scaled
+        and shifted, two of them on white; "evaluation" has two: "plain" (full style on
+        white, as OpenMoji draws it) and "varied" (full style, moved less, on a pale
+        background).
       styles: the styles that show this emoji; others are replaced by "full".
     """
     if role == "evaluation":
         varied = _vary(stem, "varied", "full", turn=6.0, shift=3.0, scales=(0.84, 0.96))
         return Rendering("plain", "full"), varied
-    return tuple(
+    varied = [
         _vary(
             stem,
             f"{role}-{number}",
             style if style in styles else "full",
-            turn=15.0,
-            shift=5.0,
-            scales=(0.76, 1.04),
+            turn=8.0,
+            shift=3.0,
+            scales=(0.84, 1.0),
         )
         for number, style in enumerate(_TRAINING_STYLES)
-    )
+    ]
+    on_white = [
+        dataclasses.replace(rendering, background="white")
+        for rendering in varied[:_ON_WHITE]
+    ]
+    return tuple(on_white + varied[_ON_WHITE:])
 
 
 def _vary(

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedConfig
 
-from jaxalign.encoders.recipes import DIM, TEXT_LENGTH, Phase, Recipe
+from jaxalign.data.prompts import CAPTION_SHARES
+from jaxalign.encoders.recipes import DIM, TEXT_LENGTH, Recipe
+from jaxalign.encoders.training import TrainingConfig
 
 
 def format_card(
@@ -57,7 +59,7 @@ jaxalign's main job runs without a network; it knows nothing but emoji and their
 
 - A `{type(config).__name__}` with {parameters / 1e6:.2f} M parameters, stored as
   float16, used as float32; `transformers` loads the folder.
-- Images: {recipe.image_size} x {recipe.image_size} pixels, patches of \
+- Images: {vision.image_size} x {vision.image_size} pixels, patches of \
 {vision.patch_size}, width {vision.hidden_size}, {vision.num_hidden_layers} blocks.
 - Texts: {TEXT_LENGTH} tokens of a vocabulary of {text.vocab_size} \
 (`{recipe.train_tokenizer.__name__}`), width {text.hidden_size}, \
@@ -69,7 +71,7 @@ jaxalign's main job runs without a network; it knows nothing but emoji and their
 - Data: split `{recipe.split}` of the embedded data set, renderings \
 {", ".join(renderings)}. The other shipped pair has seen none of these.
 - Batches of {batch_size} pairs, one picture of an emoji a batch; seed {recipe.seed}.
-{chr(10).join(map(_describe_phase, recipe.phases))}
+{_describe_training(recipe.training)}
 - Again: `python -m experiments.train_encoders --recipe={recipe.name}`. Made with \
 {", ".join(f"{name} {version}" for name, version in versions.items())}.
 
@@ -86,14 +88,13 @@ that training left out), how many find their own caption, "an emoji of <name>".
 """
 
 
-def _describe_phase(phase: Phase) -> str:
-    """One line of the list on how the pair was trained."""
-    training = phase.training
+def _describe_training(training: TrainingConfig) -> str:
+    """Two lines of the list on how the pair was trained."""
+    shares = ", ".join(f"{kind} {share:.0%}" for kind, share in CAPTION_SHARES.items())
     return (
-        f"- {training.steps} steps: {training.loss} contrastive loss; AdamW, peak "
+        f"- {training.steps} steps: {training.loss} contrastive loss, logit scale at "
+        f"most {training.max_logit_scale:g}; Muon on kernels and Adam elsewhere, peak "
         f"learning rate {training.learning_rate:g}, {training.warmup_steps} steps of "
-        f"warm-up, cosine decay, weight decay {training.weight_decay:g}; "
-        f"{100 * phase.name_share:.0f} % of the captions name the emoji "
-        f"({100 * phase.keyword_share:.0f} % of these with keywords), the others its "
-        "class."
+        f"warm-up, cosine decay, weight decay {training.weight_decay:g}.\n"
+        f"- Captions tell: {shares}."
     )

@@ -17,6 +17,7 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import Array, Float, Int
+from optax import contrib
 
 from jaxalign.array_types import ArrayLike
 
@@ -30,16 +31,22 @@ class TrainingConfig:
       steps: optimiser steps, batches that is.
       learning_rate: the peak, reached after the warm-up; cosine to zero after it.
       warmup_steps: steps of linear warm-up.
-      weight_decay: of matrices; vectors and scalars are not decayed.
+      weight_decay: of kernels; embedding tables, vectors and scalars are not decayed.
+      max_logit_scale: what the factor of the cosines, e^s, starts at or below and is
+        kept under; 100 is CLIP's rule.
+      logit_bias: where the sigmoid loss's bias starts; about minus the logarithm of
+        the batch size, the log odds of a match.
       image_mean: what each channel, in [0, 1], is centred by.
       image_std: what each channel is divided by afterwards.
     """
 
     loss: str
     steps: int
-    learning_rate: float = 2e-3
-    warmup_steps: int = 200
+    learning_rate: float = 3e-3
+    warmup_steps: int = 100
     weight_decay: float = 0.1
+    max_logit_scale: float = 100.0
+    logit_bias: float = -5.0
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
@@ -132,7 +139,15 @@ def sigmoid_loss(
 
 
 def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """Return AdamW with a warm-up, a cosine decay and clipped gradients."""
+    """Return Muon for the kernels, Adam for the rest, on one schedule.
+
+    The schedule is a linear warm-up and a cosine decay; gradients are clipped. Muon's
+    updates are scaled to the size of Adam's, so one learning rate serves both.
+
+    References:
+      Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks".
+      Liu et al., 2025, arXiv 2502.16982, for the scaling and the weight decay.
+    """
     schedule = optax.warmup_cosine_decay_schedule(
         0.0,
         config.learning_rate,
@@ -141,13 +156,26 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     )
     return optax.chain(
         optax.clip_by_global_norm(1.0),
-        optax.adamw(
+        contrib.muon(
             schedule,
-            b2=0.98,
+            beta=0.9,
             weight_decay=config.weight_decay,
-            mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim >= 2, tree),
+            adam_b2=0.98,
+            muon_weight_dimension_numbers=_kernels,
+            consistent_rms=0.2,
         ),
     )
+
+
+def _kernels(parameters: Any) -> Any:
+    """Tell Muon which parameters are linear maps: not tables, vectors or scalars."""
+
+    def kind(path, leaf):
+        is_table = "table" in jax.tree_util.keystr(path)
+        is_kernel = leaf.ndim == 2 and not is_table
+        return contrib.MuonDimensionNumbers(0, 1) if is_kernel else None
+
+    return jax.tree_util.tree_map_with_path(kind, parameters)
 
 
 def make_step(
@@ -176,8 +204,7 @@ def make_step(
         )
         image_rows = normalize(model.image_features(pixels))
         text_rows = normalize(model.text_features(ids))
-        # Above 100 logits grow faster than float32 training can follow (CLIP's rule).
-        scale = jnp.minimum(model.logit_scale[...], math.log(100.0))
+        scale = model.logit_scale[...]
         if config.loss == "softmax":
             return softmax_loss(image_rows, text_rows, scale)
         return sigmoid_loss(image_rows, text_rows, scale, model.logit_bias[...])
@@ -186,9 +213,16 @@ def make_step(
         loss, gradient = jax.value_and_grad(loss_of)(state.parameters, images, ids)
         updates, moments = optimizer.update(gradient, state.optimizer, state.parameters)
         parameters = cast(nnx.State, optax.apply_updates(state.parameters, updates))
+        limit_logit_scale(parameters, config)
         return TrainingState(state.step + 1, parameters, moments), loss
 
     return jax.jit(step, donate_argnums=0)
+
+
+def limit_logit_scale(parameters: nnx.State, config: TrainingConfig) -> None:
+    """Bring the logit scale, in place, under the configured maximum."""
+    scale = parameters["logit_scale"]
+    scale[...] = jnp.minimum(scale[...], math.log(config.max_logit_scale))
 
 
 def normalize(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
@@ -225,6 +259,9 @@ def train(
       The trained parameters.
     """
     graph, parameters = nnx.split(model)
+    limit_logit_scale(parameters, config)
+    if config.loss == "sigmoid":
+        parameters["logit_bias"][...] = jnp.float32(config.logit_bias)
     optimizer = make_optimizer(config)
     state = TrainingState(
         jnp.zeros((), jnp.int32), parameters, optimizer.init(parameters)
