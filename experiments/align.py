@@ -29,7 +29,8 @@ from jaxalign.encoders.pretrained import (
     load_encoders,
     untrained_encoders,
 )
-from jaxalign.evaluate.methods import ORTHOGONAL, Anchors, fit_methods
+from jaxalign.evaluate.embedded_split import EmbeddedSplit
+from jaxalign.evaluate.methods import ORTHOGONAL, fit_methods
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
 from jaxalign.evaluate.rows import ResultRow
@@ -46,8 +47,9 @@ from jaxalign.report.table import format_table
 SPLITS = ("learnt", "unseen")
 HELDOUT, UNSEEN = "held-out classes", "unseen emoji"
 UNTRAINED = "untrained encoders"
-# Pictures are searched as OpenMoji draws them; the other renderings only anchor.
-QUERY_RENDERING = "plain"
+
+ClassTexts = tuple[np.ndarray, np.ndarray]
+"""One row a class, by the source model and by the target model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,56 +64,6 @@ class Config:
     seeds: tuple[int, ...] = (0, 1, 2)
     batch_size: int = 128
     replicates: int = 1000
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """One split of the data set, embedded by a source and a target model."""
-
-    examples: list[dict]
-    source: EmbeddedSet
-    target: EmbeddedSet
-
-    @property
-    def labels(self) -> np.ndarray:
-        """The class of each example."""
-        return self.source.labels
-
-    @property
-    def is_query(self) -> np.ndarray:
-        """True for the one rendering of each emoji that is searched for."""
-        return np.array([e["rendering"] == QUERY_RENDERING for e in self.examples])
-
-    def anchors(self, chosen: np.ndarray) -> Anchors:
-        """Return anchors: chosen pictures in all renderings, one caption an emoji."""
-        texts = chosen & self.is_query
-        return Anchors(
-            self.source.image[chosen],
-            self.target.image[chosen],
-            self.source.text[texts],
-            self.target.text[texts],
-            self.labels[chosen],
-            self.labels[texts],
-        )
-
-    def pairs(
-        self, chosen: np.ndarray, class_texts: dict[str, np.ndarray]
-    ) -> PairedSet:
-        """Return the chosen pictures in their query rendering, with their captions."""
-        rows = np.flatnonzero(chosen & self.is_query)
-        labels = self.labels[rows]
-        classes = np.unique(labels)
-        return PairedSet(
-            self.source.image[rows],
-            self.source.text[rows],
-            self.target.image[rows],
-            self.target.text[rows],
-            labels,
-            class_texts["source"][classes],
-            class_texts["target"][classes],
-            classes,
-            groups=labels,
-        )
 
 
 def embed_split(
@@ -145,8 +97,8 @@ def embed_class_texts(model: Encoders, config: Config) -> np.ndarray:
 
 
 def evaluate_seed(
-    splits: dict[str, Split],
-    class_texts: dict[str, np.ndarray],
+    splits: dict[str, EmbeddedSplit],
+    class_texts: ClassTexts,
     config: Config,
     seed: int,
 ) -> tuple[list[ResultRow], AlignmentMap, dict[str, PairedSet]]:
@@ -154,15 +106,15 @@ def evaluate_seed(
     learnt, unseen = splits["learnt"], splits["unseen"]
     anchor_classes, heldout_classes = catalog.split_classes(learnt.labels, seed=seed)
     orthogonal, methods = fit_methods(
-        learnt.anchors(np.isin(learnt.labels, anchor_classes)),
+        learnt.anchors(anchor_classes),
         fit_on=config.fit_on,
         source_space=learnt.source.space,
         target_space=learnt.target.space,
         seed=seed,
     )
     tables = {
-        HELDOUT: learnt.pairs(np.isin(learnt.labels, heldout_classes), class_texts),
-        UNSEEN: unseen.pairs(np.ones(len(unseen.labels), bool), class_texts),
+        HELDOUT: learnt.pairs(heldout_classes, *class_texts),
+        UNSEEN: unseen.pairs(np.unique(unseen.labels), *class_texts),
     }
     rows = []
     for table, pairs in tables.items():
@@ -173,10 +125,10 @@ def evaluate_seed(
     return rows, orthogonal, tables
 
 
-def describe_anchors(split: Split, config: Config) -> str:
+def describe_anchors(split: EmbeddedSplit, config: Config) -> str:
     """Say how many anchors there are, and how much of Q they can determine."""
     classes, _ = catalog.split_classes(split.labels, seed=config.seeds[0])
-    anchors = split.anchors(np.isin(split.labels, classes))
+    anchors = split.anchors(classes)
     rows, _, _ = anchors.of(config.fit_on)
     return (
         f"Fitted on {len(rows)} anchors ({config.fit_on}) of {len(classes)} classes. "
@@ -186,22 +138,22 @@ def describe_anchors(split: Split, config: Config) -> str:
 
 
 def evaluate_control(
-    splits: dict[str, Split],
-    class_texts: dict[str, np.ndarray],
+    splits: dict[str, EmbeddedSplit],
+    class_texts: ClassTexts,
     config: Config,
     seed: int,
 ) -> list[ResultRow]:
     """Fit and evaluate the orthogonal map between two untrained models."""
     learnt = splits["learnt"]
     anchor_classes, heldout_classes = catalog.split_classes(learnt.labels, seed=seed)
-    anchors = learnt.anchors(np.isin(learnt.labels, anchor_classes))
+    anchors = learnt.anchors(anchor_classes)
     amap = fit_map(anchors.pairs, fit_on=config.fit_on)
     rows = []
     for table, split, classes in (
         (HELDOUT, learnt, heldout_classes),
         (UNSEEN, splits["unseen"], np.unique(splits["unseen"].labels)),
     ):
-        pairs = split.pairs(np.isin(split.labels, classes), class_texts)
+        pairs = split.pairs(classes, *class_texts)
         run = _run(table, config, seed)
         rows += evaluate_map(UNTRAINED, amap, pairs, run=run, share_of_native=False)
     return rows
@@ -215,17 +167,14 @@ def run(config: Config, workdir: Path) -> tuple[list[ResultRow], str]:
     embedded = {name: embed_split(models, config, name) for name in SPLITS}
     trained, untrained = (
         {
-            name: Split(examples, rows[first], rows[first + 1])
+            name: EmbeddedSplit(examples, rows[first], rows[first + 1])
             for name, (examples, rows) in embedded.items()
         }
         for first in (0, 2)
     )
     class_texts, control_texts = (
-        {
-            "source": embed_class_texts(pair[0], config),
-            "target": embed_class_texts(pair[1], config),
-        }
-        for pair in ((source, target), control)
+        (embed_class_texts(one, config), embed_class_texts(other, config))
+        for one, other in ((source, target), control)
     )
     rows: list[ResultRow] = []
     first: tuple[AlignmentMap, dict[str, PairedSet]] | None = None
@@ -243,7 +192,7 @@ def write(
     workdir: Path,
     rows: list[ResultRow],
     config: Config,
-    splits: dict[str, Split],
+    splits: dict[str, EmbeddedSplit],
     anchors: str,
     amap: AlignmentMap,
     tables: dict[str, PairedSet],
@@ -274,10 +223,10 @@ def _similarities(
 
 
 def make_gallery(
-    amap: AlignmentMap, pairs: PairedSet, split: Split, *, count: int = 12
+    amap: AlignmentMap, pairs: PairedSet, split: EmbeddedSplit, *, count: int = 12
 ) -> list[GalleryItem]:
     """Show some queries, drawn without looking at what they find."""
-    shown = np.isin(split.labels, pairs.class_ids) & split.is_query
+    shown = split.of_classes(pairs.class_ids) & split.is_query
     examples = [split.examples[i] for i in np.flatnonzero(shown)]
     queries = np.random.default_rng(0).permutation(len(examples))[:count]
     return find_gallery(

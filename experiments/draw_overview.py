@@ -17,6 +17,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from experiments import align, launch
 from jaxalign.data import catalog
 from jaxalign.encoders.pretrained import load_encoders
+from jaxalign.evaluate.embedded_split import EmbeddedSplit
+from jaxalign.maps.fit import fit_map
 from jaxalign.report.gallery import GalleryItem
 
 INK, QUIET, BLUE, GREEN, RED = "#1c1e21", "#5a6068", "#0072b2", "#0b6b3a", "#a33b20"
@@ -27,16 +29,11 @@ def gather_items(config: align.Config) -> list[GalleryItem]:
     """Fit the map of the first seed and search for a few pictures."""
     models = load_encoders(config.source), load_encoders(config.target)
     examples, rows = align.embed_split(models, config, "learnt")
-    learnt = align.Split(examples, *rows)
-    texts = {
-        "source": align.embed_class_texts(models[0], config),
-        "target": align.embed_class_texts(models[1], config),
-    }
+    learnt = EmbeddedSplit(examples, *rows)
+    texts = [align.embed_class_texts(model, config) for model in models]
     anchors, heldout = catalog.split_classes(learnt.labels, seed=config.seeds[0])
-    amap = align.fit_map(
-        learnt.anchors(np.isin(learnt.labels, anchors)).pairs, fit_on=config.fit_on
-    )
-    pairs = learnt.pairs(np.isin(learnt.labels, heldout), texts)
+    amap = fit_map(learnt.anchors(anchors).pairs, fit_on=config.fit_on)
+    pairs = learnt.pairs(heldout, *texts)
     return align.make_gallery(amap, pairs, learnt, count=QUERIES)
 
 

@@ -44,10 +44,12 @@ def test_training_captions_keep_their_shares():
     rng = np.random.default_rng(0)
     n = 4000
     texts = [prompts.training_caption(EXAMPLE, rng) for _ in range(n)]
+    some_keywords = 0.3 + 0.2  # with the name, or alone
     shares = {
-        "red apple": 0.9,
+        "red apple": 0.2 + 0.3,
         "background": 0.15,
-        "fruit": 0.1 + 0.9 / 3 * 2 / 3,  # the class, or one of 1 to 3 of 3 keywords
+        "ripe": some_keywords * 2 / 3,  # one of 1 to 3 of 3 keywords
+        "fruit": 0.3 + some_keywords * 2 / 3,  # it is the class, too
     }
     for words, share in shares.items():
         found = np.mean([words in text for text in texts])

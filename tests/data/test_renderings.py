@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import collections
 import io
 import itertools
 import sys
@@ -34,13 +35,13 @@ def test_roles_share_no_rendering_in_the_whole_table():
             for role in ROLES
             for r in renderings.renderings_of(emoji.stem, role, styles=emoji.styles)
         ]
-        assert len(set(poses)) == len(poses) == 14
+        assert len(set(poses)) == len(poses) == 18
 
 
 def test_training_families_have_all_styles_and_the_plain_one_is_untouched():
     for role in ("source", "target"):
         styles = [r.style for r in renderings.renderings_of("1F600", role)]
-        assert sorted(styles) == ["fill", "full", "full", "full", "line", "line"]
+        assert collections.Counter(styles) == {"full": 5, "line": 2, "fill": 1}
     plain, varied = renderings.renderings_of("1F600", "evaluation")
     assert plain == Rendering("plain", "full")
     assert varied.style == "full"
@@ -49,7 +50,7 @@ def test_training_families_have_all_styles_and_the_plain_one_is_untouched():
 
 def test_styles_that_do_not_show_the_emoji_become_full():
     family = renderings.renderings_of("1F1E9-1F1EA", "source", styles=("full", "fill"))
-    assert [r.style for r in family].count("full") == 5
+    assert [r.style for r in family].count("full") == 7
 
 
 def _pixels(stem, **fields):

@@ -106,22 +106,57 @@ def test_normalize_gives_unit_rows_in_float32():
     np.testing.assert_allclose(norms, 1.0, atol=4 * np.finfo(np.float32).eps)
 
 
-def test_only_matrices_are_decayed_and_the_rate_warms_up():
+def test_only_kernels_are_decayed_and_the_rate_warms_up():
     config = TrainingConfig("softmax", 100, learning_rate=0.5, warmup_steps=10)
     optimizer = training.make_optimizer(config)
-    parameters = {"matrix": jnp.ones((2, 2)), "vector": jnp.ones((2,))}
+    ones = jnp.ones((2, 2))
+    parameters = {"kernel": ones, "table": ones, "bias": ones[0]}
     state = optimizer.init(parameters)
     still = jax.tree.map(jnp.zeros_like, parameters)
     decays = []
     for _ in range(12):
         updates, state = optimizer.update(still, state, parameters)
-        np.testing.assert_array_equal(updates["vector"], np.zeros(2))
-        decays.append(-float(updates["matrix"][0, 0]))
+        np.testing.assert_array_equal(updates["table"], np.zeros((2, 2)))
+        np.testing.assert_array_equal(updates["bias"], np.zeros(2))
+        decays.append(-float(updates["kernel"][0, 0]))
     # Decay is weight_decay times the rate: 0 at first, 0.1 * 0.5 at the peak.
     assert decays[0] == 0.0
     assert decays[10] == pytest.approx(0.05, rel=1e-5)
     assert decays[5] == pytest.approx(0.025, rel=1e-5)
     assert decays[11] < decays[10]
+
+
+def test_updates_of_kernels_are_near_orthogonal_and_others_follow_adam():
+    config = TrainingConfig("softmax", 100, learning_rate=0.5, warmup_steps=1)
+    optimizer = training.make_optimizer(config)
+    rng = np.random.default_rng(0)
+    # Singular values from 1 to 100: an update that followed the gradient would too.
+    left, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+    right, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+    gradient = jnp.asarray(left @ np.diag(np.geomspace(1, 100, 8)) @ right, jnp.float32)
+    zeros = jnp.zeros((8, 8))
+    parameters = {"kernel": zeros, "table": zeros}
+    state = optimizer.init(parameters)
+    for _ in range(2):  # the rate of the first step is zero
+        updates, state = optimizer.update(
+            {"kernel": gradient, "table": gradient}, state, parameters
+        )
+    values = np.linalg.svd(np.asarray(updates["kernel"]), compute_uv=False)
+    # Five Newton-Schulz steps of Muon's polynomial end between about 0.68 and 1.13.
+    assert values.max() / values.min() < 2.0
+    # Adam's second step with one gradient is the rate, whatever the gradient's size.
+    sizes = np.abs(np.asarray(updates["table"]))
+    np.testing.assert_allclose(sizes, 0.5, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("start", "expected"), [(14.3, 4.0), (2.0, 2.0)])
+def test_the_logit_scale_is_kept_under_its_maximum(start, expected):
+    config = TrainingConfig("softmax", 100, max_logit_scale=4.0)
+    parameters = nnx.state(_model("clip"))
+    parameters["logit_scale"][...] = jnp.log(jnp.float32(start))
+    training.limit_logit_scale(parameters, config)
+    found = float(jnp.exp(parameters["logit_scale"][...]))
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_unknown_losses_are_refused():

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One split of a data set as two models see it: a source of anchors and of pairs."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxalign.embedding import EmbeddedSet
+from jaxalign.evaluate.methods import Anchors
+from jaxalign.evaluate.paired_set import PairedSet
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedSplit:
+    """One split of a data set, embedded by a source and a target model.
+
+    Attributes:
+      examples: as the catalog gives them; "rendering" is read.
+      source: their rows by the source model, in the same order.
+      target: their rows by the target model.
+      query_rendering: the one rendering of each thing that is searched for, and that
+        brings its caption; the others only anchor.
+    """
+
+    examples: Sequence[Mapping[str, Any]]
+    source: EmbeddedSet
+    target: EmbeddedSet
+    query_rendering: str = "plain"
+
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The class of each example."""
+        return self.source.labels
+
+    @property
+    def is_query(self) -> Bool[np.ndarray, " n"]:
+        """True for the query rendering of each thing."""
+        return np.array([e["rendering"] == self.query_rendering for e in self.examples])
+
+    def of_classes(self, classes: Int[np.ndarray, " k"]) -> Bool[np.ndarray, " n"]:
+        """True for the examples of some classes."""
+        return np.isin(self.labels, classes)
+
+    def anchors(self, classes: Int[np.ndarray, " k"]) -> Anchors:
+        """Return anchors: pictures of classes in all renderings, a caption a thing."""
+        chosen = self.of_classes(classes)
+        texts = chosen & self.is_query
+        return Anchors(
+            self.source.image[chosen],
+            self.target.image[chosen],
+            self.source.text[texts],
+            self.target.text[texts],
+            self.labels[chosen],
+            self.labels[texts],
+        )
+
+    def pairs(
+        self,
+        classes: Int[np.ndarray, " k"],
+        source_class_texts: Float[np.ndarray, "all d_source"],
+        target_class_texts: Float[np.ndarray, "all d_target"],
+    ) -> PairedSet:
+        """Return the pictures of classes in their query rendering, and their captions.
+
+        Args:
+          classes: which; those that do not occur are left out.
+          source_class_texts: one row a class of the data set, numbered as the labels.
+          target_class_texts: the same by the target model.
+        """
+        rows = np.flatnonzero(self.of_classes(classes) & self.is_query)
+        labels = self.labels[rows]
+        occurring = np.unique(labels)
+        return PairedSet(
+            self.source.image[rows],
+            self.source.text[rows],
+            self.target.image[rows],
+            self.target.text[rows],
+            labels,
+            source_class_texts[occurring],
+            target_class_texts[occurring],
+            occurring,
+            groups=labels,
+        )

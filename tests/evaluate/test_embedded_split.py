@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Anchors take all renderings of their classes; pairs take the query rendering."""
+
+import numpy as np
+import pytest
+
+from jaxalign.embedding import EmbeddedSet
+from jaxalign.evaluate.embedded_split import EmbeddedSplit
+
+LABELS = np.array([4, 4, 2, 2, 7, 7])
+RENDERINGS = ["plain", "varied"] * 3
+CLASS_TEXTS = np.arange(1.0, 9.0)[:, None] * np.ones(3)
+
+
+def _set(seed, space):
+    rng = np.random.default_rng(seed)
+    image, text = rng.standard_normal((2, 6, 3))
+    ids = np.array(
+        [f"{label}/{r}" for label, r in zip(LABELS, RENDERINGS, strict=True)]
+    )
+    return EmbeddedSet(image=image, text=text, ids=ids, labels=LABELS, space=space)
+
+
+@pytest.fixture
+def split():
+    examples = [{"rendering": rendering} for rendering in RENDERINGS]
+    return EmbeddedSplit(examples, _set(0, "source"), _set(1, "target"))
+
+
+def test_anchors_are_all_renderings_and_one_caption_a_thing(split):
+    anchors = split.anchors(np.array([2, 7]))
+    np.testing.assert_array_equal(anchors.source_images, split.source.image[2:])
+    np.testing.assert_array_equal(anchors.target_images, split.target.image[2:])
+    np.testing.assert_array_equal(anchors.source_texts, split.source.text[[2, 4]])
+    np.testing.assert_array_equal(anchors.target_texts, split.target.text[[2, 4]])
+    assert anchors.image_labels.tolist() == [2, 2, 7, 7]
+    assert anchors.text_labels.tolist() == [2, 7]
+
+
+def test_pairs_are_the_query_rendering_with_their_class_texts(split):
+    pairs = split.pairs(np.array([4, 7, 5]), CLASS_TEXTS, -CLASS_TEXTS)
+    np.testing.assert_array_equal(pairs.source_images, split.source.image[[0, 4]])
+    np.testing.assert_array_equal(pairs.target_texts, split.target.text[[0, 4]])
+    assert pairs.labels.tolist() == [4, 7]
+    # No example shows class 5, so zero-shot does not choose it.
+    assert pairs.class_ids.tolist() == [4, 7]
+    np.testing.assert_array_equal(pairs.source_class_texts[:, 0], [5.0, 8.0])
+    np.testing.assert_array_equal(pairs.target_class_texts[:, 0], [-5.0, -8.0])
+    np.testing.assert_array_equal(pairs.groups, pairs.labels)
+
+
+def test_another_rendering_can_be_searched_for(split):
+    varied = EmbeddedSplit(split.examples, split.source, split.target, "varied")
+    pairs = varied.pairs(np.array([2]), CLASS_TEXTS, CLASS_TEXTS)
+    np.testing.assert_array_equal(pairs.source_images, split.source.image[[3]])
