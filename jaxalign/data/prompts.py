@@ -22,10 +22,10 @@ CLASS_TEMPLATES = (
 """The prompt ensemble of a class; texts are embedded one by one and averaged."""
 
 CAPTION_SHARES = {
-    "name": 0.2,
+    "name": 0.15,
     "name and keywords": 0.3,
     "keywords": 0.2,
-    "class": 0.3,
+    "class": 0.35,
 }
 """What training captions tell, and how often. What emoji share (keywords, classes) ties
 two models' geometries together; names alone leave them free to place the emoji."""

@@ -27,8 +27,8 @@ TEXT_LENGTH = 24
 DIM = 128
 IMAGE_SIZE = 60
 PATCH_SIZE = 12
-STEPS = 5000
-MAX_LOGIT_SCALE = 4.0
+STEPS = 1800
+MAX_LOGIT_SCALE = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
