@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every family builds what its rules name; others are refused by name."""
+
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from jaxalign.encoders.families import FAMILIES, ImageTextModel, find_family
+from tests import tiny_encoders
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_builds_models_of_its_config(name):
+    config = tiny_encoders.make_config(name)
+    family = find_family(config.model_type)
+    assert family is FAMILIES[name]
+    assert isinstance(config, family.config)
+    model = family.build(config, rngs=nnx.Rngs(0))
+    for offered in ("image_features", "text_features", "logit_scale"):
+        assert hasattr(model, offered)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_rules_name_each_parameter_once(name):
+    config = tiny_encoders.make_config(name)
+    family = find_family(name)
+    model = family.build(config, rngs=nnx.Rngs(0))
+    parameters = {
+        ".".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(model))
+    }
+    named = [rule.parameter for rule in family.rules(config)]
+    assert len(set(named)) == len(named)
+    assert set(named) == parameters
+
+
+def test_unknown_families_are_refused_with_those_that_exist():
+    with pytest.raises(ValueError, match=r"\['clip', 'siglip'\], got 'bert'"):
+        find_family("bert")
+
+
+def test_the_interface_computes_nothing():
+    with pytest.raises(TypeError, match="interface"):
+        ImageTextModel().image_features(jnp.zeros((1, 2, 2, 3)))

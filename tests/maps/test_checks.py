@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows and options are refused before any arithmetic, each in one clear sentence."""
+
+import numpy as np
+import pytest
+
+from jaxalign.maps.checks import as_float, check_options, check_pairs
+
+ROWS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+OPTIONS = {
+    "pairs": {"image": (ROWS, ROWS)},
+    "fit_on": "image",
+    "scale": None,
+    "kind": "orthogonal",
+    "ridge": None,
+    "proper": False,
+    "batch_size": 8,
+}
+
+
+def _with(row, value):
+    rows = ROWS.copy()
+    rows[row] = value
+    return rows
+
+
+def test_good_options_and_rows_pass_untouched():
+    check_options(**OPTIONS)
+    hosts = check_pairs(
+        {"image": (ROWS, ROWS[:, :2]), "text": (ROWS[:2], ROWS[:2, :2])}
+    )
+    assert hosts["image"][0] is ROWS
+
+
+@pytest.mark.parametrize(
+    ("change", "argument"),
+    [
+        ({"pairs": {}}, "pairs"),
+        ({"pairs": {"all": (ROWS, ROWS)}}, "pairs"),
+        ({"pairs": [ROWS, ROWS]}, "pairs"),
+        ({"fit_on": "audio"}, "fit_on"),
+        ({"scale": "unit"}, "scale"),
+        ({"kind": "affine"}, "kind"),
+        ({"ridge": 0.1}, "ridge"),
+        ({"kind": "linear", "ridge": -1.0}, "ridge"),
+        ({"kind": "linear", "ridge": float("nan")}, "ridge"),
+        ({"kind": "linear", "proper": True}, "proper"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_wrong_options_name_their_argument(change, argument):
+    with pytest.raises(ValueError, match=rf"`fit_map\({argument}=.*expected"):
+        check_options(**{**OPTIONS, **change})
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        (ROWS, r"expected a pair \(source, target\), got ndarray"),
+        ((ROWS, ROWS[:3]), r"with one n, got \(4, 3\) and \(3, 3\)"),
+        ((ROWS[0], ROWS[0]), "expected shapes"),
+        ((ROWS[:1], ROWS[:1]), "at least 2 anchors, got 1"),
+        ((_with(2, np.nan), ROWS), "finite source rows, got 1.*row 2"),
+        ((ROWS, _with(1, np.inf)), "finite target rows, got 1.*row 1"),
+        ((ROWS, _with([0, 3], 0.0)), "nonzero target rows, got 2.*row 0"),
+        ((ROWS.astype(int), ROWS), "floating source rows, got int64"),
+        ((ROWS * np.float32(1e30), ROWS), "normalise the rows"),
+    ],
+)
+def test_wrong_rows_name_their_side(sides, message):
+    with pytest.raises(ValueError, match=message):
+        check_pairs({"image": sides})
+
+
+def test_modalities_share_their_widths():
+    pairs = {"image": (ROWS, ROWS), "text": (ROWS, ROWS[:, :2])}
+    with pytest.raises(ValueError, match=r"'text'.*widths \(3, 3\).*got \(3, 2\)"):
+        check_pairs(pairs)
+
+
+def test_half_precision_is_widened():
+    assert as_float(ROWS.astype(np.float16)).dtype == np.float32
