@@ -193,26 +193,36 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
         report=make_report(recipe.training.steps, config.batch_size, log),
     )
     folder = workdir / recipe.name / "folder"
-    save_model(folder, parameters, model_config, dtype="float16")
-    # The files as kept: one that was used also stores how it was called last.
-    shutil.copytree(kept, folder, dirs_exist_ok=True)
-    recipe.make_processor().save_pretrained(folder)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        made = Path(temporary) / "folder"
+        save_model(made, parameters, model_config, dtype="float16")
+        # The files as kept: one that was used also stores how it was called last.
+        shutil.copytree(kept, made, dirs_exist_ok=True)
+        recipe.make_processor().save_pretrained(made)
+        write_card(made, config, model_config, size, source)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(made, folder)
+    log(f"written: {folder}")
+    return folder
+
+
+def write_card(folder: Path, config: Config, model_config, size: int, source) -> None:
+    """Score the model in a folder, and write its card there."""
+    encoders = load_encoders(folder)
     card = format_card(
-        recipe,
+        config.recipe,
         model_config,
         batch_size=config.batch_size,
         parameters=size,
         renderings=sorted({example["rendering"] for example in source}),
         scores={
-            f"{split} emoji": score(load_encoders(folder), config, split)
+            f"{split} emoji": score(encoders, config, split)
             for split in ("learnt", "unseen")
         },
         credit=catalog.dataset_info(config.dataset).credit,
         versions=library_versions(),
     )
     (folder / "README.md").write_text(card)
-    log(f"written: {folder}")
-    return folder
 
 
 def score(encoders: Encoders, config: Config, split: str) -> dict[str, float | int]:

@@ -93,7 +93,7 @@ def _describe_training(training: TrainingConfig) -> str:
     shares = ", ".join(f"{kind} {share:.0%}" for kind, share in CAPTION_SHARES.items())
     return (
         f"- {training.steps} steps: {training.loss} contrastive loss, logit scale at "
-        f"most {training.max_logit_scale:g}; Muon on kernels and Adam elsewhere, peak "
+        f"most {training.max_logit_scale:g}; Muon in the blocks and Adam elsewhere, peak "
         f"learning rate {training.learning_rate:g}, {training.warmup_steps} steps of "
         f"warm-up, cosine decay, weight decay {training.weight_decay:g}.\n"
         f"- Captions tell: {shares}."
