@@ -159,9 +159,10 @@ def evaluate_control(
     return rows
 
 
-def run(config: Config, workdir: Path) -> tuple[list[ResultRow], str]:
+def run(
+    config: Config, source: Encoders, target: Encoders, workdir: Path
+) -> tuple[list[ResultRow], str]:
     """Run the experiment, write its files; return its rows and what Q rests on."""
-    source, target = load_encoders(config.source), load_encoders(config.target)
     control = (untrained_encoders(source, seed=1), untrained_encoders(target, seed=2))
     models = (source, target, *control)
     embedded = {name: embed_split(models, config, name) for name in SPLITS}
@@ -261,10 +262,14 @@ def main() -> None:
     )
     if launch.TINY.value:
         config = dataclasses.replace(config, seeds=config.seeds[:1], replicates=100)
+    # What can be wrong with models and data shows before the results' folder is made.
     for name in (config.source, config.target):
         read_config(find_folder(name))
+    source, target = load_encoders(config.source), load_encoders(config.target)
+    for split in SPLITS:
+        catalog.load_dataset(config.dataset, split, data_dir=config.data_dir)
     workdir = launch.open_workdir("runs/align")
-    rows, anchors = run(config, workdir)
+    rows, anchors = run(config, source, target, workdir)
     print(format_table(rows, headline=ORTHOGONAL, fit_on=config.fit_on))
     print("\n" + textwrap.fill(anchors, 96))
     print(

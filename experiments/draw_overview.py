@@ -115,7 +115,6 @@ def main() -> None:
         target=launch.TARGET.value,
         dataset=launch.dataset_name(),
         data_dir=launch.DATA_DIR.value,
-        fit_on=launch.FIT_ON.value,
         seeds=launch.parse_seeds()[:1],
     )
     workdir = launch.open_workdir("runs/draw_overview")
@@ -123,7 +122,8 @@ def main() -> None:
     print(f"written: {workdir / 'overview.png'}")
 
 
-flags.adopt_module_key_flags(launch)
+for _name in ("source", "target", "dataset", "data_dir", "workdir", "seeds", "tiny"):
+    flags.declare_key_flag(_name)
 
 if __name__ == "__main__":
     launch.launch(main)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flags that experiments share, and a launch that turns mistakes into one line."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ SEEDS = flags.DEFINE_list(
     "seeds", ["0", "1", "2"], "Seeds, separated by commas: one split of classes each."
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Examples a step.", lower_bound=1)
+LARGEST_SEED = 2**31 - 1
 TINY = flags.DEFINE_boolean("tiny", False, "The same work at toy size, in seconds.")
 
 
@@ -41,14 +43,14 @@ def parse_seeds() -> tuple[int, ...]:
     """Return `--seeds` as distinct integers.
 
     Raises:
-      ValueError: if one is no integer of at least 0, or comes twice.
+      ValueError: if one is no integer of 0 to `LARGEST_SEED`, or comes twice.
     """
     texts = [text.strip() for text in SEEDS.value]
     seeds = tuple(int(text) for text in texts if text.isdigit())
-    if not texts or len(set(seeds)) != len(texts):
+    if not texts or len(set(seeds)) != len(texts) or max(seeds) > LARGEST_SEED:
         raise ValueError(
-            f"--seeds: expected distinct integers of at least 0, got {SEEDS.value}; "
-            "write --seeds=0,1,2."
+            f"--seeds: expected distinct integers of 0 to {LARGEST_SEED}, got "
+            f"{SEEDS.value}; write --seeds=0,1,2."
         )
     return seeds
 
@@ -61,7 +63,7 @@ def open_workdir(default: str) -> Path:
     Raises:
       ValueError: if it cannot be made or written.
     """
-    workdir = Path(WORKDIR.value or default).expanduser()
+    workdir = Path(os.path.expanduser(WORKDIR.value or default))
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir):

@@ -8,6 +8,7 @@ Goes on from its last checkpoint when started again, and writes a folder that
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -23,9 +24,8 @@ from flax import nnx
 from PIL import Image
 
 from experiments import launch
-from jaxalign.data import catalog, pipeline
+from jaxalign.data import catalog, pipeline, prompts
 from jaxalign.data.grouping import DrawOne, GroupedSource
-from jaxalign.data.prompts import caption, training_caption
 from jaxalign.encoders.checkpoint import save_model
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.model_card import format_card
@@ -104,7 +104,7 @@ def corpus(source, *, repeats: int = 20) -> list[str]:
     rng = np.random.default_rng(0)
     examples = {source[i]["emoji"]: source[i] for i in range(len(source))}
     return [
-        training_caption(example, rng)
+        prompts.training_caption(example, rng)
         for example in examples.values()
         for _ in range(repeats)
     ]
@@ -143,18 +143,27 @@ def make_report(steps: int, batch_size: int, log):
     return report
 
 
-def check_same_run(config: Config, path: Path) -> None:
+def check_same_run(config: Config, source, path: Path) -> None:
     """Note what a run depends on; refuse to go on from another run's checkpoints.
 
     Raises:
       ValueError: if the notes of an earlier run differ.
     """
+    recipe = config.recipe
+    pictures = hashlib.sha256()
+    for example in source:
+        pictures.update(example["image"].tobytes())
+    model = recipe.make_config(recipe.vocabulary_size).to_dict()
+    model.pop("transformers_version", None)
     notes = json.dumps(
         {
             "dataset": config.dataset,
+            "pictures": pictures.hexdigest(),
+            "captions": {**prompts.CAPTION_SHARES, "details": prompts.DETAIL_SHARE},
+            "model": model,
             "batch_size": config.batch_size,
-            "seed": config.recipe.seed,
-            "training": dataclasses.asdict(config.recipe.training),
+            "seed": recipe.seed,
+            "training": dataclasses.asdict(recipe.training),
         },
         indent=1,
         sort_keys=True,
@@ -174,7 +183,7 @@ def run(config: Config, workdir: Path, *, log=_print_now) -> Path:
     source = catalog.load_dataset(
         config.dataset, recipe.split, data_dir=config.data_dir, in_memory=True
     )
-    check_same_run(config, workdir / recipe.name / "run.json")
+    check_same_run(config, source, workdir / recipe.name / "run.json")
     kept = workdir / recipe.name / "tokenizer"
     tokenizer = keep_tokenizer(recipe, source, kept)
     model_config = recipe.make_config(len(tokenizer))
@@ -235,7 +244,9 @@ def score(encoders: Encoders, config: Config, split: str) -> dict[str, float | i
         if example["rendering"] == "plain"
     ]
     images = encoders.embed_images([example["image"] for example in examples])
-    texts = encoders.embed_texts([caption(example["name"]) for example in examples])
+    texts = encoders.embed_texts(
+        [prompts.caption(example["name"]) for example in examples]
+    )
     recall = exact_recall(images, texts, np.arange(len(examples)))
     return {"n": len(examples), "image -> text @1": recall.at(1), "@10": recall.at(10)}
 

@@ -159,7 +159,8 @@ class _OpenMojiSource:
         return len(self._records)
 
     def __getitem__(self, index: int, /) -> dict[str, Any]:
-        record: Mapping[str, Any] = self._records[int(index)]
+        # Iteration by index ends at IndexError, which the records do not raise.
+        record: Mapping[str, Any] = self._records[range(len(self))[index]]
         example = {
             key: value.decode() if isinstance(value, bytes) else value
             for key, value in record.items()

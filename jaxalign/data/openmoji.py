@@ -180,7 +180,7 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
       ValueError: if the folder cannot be made or written, or if what was prepared in
         it is damaged.
     """
-    root = Path(data_dir).expanduser()
+    root = Path(os.path.expanduser(data_dir))
     folder = _folder(root, config)
     with _told_damage(folder):
         builder = _builder(root, config)
@@ -216,7 +216,7 @@ def open_split(
     )
     # Any, for the decorator of `as_data_source` hides its signature.
     builder: Any = prepare(data_dir, config=config)
-    folder = _folder(Path(data_dir).expanduser(), config)
+    folder = _folder(Path(os.path.expanduser(data_dir)), config)
     with _told_damage(folder), _quiet_tfds():
         source = builder.as_data_source(
             split, decoders={"image": tfds.decode.SkipDecoding()}

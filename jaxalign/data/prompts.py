@@ -30,6 +30,10 @@ CAPTION_SHARES = {
 """What training captions tell, and how often. What emoji share (keywords, classes) ties
 two models' geometries together; names alone leave them free to place the emoji."""
 
+DETAIL_SHARE = 0.15
+"""Share of training captions with words for the style, and as much, independently, with
+words for the background."""
+
 _NAME_TEMPLATES = (
     "{}",
     "an emoji of {}",
@@ -128,12 +132,7 @@ def caption(name: str) -> str:
     return CAPTION_TEMPLATE.format(name)
 
 
-def training_caption(
-    example: Mapping[str, object],
-    rng: np.random.Generator,
-    *,
-    detail_share: float = 0.15,
-) -> str:
+def training_caption(example: Mapping[str, object], rng: np.random.Generator) -> str:
     """Write one of the many captions that fit a training picture.
 
     A caption tells the emoji's name, its name and some keywords, some keywords alone,
@@ -143,8 +142,6 @@ def training_caption(
       example: an example of the catalog: "name", "keywords", "subgroup", "style" and
         "background" are read. Without keywords the name stands in for them.
       rng: where the choice comes from.
-      detail_share: share with words for the style, and as much, independently, with
-        words for the background.
     """
     kind = rng.choice(list(CAPTION_SHARES), p=list(CAPTION_SHARES.values()))
     if kind == "class":
@@ -159,9 +156,9 @@ def training_caption(
             "keywords": keywords or name,
         }[kind]
         text = _choose(_NAME_TEMPLATES, rng).format(", ".join(subject))
-    if rng.random() < detail_share:
+    if rng.random() < DETAIL_SHARE:
         text = f"{text} {_choose(_STYLE_WORDS[str(example['style'])], rng)}"
-    if rng.random() < detail_share:
+    if rng.random() < DETAIL_SHARE:
         text = f"{text} on {_with_article(str(example['background']))} background"
     return text
 

@@ -146,7 +146,8 @@ def place_tensors(
       A state of the same structure with JAX arrays.
 
     Raises:
-      ValueError: if tensors are missing, extra or misshaped: all of them are listed.
+      ValueError: if tensors are missing, extra, misshaped or not finite floating
+        numbers; the first of each are listed.
     """
     shapes = parameter_paths(state)
     if {rule.parameter for rule in rules} != set(shapes):
@@ -160,7 +161,7 @@ def place_tensors(
     extra = sorted(
         name for name in set(tensors) - named if name.rsplit(".", 1)[-1] not in _BUFFERS
     )
-    misshaped, values = [], {}
+    misshaped, damaged, values = [], [], {}
     for rule in rules:
         if rule.tensor not in tensors:
             continue
@@ -170,15 +171,19 @@ def place_tensors(
         if got != stored:
             misshaped.append(f"{rule.tensor}: expected {stored}, got {got}")
             continue
+        if not _holds_weights(tensors[rule.tensor]):
+            damaged.append(rule.tensor)
+            continue
         value = rule.layout.read(tensors[rule.tensor])
         values[rule.parameter] = jnp.asarray(value, dtype)
-    if missing or extra or misshaped:
+    if missing or extra or misshaped or damaged:
         problems = [
-            f"{title}:\n  " + "\n  ".join(names)
+            f"{title}:\n  " + "\n  ".join(_first_of(names))
             for title, names in (
                 ("missing", missing),
                 ("extra", extra),
                 ("misshaped", misshaped),
+                ("not finite floating numbers", damaged),
             )
             if names
         ]
@@ -191,6 +196,18 @@ def place_tensors(
         for path, variable in nnx.to_flat_state(state)
     ]
     return nnx.from_flat_state(flat)
+
+
+def _holds_weights(tensor: np.ndarray) -> bool:
+    """Tell whether a tensor holds finite floating numbers, bfloat16 among them."""
+    is_floating = jnp.issubdtype(tensor.dtype, jnp.floating)
+    return is_floating and bool(np.isfinite(tensor.astype(np.float32)).all())
+
+
+def _first_of(names: list[str], count: int = 8) -> list[str]:
+    """Shorten a list of names for a message."""
+    rest = len(names) - count
+    return names[:count] + ([f"and {rest} more"] if rest > 0 else [])
 
 
 def load_model(

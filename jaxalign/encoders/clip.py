@@ -16,6 +16,7 @@ from transformers import CLIPConfig
 from jaxalign.encoders.configs import (
     TextConfig,
     VisionConfig,
+    read_integer,
     text_config,
     vision_config,
 )
@@ -104,7 +105,7 @@ class Clip(nnx.Module):
         vision, text = vision_config(config), text_config(config)
         self.vision = ClipVision(vision, rngs=rngs)
         self.text = ClipText(text, rngs=rngs)
-        dim = int(config.projection_dim or 0)
+        dim = read_integer(config, "projection_dim")
         self.image_projection = Dense(vision.width, dim, use_bias=False, rngs=rngs)
         self.text_projection = Dense(text.width, dim, use_bias=False, rngs=rngs)
         self.logit_scale = nnx.Param(

@@ -74,8 +74,8 @@ def vision_config(config: PreTrainedConfig) -> VisionConfig:
     tower = config.vision_config
     return VisionConfig(
         **_stack_sizes(tower),
-        image_size=_integer(tower, "image_size"),
-        patch_size=_integer(tower, "patch_size"),
+        image_size=read_integer(tower, "image_size"),
+        patch_size=read_integer(tower, "patch_size"),
     )
 
 
@@ -88,24 +88,29 @@ def text_config(config: PreTrainedConfig) -> TextConfig:
     tower = config.text_config
     return TextConfig(
         **_stack_sizes(tower),
-        vocabulary=_integer(tower, "vocab_size"),
-        length=_integer(tower, "max_position_embeddings"),
-        eos_id=_integer(tower, "eos_token_id", least=0),
+        vocabulary=read_integer(tower, "vocab_size"),
+        length=read_integer(tower, "max_position_embeddings"),
+        eos_id=read_integer(tower, "eos_token_id", least=0),
     )
 
 
 def _stack_sizes(tower: Any) -> dict[str, Any]:
     return {
-        "width": _integer(tower, "hidden_size"),
-        "depth": _integer(tower, "num_hidden_layers"),
-        "heads": _integer(tower, "num_attention_heads"),
-        "hidden": _integer(tower, "intermediate_size"),
+        "width": read_integer(tower, "hidden_size"),
+        "depth": read_integer(tower, "num_hidden_layers"),
+        "heads": read_integer(tower, "num_attention_heads"),
+        "hidden": read_integer(tower, "intermediate_size"),
         "activation": str(tower.hidden_act),
         "epsilon": float(tower.layer_norm_eps),
     }
 
 
-def _integer(tower: Any, name: str, *, least: int = 1) -> int:
+def read_integer(tower: Any, name: str, *, least: int = 1) -> int:
+    """Read one whole number of a config.
+
+    Raises:
+      ValueError: if it is missing, no whole number, or less than `least`.
+    """
     value = getattr(tower, name, None)
     if not isinstance(value, int) or value < least:
         raise ValueError(

@@ -71,7 +71,7 @@ jaxalign's main job runs without a network; it knows nothing but emoji and their
 - Data: split `{recipe.split}` of the embedded data set, renderings \
 {", ".join(renderings)}. The other shipped pair has seen none of these.
 - Batches of {batch_size} pairs, one picture of an emoji a batch; seed {recipe.seed}.
-{_describe_training(recipe.training)}
+{describe_training(recipe.training)}
 - Again: `python -m experiments.train_encoders --recipe={recipe.name}`. Made with \
 {", ".join(f"{name} {version}" for name, version in versions.items())}.
 
@@ -88,13 +88,15 @@ that training left out), how many find their own caption, "an emoji of <name>".
 """
 
 
-def _describe_training(training: TrainingConfig) -> str:
+def describe_training(training: TrainingConfig) -> str:
     """Two lines of the list on how the pair was trained."""
-    shares = ", ".join(f"{kind} {share:.0%}" for kind, share in CAPTION_SHARES.items())
+    shares = ", ".join(
+        f"{kind} {100 * share:.0f} %" for kind, share in CAPTION_SHARES.items()
+    )
     return (
         f"- {training.steps} steps: {training.loss} contrastive loss, logit scale at "
-        f"most {training.max_logit_scale:g}; Muon in the blocks and Adam elsewhere, peak "
-        f"learning rate {training.learning_rate:g}, {training.warmup_steps} steps of "
-        f"warm-up, cosine decay, weight decay {training.weight_decay:g}.\n"
+        f"most {training.max_logit_scale:g}; Muon in the blocks and Adam elsewhere, "
+        f"peak learning rate {training.learning_rate:g}, {training.warmup_steps} steps "
+        f"of warm-up, cosine decay, weight decay {training.weight_decay:g}.\n"
         f"- Captions tell: {shares}."
     )

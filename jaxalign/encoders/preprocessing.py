@@ -191,15 +191,17 @@ def _holds_settings(path: Path) -> bool:
 
 def _as_picture(image: Any) -> Image.Image:
     """Take a Pillow image as it is; make one of an array of RGB bytes."""
-    if isinstance(image, Image.Image):
+    if isinstance(image, Image.Image) and 0 not in image.size:
         return image
     is_array = isinstance(image, np.ndarray)
-    if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,):
+    is_rgb = is_array and image.dtype == np.uint8 and image.shape[2:] == (3,)
+    if is_rgb and image.size:
         return Image.fromarray(image)
-    got = f"{image.dtype} {image.shape}" if is_array else type(image).__name__
+    got = f"{image.dtype} {image.shape}" if is_array else repr(image)[:80]
     raise ValueError(
         "`embed_images(images=...)` expected uint8 arrays (height, width, 3) or Pillow "
-        f"images, got {got}; open files with PIL.Image.open, and scale floats to bytes."
+        f"images, not empty, got {got}; open files with PIL.Image.open, and scale "
+        "floats to bytes."
     )
 
 

@@ -347,7 +347,7 @@ def find_folder(name: str) -> Path:
     if name in SHIPPED:
         short = name.removeprefix("jaxalign/")
         return Path(str(resources.files("jaxalign.encoders") / "weights" / short))
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if not folder.is_dir():
         raise ValueError(
             f"`load_encoders(name={name!r})` expected a shipped pair "

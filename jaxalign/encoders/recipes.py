@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes of the two shipped encoder pairs: what makes them independent, and plain.
 
-The two differ in everything that a training run draws: architecture, resolution,
-tokenizer, loss, seed, and the renderings that they see. They share the emoji, for two
+The two differ in everything that a training run draws: architecture, tokenizer,
+loss, seed, and the renderings that they see. They share the emoji, for two
 models must know the same words before their texts can be compared.
 """
 

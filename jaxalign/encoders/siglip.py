@@ -19,6 +19,7 @@ from transformers import SiglipConfig
 from jaxalign.encoders.configs import (
     TextConfig,
     VisionConfig,
+    read_integer,
     text_config,
     vision_config,
 )
@@ -121,7 +122,9 @@ class Siglip(nnx.Module):
 
     def __init__(self, config: SiglipConfig, *, rngs: nnx.Rngs):
         vision, text = vision_config(config), text_config(config)
-        dim = getattr(config.text_config, "projection_size", None) or text.width
+        dim = text.width
+        if getattr(config.text_config, "projection_size", None) is not None:
+            dim = read_integer(config.text_config, "projection_size")
         self.vision = SiglipVision(vision, rngs=rngs)
         self.text = SiglipText(text, dim, rngs=rngs)
         # Zhai et al. 2023, section 3.2: temperature 10 and bias -10 at the start.

@@ -143,7 +143,8 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
 
     The schedule is a linear warm-up and a cosine decay; gradients are clipped. Muon's
     updates are scaled to the size of Adam's, so one learning rate serves both. As its
-    authors advise, the first and last layers (patches, tables, projections) are Adam's.
+    authors advise, the first and last layers are Adam's: patches, tables, projections,
+    and the pooling head.
 
     References:
       Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks".

@@ -4,6 +4,7 @@
 Each refusal names the argument, what was expected, what came, and what to do.
 """
 
+import numbers
 from collections.abc import Mapping
 
 import jax
@@ -46,20 +47,36 @@ def check_options(pairs, fit_on, scale, kind, ridge, proper, batch_size) -> None
             f"`fit_map(kind={kind!r})`: expected one of {KINDS}; leave it out for an "
             "orthogonal map."
         )
-    if ridge is not None and (kind != "linear" or not ridge >= 0):
+    if ridge is not None and (kind != "linear" or not _is_size(ridge)):
         raise ValueError(
-            f"`fit_map(ridge={ridge}, kind={kind!r})`: expected a number of at least "
-            "0, and kind='linear'; leave ridge out for the other kinds."
+            f"`fit_map(ridge={ridge!r}, kind={kind!r})`: expected a finite number of "
+            "at least 0, and kind='linear'; leave ridge out for the other kinds."
         )
     if proper and kind != "orthogonal":
         raise ValueError(
             f"`fit_map(proper=True, kind={kind!r})`: expected kind='orthogonal'; leave "
             "proper out for the other kinds."
         )
-    if batch_size < 1:
+    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
         raise ValueError(
-            f"`fit_map(batch_size={batch_size})`: expected at least 1; leave it out."
+            f"`fit_map(batch_size={batch_size!r})`: expected a whole number of at "
+            "least 1; leave it out."
         )
+
+
+def check_spaces(source_space, target_space) -> None:
+    """Refuse spaces that are no fingerprints: a file could not hold them."""
+    for name, space in (("source_space", source_space), ("target_space", target_space)):
+        if space is not None and not isinstance(space, str):
+            raise ValueError(
+                f"`fit_map({name}={space!r})`: expected a string such as "
+                "`encoders.space`, or None."
+            )
+
+
+def _is_size(value) -> bool:
+    """Tell whether a value is a finite number of at least 0."""
+    return isinstance(value, numbers.Real) and 0 <= float(value) < float("inf")
 
 
 def check_pairs(pairs) -> dict[Modality, tuple[np.ndarray, np.ndarray]]:

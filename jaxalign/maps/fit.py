@@ -19,7 +19,7 @@ import numpy as np
 from jaxalign._version import __version__
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.checks import ALL, as_float, check_options, check_pairs
+from jaxalign.maps.checks import ALL, as_float, check_options, check_pairs, check_spaces
 from jaxalign.moments import Moments, init_moments, merge_moments, update_moments
 from jaxalign.sharding import pad_rows
 from jaxalign.solve.linear import choose_ridge, solve_linear
@@ -104,6 +104,7 @@ def fit_map(
     ([[0.0, 1.0], [1.0, 0.0]], 'OK')
     """
     check_options(pairs, fit_on, scale, kind, ridge, proper, batch_size)
+    check_spaces(source_space, target_space)
     hosts = check_pairs(pairs)
     d_source, d_target = (side.shape[1] for side in next(iter(hosts.values())))
     if kind == "mean_only" and d_source != d_target:
@@ -275,6 +276,11 @@ def _check_scale(name, factor, scale) -> None:
 
 def _card_json(card, notes) -> str:
     """Join the user's card and the fit's notes, as canonical JSON."""
+    if card is not None and not isinstance(card, Mapping):
+        raise ValueError(
+            f"`fit_map(card=...)`: expected a dictionary, got {type(card).__name__}; "
+            "pass {'note': ...}."
+        )
     own = dict(card or {})
     if "fit" in own:
         raise ValueError(

@@ -36,6 +36,16 @@ def test_in_memory_examples_are_those_of_the_files(data_dir, tiny_splits):
         assert read == {k: v for k, v in kept.items() if k != "image"}
 
 
+def test_a_source_is_a_python_sequence(tiny_splits, data_dir):
+    source = catalog.load_dataset("openmoji/tiny", "unseen", data_dir=data_dir)
+    kept = tiny_splits["unseen"]
+    assert [example["id"] for example in source] == [e["id"] for e in kept]
+    assert source[-1]["id"] == kept[-1]["id"]
+    for index in (len(source), -len(source) - 1):
+        with pytest.raises(IndexError):
+            source[index]
+
+
 def test_info_needs_no_data():
     info = catalog.dataset_info("openmoji")
     assert len(info.class_names) == len(info.class_prompts) == 98

@@ -163,6 +163,7 @@ def _start(folder):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_prepare_once_quietly_and_without_tensorflow(tmp_path):
     processes = [_start(tmp_path), _start(tmp_path)]
     outputs = [process.communicate(timeout=120) for process in processes]
@@ -178,6 +179,7 @@ def test_two_processes_prepare_once_quietly_and_without_tensorflow(tmp_path):
     assert drawn == 1
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_leaves_nothing_in_the_way(tmp_path):
     process = _start(tmp_path)
     folder = tmp_path / "openmoji" / "tiny"

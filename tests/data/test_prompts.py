@@ -44,12 +44,14 @@ def test_training_captions_keep_their_shares():
     rng = np.random.default_rng(0)
     n = 4000
     texts = [prompts.training_caption(EXAMPLE, rng) for _ in range(n)]
-    some_keywords = 0.3 + 0.2  # with the name, or alone
+    told = prompts.CAPTION_SHARES
+    assert sum(told.values()) == pytest.approx(1.0)
+    some_keywords = told["name and keywords"] + told["keywords"]
     shares = {
-        "red apple": 0.2 + 0.3,
-        "background": 0.15,
+        "red apple": told["name"] + told["name and keywords"],
+        "background": prompts.DETAIL_SHARE,
         "ripe": some_keywords * 2 / 3,  # one of 1 to 3 of 3 keywords
-        "fruit": 0.3 + some_keywords * 2 / 3,  # it is the class, too
+        "fruit": told["class"] + some_keywords * 2 / 3,  # it is the class, too
     }
     for words, share in shares.items():
         found = np.mean([words in text for text in texts])

@@ -103,6 +103,26 @@ def test_missing_extra_and_misshaped_tensors_are_listed_at_once(saved):
     assert str(saved) in message
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [lambda t: np.full_like(t, np.nan), lambda t: t.astype(np.int8)],
+    ids=["nan", "int8"],
+)
+def test_tensors_that_are_no_weights_are_refused(saved, damage):
+    name = "vision_model.encoder.layers.1.mlp.fc1.weight"
+    _rewrite(saved, lambda tensors: tensors.update({name: damage(tensors[name])}))
+    with pytest.raises(ValueError, match=f"not finite floating numbers:\n  {name}"):
+        checkpoint.load_model(saved)
+
+
+def test_long_lists_of_tensors_are_cut(saved):
+    more = {f"extra.{i}": np.zeros(1) for i in range(30)}
+    _rewrite(saved, lambda tensors: tensors.update(more))
+    with pytest.raises(ValueError, match="and 22 more") as caught:
+        checkpoint.load_model(saved)
+    assert len(str(caught.value).splitlines()) < 15
+
+
 def test_a_config_of_another_depth_is_refused(saved):
     path = saved / "config.json"
     values = json.loads(path.read_text())

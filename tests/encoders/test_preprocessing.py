@@ -77,8 +77,9 @@ FLOATS = np.zeros((4, 4, 3))
         [np.zeros((4, 4), np.uint8)],
         [np.zeros((4, 4, 4), np.uint8)],
         ["cat.png"],
+        [np.zeros((0, 4, 3), np.uint8)],
     ],
-    ids=["stack", "path", "floats", "gray", "alpha", "paths"],
+    ids=["stack", "path", "floats", "gray", "alpha", "paths", "empty"],
 )
 def test_what_are_no_pictures_is_refused(images):
     with pytest.raises(ValueError, match="embed_images"):

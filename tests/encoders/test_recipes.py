@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two shipped pairs are independent: they share no rendering, seed or tokenizer."""
 
+import numpy as np
 import pytest
+import safetensors.numpy
 from transformers import AutoTokenizer
 
 from jaxalign.data import catalog
 from jaxalign.encoders import pretrained
 from jaxalign.encoders.checkpoint import read_config
 from jaxalign.encoders.families import find_family
+from jaxalign.encoders.model_card import describe_training
 from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH
 from tests import tiny_encoders
 
@@ -95,6 +98,15 @@ def test_shipped_folders_follow_their_recipes():
         weights = folder / "model.safetensors"
         assert weights.stat().st_size < 8 * 2**20
         assert encoders.dim == 128
+        tensors = safetensors.numpy.load_file(weights)
+        assert {tensor.dtype for tensor in tensors.values()} == {np.dtype("float16")}
+        scale = np.exp(tensors["logit_scale"].astype(np.float64)).item()
+        # The logarithm is stored with 11 bits.
+        assert scale <= recipe.training.max_logit_scale * (1 + 2**-10)
+        card = (folder / "README.md").read_text()
+        assert describe_training(recipe.training) in card
+        assert f"seed {recipe.seed}." in card
+        assert f"split `{recipe.split}`" in card
         vocabularies.append(tokenizer.get_vocab())
         spaces.append(encoders.space)
     assert spaces[0] != spaces[1]

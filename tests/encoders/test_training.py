@@ -12,10 +12,14 @@ import optax
 import pytest
 import scipy.special
 from flax import nnx
+from optax import contrib
 
 from jaxalign.data import pipeline
 from jaxalign.data.grouping import DrawOne, GroupedSource
 from jaxalign.encoders import training
+from jaxalign.encoders.checkpoint import abstract_model
+from jaxalign.encoders.families import find_family
+from jaxalign.encoders.recipes import RECIPES
 from jaxalign.encoders.training import TrainingConfig
 from tests import tiny_encoders
 
@@ -148,6 +152,18 @@ def test_updates_of_blocks_are_near_orthogonal_and_others_follow_adam():
     steps = np.asarray(updates["projection"])
     np.testing.assert_array_equal(np.sign(steps), -np.sign(gradient))
     np.testing.assert_allclose(np.abs(steps), np.abs(steps).max(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_muon_takes_every_matrix_of_the_blocks_and_nothing_else(name):
+    config = RECIPES[name].make_config(100)
+    _, shapes = abstract_model(find_family(config.model_type), config)
+    leaf = lambda x: x is None or isinstance(x, contrib.MuonDimensionNumbers)  # noqa: E731
+    kinds = jax.tree.leaves(training._kernels(shapes), is_leaf=leaf)
+    # Query, key, value, out, and the two layers of the MLP, in every block.
+    towers = (config.text_config, config.vision_config)
+    blocks = sum(tower.num_hidden_layers for tower in towers)
+    assert sum(kind is not None for kind in kinds) == 6 * blocks
 
 
 @pytest.mark.parametrize(("start", "expected"), [(14.3, 4.0), (2.0, 2.0)])

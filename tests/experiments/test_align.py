@@ -78,6 +78,7 @@ def test_results_hold_both_tables_all_methods_and_intervals(finished):
         "untrained encoders",
     } <= methods
     found = [r for r in rows if r["metric"] == "text_to_text_at_1"]
+    assert found
     assert all(r["interval"][0] <= r["value"] <= r["interval"][1] for r in found)
     assert "jax" in document["versions"]
 

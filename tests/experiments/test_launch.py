@@ -27,6 +27,8 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--source=no/such-model"], "no/such-model.*expected a shipped pair"),
         (["--dataset=imagenet"], "no such data set; jaxalign knows openmoji"),
         (["--seeds=0,0"], "--seeds: expected distinct integers"),
+        (["--seeds=99999999999999999999"], "--seeds: expected distinct integers of 0"),
+        (["--source=~nosuchuser/m"], "nosuchuser.*expected a shipped pair"),
         (["--fit_on=sound"], "fit_on.*image"),
         (["leftover"], "unexpected arguments: leftover"),
         (["--no_such_flag=1"], "no_such_flag"),

@@ -4,6 +4,7 @@
 import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 
 from experiments import train_encoders
@@ -81,3 +82,17 @@ def test_a_run_started_again_writes_what_an_undisturbed_one_writes(
     assert {path.name: path.read_bytes() for path in again.iterdir()} == written
     rows = load_encoders(folder).embed_texts(["a red apple", "a fish"])
     assert rows.shape == (2, tiny_encoders.DIM)
+
+
+def test_another_recipe_does_not_go_on_from_old_checkpoints(data_dir, tmp_path):
+    config = _config("openmoji-clip", data_dir)
+    example = {"image": np.zeros((2, 2, 3), np.uint8)}
+    path = tmp_path / "run.json"
+    train_encoders.check_same_run(config, [example], path)
+    train_encoders.check_same_run(config, [example], path)
+    recipe = dataclasses.replace(config.recipe, vocabulary_size=77)
+    other_model = dataclasses.replace(config, recipe=recipe)
+    other_picture = {"image": np.ones((2, 2, 3), np.uint8)}
+    for changed, pictures in ((other_model, [example]), (config, [other_picture])):
+        with pytest.raises(ValueError, match="--workdir: .*other settings"):
+            train_encoders.check_same_run(changed, pictures, path)

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from jaxalign.maps.checks import as_float, check_options, check_pairs
+from jaxalign.maps.checks import as_float, check_options, check_pairs, check_spaces
 
 ROWS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 OPTIONS = {
@@ -44,6 +44,10 @@ def test_good_options_and_rows_pass_untouched():
         ({"ridge": 0.1}, "ridge"),
         ({"kind": "linear", "ridge": -1.0}, "ridge"),
         ({"kind": "linear", "ridge": float("nan")}, "ridge"),
+        ({"kind": "linear", "ridge": float("inf")}, "ridge"),
+        ({"kind": "linear", "ridge": "weak"}, "ridge"),
+        ({"batch_size": 10.5}, "batch_size"),
+        ({"batch_size": "3"}, "batch_size"),
         ({"kind": "linear", "proper": True}, "proper"),
         ({"batch_size": 0}, "batch_size"),
     ],
@@ -76,6 +80,13 @@ def test_modalities_share_their_widths():
     pairs = {"image": (ROWS, ROWS), "text": (ROWS, ROWS[:, :2])}
     with pytest.raises(ValueError, match=r"'text'.*widths \(3, 3\).*got \(3, 2\)"):
         check_pairs(pairs)
+
+
+@pytest.mark.parametrize("space", [3, b"bytes"])
+def test_spaces_are_strings(space):
+    check_spaces(None, "0123")
+    with pytest.raises(ValueError, match="target_space=.*expected a string"):
+        check_spaces(None, space)
 
 
 def test_half_precision_is_widened():
