@@ -95,7 +95,7 @@ def describe_training(training: TrainingConfig) -> str:
     )
     return (
         f"- {training.steps} steps: {training.loss} contrastive loss, logit scale at "
-        f"most {training.max_logit_scale:g}; Muon in the blocks and Adam elsewhere, "
+        f"most {training.max_logit_scale:g}; Muon on kernels and Adam elsewhere, "
         f"peak learning rate {training.learning_rate:g}, {training.warmup_steps} steps "
         f"of warm-up, cosine decay, weight decay {training.weight_decay:g}.\n"
         f"- Captions tell: {shares}."

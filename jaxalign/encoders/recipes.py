@@ -27,8 +27,8 @@ TEXT_LENGTH = 24
 DIM = 128
 IMAGE_SIZE = 60
 PATCH_SIZE = 12
-STEPS = 2000
-MAX_LOGIT_SCALE = 3.0
+STEPS = 1400
+MAX_LOGIT_SCALE = 4.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,7 @@ class TrainingConfig:
       steps: optimiser steps, batches that is.
       learning_rate: the peak, reached after the warm-up; cosine to zero after it.
       warmup_steps: steps of linear warm-up.
-      weight_decay: of the blocks' kernels; nothing else is decayed.
+      weight_decay: of kernels; embedding tables, vectors and scalars are not decayed.
       max_logit_scale: what the factor of the cosines, e^s, starts at or below and is
         kept under; 100 is CLIP's rule.
       logit_bias: where the sigmoid loss's bias starts; about minus the logarithm of
@@ -139,12 +139,10 @@ def sigmoid_loss(
 
 
 def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """Return Muon for the blocks' kernels, Adam for the rest, on one schedule.
+    """Return Muon for the kernels, Adam for the rest, on one schedule.
 
     The schedule is a linear warm-up and a cosine decay; gradients are clipped. Muon's
-    updates are scaled to the size of Adam's, so one learning rate serves both. As its
-    authors advise, the first and last layers are Adam's: patches, tables, projections,
-    and the pooling head.
+    updates are scaled to the size of Adam's, so one learning rate serves both.
 
     References:
       Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks".
@@ -170,11 +168,11 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
 
 
 def _kernels(parameters: Any) -> Any:
-    """Tell Muon which parameters are hidden layers: the matrices of the blocks."""
+    """Tell Muon which parameters are linear maps: not tables, vectors or scalars."""
 
     def kind(path, leaf):
-        is_hidden = leaf.ndim == 2 and "blocks" in jax.tree_util.keystr(path)
-        return contrib.MuonDimensionNumbers(0, 1) if is_hidden else None
+        is_kernel = leaf.ndim == 2 and "table" not in jax.tree_util.keystr(path)
+        return contrib.MuonDimensionNumbers(0, 1) if is_kernel else None
 
     return jax.tree_util.tree_map_with_path(kind, parameters)
 

@@ -110,19 +110,19 @@ def test_normalize_gives_unit_rows_in_float32():
     np.testing.assert_allclose(norms, 1.0, atol=4 * np.finfo(np.float32).eps)
 
 
-def test_only_kernels_of_blocks_are_decayed_and_the_rate_warms_up():
+def test_only_kernels_are_decayed_and_the_rate_warms_up():
     config = TrainingConfig("softmax", 100, learning_rate=0.5, warmup_steps=10)
     optimizer = training.make_optimizer(config)
     ones = jnp.ones((2, 2))
-    parameters = {"blocks": {"kernel": ones, "bias": ones[0]}, "kernel": ones}
+    parameters = {"kernel": ones, "bias": ones[0], "table": ones}
     state = optimizer.init(parameters)
     still = jax.tree.map(jnp.zeros_like, parameters)
     decays = []
     for _ in range(12):
         updates, state = optimizer.update(still, state, parameters)
-        np.testing.assert_array_equal(updates["kernel"], np.zeros((2, 2)))
-        np.testing.assert_array_equal(updates["blocks"]["bias"], np.zeros(2))
-        decays.append(-float(updates["blocks"]["kernel"][0, 0]))
+        np.testing.assert_array_equal(updates["table"], np.zeros((2, 2)))
+        np.testing.assert_array_equal(updates["bias"], np.zeros(2))
+        decays.append(-float(updates["kernel"][0, 0]))
     # Decay is weight_decay times the rate: 0 at first, 0.1 * 0.5 at the peak.
     assert decays[0] == 0.0
     assert decays[10] == pytest.approx(0.05, rel=1e-5)
@@ -130,7 +130,7 @@ def test_only_kernels_of_blocks_are_decayed_and_the_rate_warms_up():
     assert decays[11] < decays[10]
 
 
-def test_updates_of_blocks_are_near_orthogonal_and_others_follow_adam():
+def test_updates_of_kernels_are_near_orthogonal_and_others_follow_adam():
     config = TrainingConfig("softmax", 100, learning_rate=0.5, warmup_steps=1)
     optimizer = training.make_optimizer(config)
     rng = np.random.default_rng(0)
@@ -139,31 +139,35 @@ def test_updates_of_blocks_are_near_orthogonal_and_others_follow_adam():
     right, _ = np.linalg.qr(rng.standard_normal((8, 8)))
     gradient = jnp.asarray(left @ np.diag(np.geomspace(1, 100, 8)) @ right, jnp.float32)
     zeros = jnp.zeros((8, 8))
-    parameters = {"blocks": zeros, "projection": zeros}
+    parameters = {"kernel": zeros, "table": zeros}
     state = optimizer.init(parameters)
     for _ in range(2):  # the rate of the first step is zero
         updates, state = optimizer.update(
-            {"blocks": gradient, "projection": gradient}, state, parameters
+            {"kernel": gradient, "table": gradient}, state, parameters
         )
-    values = np.linalg.svd(np.asarray(updates["blocks"]), compute_uv=False)
+    values = np.linalg.svd(np.asarray(updates["kernel"]), compute_uv=False)
     # Five Newton-Schulz steps of Muon's polynomial end between about 0.68 and 1.13.
     assert values.max() / values.min() < 2.0
     # Adam's steps have one size, whatever the gradient's.
-    steps = np.asarray(updates["projection"])
+    steps = np.asarray(updates["table"])
     np.testing.assert_array_equal(np.sign(steps), -np.sign(gradient))
     np.testing.assert_allclose(np.abs(steps), np.abs(steps).max(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_muon_takes_every_matrix_of_the_blocks_and_nothing_else(name):
+def test_muon_takes_every_linear_map_and_no_table(name):
     config = RECIPES[name].make_config(100)
     _, shapes = abstract_model(find_family(config.model_type), config)
-    leaf = lambda x: x is None or isinstance(x, contrib.MuonDimensionNumbers)  # noqa: E731
-    kinds = jax.tree.leaves(training._kernels(shapes), is_leaf=leaf)
-    # Query, key, value, out, and the two layers of the MLP, in every block.
-    towers = (config.text_config, config.vision_config)
-    blocks = sum(tower.num_hidden_layers for tower in towers)
-    assert sum(kind is not None for kind in kinds) == 6 * blocks
+    kinds = nnx.to_flat_state(training._kernels(shapes))
+    taken = {
+        path
+        for path, variable in kinds
+        if isinstance(variable.get_value(), contrib.MuonDimensionNumbers)
+    }
+    matrices = {path for path, x in nnx.to_flat_state(shapes) if len(x.shape) == 2}
+    assert {path[-1] for path in matrices - taken} == {"table"}
+    assert taken < matrices
+    assert len(taken) > 6 * config.vision_config.num_hidden_layers
 
 
 @pytest.mark.parametrize(("start", "expected"), [(14.3, 4.0), (2.0, 2.0)])
