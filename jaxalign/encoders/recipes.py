@@ -28,7 +28,15 @@ DIM = 128
 IMAGE_SIZE = 60
 PATCH_SIZE = 12
 STEPS = 1400
+"""Short on purpose: two models agree less as each learns its own pictures by heart."""
+
 MAX_LOGIT_SCALE = 4.0
+"""Low on purpose. At a low scale the losses ask for the whole pattern of what emoji
+share, which two models find alike; at a high one, for telling neighbours apart, which
+each does in its own way. Measured on held-out classes, with these captions: 1,800 steps
+at 3 give text cosine 0.86, text -> text @1 46 %, 49 % of pictures that find their text
+within the target model and 63 % of these across the models; 1,400 steps at 4 give 0.83,
+53 %, 54 % and 64 %."""
 
 
 @dataclasses.dataclass(frozen=True)
