@@ -126,4 +126,4 @@ def _use_compilation_cache() -> None:
     """Keep compiled programs between runs, beside the prepared data sets."""
     folder = default_data_dir().parent / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
