@@ -227,8 +227,8 @@ def make_gallery(
     amap: AlignmentMap, pairs: PairedSet, split: EmbeddedSplit, *, count: int = 12
 ) -> list[GalleryItem]:
     """Show some queries, drawn without looking at what they find."""
-    shown = split.of_classes(pairs.class_ids) & split.is_query
-    examples = [split.examples[i] for i in np.flatnonzero(shown)]
+    shown = split.of_classes(np.asarray(pairs.class_ids)) & split.is_query
+    examples = [split.examples[int(i)] for i in np.flatnonzero(shown)]
     queries = np.random.default_rng(0).permutation(len(examples))[:count]
     return find_gallery(
         pairs,

@@ -29,7 +29,7 @@ def gather_items(config: align.Config) -> list[GalleryItem]:
     """Fit the map of the first seed and search for a few pictures."""
     models = load_encoders(config.source), load_encoders(config.target)
     examples, rows = align.embed_split(models, config, "learnt")
-    learnt = EmbeddedSplit(examples, *rows)
+    learnt = EmbeddedSplit(examples, rows[0], rows[1])
     texts = [align.embed_class_texts(model, config) for model in models]
     anchors, heldout = catalog.split_classes(learnt.labels, seed=config.seeds[0])
     amap = fit_map(learnt.anchors(anchors).pairs, fit_on=config.fit_on)

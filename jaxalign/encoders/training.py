@@ -220,7 +220,7 @@ def make_step(
 
 def limit_logit_scale(parameters: nnx.State, config: TrainingConfig) -> None:
     """Bring the logit scale, in place, under the configured maximum."""
-    scale = parameters["logit_scale"]
+    scale = cast(nnx.Param, parameters["logit_scale"])
     scale[...] = jnp.minimum(scale[...], math.log(config.max_logit_scale))
 
 
