@@ -24,7 +24,8 @@ def test_blocks_score_like_the_whole_index(size):
     ]
     scores = np.concatenate(scores, axis=1)
     assert np.all(np.isneginf(scores[:, 7:]))
-    expected = np.asarray(queries, np.float64) @ np.asarray(index).T - offsets
+    expected = np.asarray(queries, np.float64) @ np.asarray(index).T
+    expected -= np.asarray(offsets)
     np.testing.assert_allclose(scores[:, :7], expected, atol=1e-6)
     assert cut.numbers.reshape(-1)[:7].tolist() == list(range(7))
 
