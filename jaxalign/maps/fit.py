@@ -6,10 +6,9 @@ moments in batches of one size, so neither their number nor their order costs me
 a second compilation.
 """
 
-import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -19,10 +18,9 @@ import numpy as np
 from jaxalign._version import __version__
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.checks import ALL, as_float, check_options, check_pairs, check_spaces
-from jaxalign.moments import Moments, init_moments, merge_moments, update_moments
-from jaxalign.sharding import pad_rows
-from jaxalign.solve.linear import choose_ridge, solve_linear
+from jaxalign.maps.anchor_moments import all_moments, pool_moments
+from jaxalign.maps.checks import ALL, check_options, check_pairs, check_spaces
+from jaxalign.maps.linear_fit import measure_linear, solve_anchors
 from jaxalign.solve.procrustes import (
     Scale,
     fit_scale,
@@ -33,9 +31,6 @@ from jaxalign.solve.procrustes import (
 from jaxalign.status import Status
 
 Kind = Literal["orthogonal", "linear", "mean_only"]
-
-RIDGE_FOLDS = 5
-SMALLEST_BATCH = 256
 
 
 def fit_map(
@@ -69,7 +64,8 @@ def fit_map(
         Where the anchors leave part of an orthogonal map open, "energy" compares the
         spread of source and target rows on the part that they determine.
       kind: ``"orthogonal"``, ``"linear"`` (ridge) or ``"mean_only"`` (no rotation).
-      ridge: of a linear map, relative as in `solve_linear`; default: chosen by
+      ridge: of a linear map, relative as in `solve_linear`; 0 is least squares, solved
+        from the rows in float64 (`solve_least_squares`). Default: chosen by
         cross-validation on the anchors of `fit_on`, split at random. Where several
         rows show one thing that comes out too weak: choose it by `choose_ridge` on
         folds of whole things, and pass it.
@@ -119,36 +115,36 @@ def fit_map(
     most = sum(hosts[name][0].shape[0] - 1 for name in fitted_on)
     few = chosen == "energy" and most < min(d_source, d_target)
     grams = kind == "linear" or d_source > d_target or few
-    moments = _all_moments(hosts, grams=grams, batch_size=batch_size)
+    moments = all_moments(hosts, grams=grams, batch_size=batch_size)
     for name, part in moments.items():
         _check_spread(name, part)
-    pooled = functools.reduce(_pool, [moments[name] for name in fitted_on])
     notes: dict[str, Any] = {"fit_on": fit_on, "scale": chosen, "kind": kind}
-    if kind == "linear":
-        if ridge is None:
-            folds = _folds({name: hosts[name] for name in fitted_on}, batch_size)
-            ridge = float(choose_ridge(folds).ridge)
-        solution = solve_linear(pooled, ridge=ridge)
-        matrix, notes["ridge"] = solution.matrix, ridge
-    elif kind == "orthogonal":
-        solution = solve_procrustes(pooled, proper=proper)
-        matrix, notes["proper"] = solution.rotation, proper
-    else:
-        solution = None
-        matrix = jnp.eye(d_source, dtype=pooled.cross_covariance.dtype)
-    if solution is not None:
-        solution.check(allow=[Status.RANK_DEFICIENT])
-        notes["rank"] = int(solution.rank)
-        notes["status"] = Status(int(solution.status)).name
     within = None
-    open_part = kind == "orthogonal" and notes["status"] != Status.OK.name
-    if solution is not None and open_part and chosen == "energy":
-        within = identified_directions(pooled, solution.rank)
-        if not grams:  # Anchors that repeat, or lie in a subspace: known only now.
-            moments = _all_moments(hosts, grams=True, batch_size=batch_size)
-    isometry = kind != "linear"
+    if kind == "linear":
+        matrix, found = solve_anchors(
+            {name: hosts[name] for name in fitted_on},
+            moments,
+            ridge=ridge,
+            batch_size=batch_size,
+        )
+        notes |= found
+    elif kind == "orthogonal":
+        pooled = functools.reduce(pool_moments, [moments[name] for name in fitted_on])
+        solution = solve_procrustes(pooled, proper=proper)
+        solution.check(allow=[Status.RANK_DEFICIENT])
+        status = Status(int(solution.status))
+        matrix = solution.rotation
+        notes |= {"proper": proper, "rank": int(solution.rank), "status": status.name}
+        if status != Status.OK and chosen == "energy":
+            within = identified_directions(pooled, solution.rank)
+            if not grams:  # Anchors that repeat, or lie in a subspace: known only now.
+                moments = all_moments(hosts, grams=True, batch_size=batch_size)
+    else:
+        matrix = jnp.eye(d_source, dtype=moments[fitted_on[0]].source_mean.dtype)
     measured = {
-        name: _measure(part, matrix, within, scale=chosen, isometry=isometry)
+        name: measure_linear(hosts[name], part, matrix, scale=chosen, block=batch_size)
+        if kind == "linear"
+        else _measure(part, matrix, within, scale=chosen)
         for name, part in moments.items()
     }
     for name, (factor, _) in measured.items():
@@ -175,22 +171,6 @@ def fit_map(
     )
 
 
-def _all_moments(hosts, *, grams, batch_size) -> dict[Modality, Moments]:
-    """Moments of every modality, each about its own means."""
-    return {
-        name: _moments_of(*sides, grams=grams, batch_size=batch_size)
-        for name, sides in hosts.items()
-    }
-
-
-def _moments_of(source, target, *, grams, batch_size) -> Moments:
-    """Moments of one modality, batch by batch, one compilation for all batches."""
-    moments = init_moments(source.shape[1], target.shape[1], grams=grams)
-    for left, right, mask in _batches(source, target, batch_size):
-        moments = update_moments(moments, left, right, weights=mask)
-    return moments
-
-
 def _check_spread(name, moments) -> None:
     """Refuse rows that are all equal: nothing is left of them once centred."""
     for side, energy in (
@@ -204,63 +184,11 @@ def _check_spread(name, moments) -> None:
             )
 
 
-def _batches(source, target, batch_size) -> Iterator[tuple]:
-    """Cut rows into padded batches; all small sets share one size and compilation."""
-    n = source.shape[0]
-    size = min(batch_size, max(SMALLEST_BATCH, 1 << (n - 1).bit_length()))
-    for start in range(0, n, size):
-        left, mask = pad_rows(as_float(source[start : start + size]), size)
-        right, _ = pad_rows(as_float(target[start : start + size]), size)
-        yield left, right, mask
-
-
-def _pool(left: Moments, right: Moments) -> Moments:
-    """Add moments that are each centred by their own means.
-
-    Merging would add the gap between the modalities as if it were signal. Each set
-    costs one direction of rank, which the number of rows stands for.
-    """
-
-    def about_zero(moments):
-        return dataclasses.replace(
-            moments,
-            source_mean=jnp.zeros_like(moments.source_mean),
-            target_mean=jnp.zeros_like(moments.target_mean),
-        )
-
-    merged = merge_moments(about_zero(left), about_zero(right))
-    return dataclasses.replace(merged, rows=merged.rows - 1)
-
-
-def _folds(hosts, batch_size) -> list[Moments]:
-    """Moments of disjoint folds of the anchors; each fold pools the modalities."""
-    smallest = min(source.shape[0] for source, _ in hosts.values())
-    if smallest < 2 * RIDGE_FOLDS:
-        raise ValueError(
-            f"`fit_map(ridge=None)`: expected at least {2 * RIDGE_FOLDS} anchors to "
-            f"choose the ridge on, got {smallest}; pass ridge, such as 0.1."
-        )
-    folds = []
-    for fold in range(RIDGE_FOLDS):
-        parts = []
-        for source, target in hosts.values():
-            # The same split whatever the modality: row i of each may show one thing.
-            order = np.random.default_rng(0).permutation(source.shape[0])
-            rows = np.sort(order[fold::RIDGE_FOLDS])
-            parts.append(
-                _moments_of(
-                    source[rows], target[rows], grams=True, batch_size=batch_size
-                )
-            )
-        folds.append(functools.reduce(_pool, parts))
-    return folds
-
-
-@functools.partial(jax.jit, static_argnames=("scale", "isometry"))
-def _measure(moments, matrix, within, *, scale, isometry):
+@functools.partial(jax.jit, static_argnames="scale")
+def _measure(moments, matrix, within, *, scale):
     """One modality's scale, and its residual relative to the target energy."""
-    factor = fit_scale(moments, matrix, scale=scale, isometry=isometry, within=within)
-    residual = map_residual(moments, matrix, factor, isometry=isometry)
+    factor = fit_scale(moments, matrix, scale=scale, isometry=True, within=within)
+    residual = map_residual(moments, matrix, factor, isometry=True)
     return factor, residual / moments.target_energy
 
 

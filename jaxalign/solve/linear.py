@@ -92,7 +92,7 @@ def solve_linear(
     Args:
       moments: of the anchors, made with ``grams=True``.
       ridge: strength, at least 0. At 0 it is least squares, of minimum norm where the
-        anchors do not determine it.
+        anchors do not determine it, as far as the Gram can tell (see Notes).
 
     Returns:
       The solution; ``matrix`` has the shape of the cross-covariance.
@@ -102,9 +102,11 @@ def solve_linear(
 
     Notes:
       Solved in the eigenbasis of :math:`G_x`. At ``ridge=0`` eigenvalues below
-      ``d * eps`` of the largest are left out, since they are rounding; enable x64 to
-      resolve smaller ones. Status is RANK_DEFICIENT only there: a positive ridge makes
-      the solution unique. Cost O(d^3).
+      ``d * eps`` of the largest are left out, since they are rounding: for embeddings
+      in float32 that can be most of them, a regularised map in effect. Enable x64 to
+      resolve smaller ones, or solve from rows by `solve_least_squares`. Status is
+      RANK_DEFICIENT only there: a positive ridge makes the solution unique. Cost
+      O(d^3).
 
     References:
       Hoerl and Kennard, "Ridge regression", Technometrics, 1970.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxalign as ja
-from jaxalign.maps.fit import _pool
+from jaxalign.maps.anchor_moments import pool_moments
 from tests.cases import moments_of, orthonormal, planted_rows, rows_pair
 from tests.tolerances import PROCRUSTES, SUMS, eps
 
@@ -97,7 +97,7 @@ def test_fit_on_decides_whose_rows_fit():
 
 def test_rank_of_pooled_modalities_counts_both_means():
     source, target, _ = planted_rows(np.random.default_rng(2), 12, 16)
-    pooled = _pool(
+    pooled = pool_moments(
         moments_of(source[:7], target[:7]), moments_of(source[7:], target[7:])
     )
     # One direction is lost to each mean: the solver takes one more off.
@@ -148,6 +148,20 @@ def test_linear_is_least_squares_and_chooses_its_ridge():
     assert chosen.card["fit"]["ridge"] > 0
     with pytest.raises(ValueError, match=r"read `amap.matrix`"):
         _ = chosen.rotation
+
+
+def test_least_squares_resolves_spectra_beyond_a_float32_gram():
+    rng = np.random.default_rng(15)
+    source, target = rows_pair(rng, 200, 12, 6, noise=1.0)
+    # Singular values down to 1e-5 of the largest: 1e-10 in a Gram.
+    source = (source * np.geomspace(1.0, 1e-5, 12)).astype(np.float32)
+    amap = ja.fit_map({"image": (source, target)}, kind="linear", ridge=0.0)
+    x, y = (side - side.mean(axis=0, dtype=np.float64) for side in (source, target))
+    least = np.sum(np.linalg.lstsq(x, y)[1]) / np.sum(y**2)
+    fit = amap.card["fit"]
+    assert (fit["rank"], fit["status"]) == (12, "OK")
+    found = fit["modalities"]["image"]["relative_residual"]
+    assert found == pytest.approx(least, rel=SUMS * F32)
 
 
 def test_mean_only_moves_means():
