@@ -20,25 +20,22 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import launch
-from jaxalign.data import catalog, pipeline, prompts
-from jaxalign.embedding import EmbeddedSet, embed, gather
-from jaxalign.encoders.checkpoint import read_config
-from jaxalign.encoders.pretrained import (
-    Encoders,
-    find_folder,
-    load_encoders,
-    untrained_encoders,
+from jaxalign.data import catalog, prompts
+from jaxalign.embedding import EmbeddedSet
+from jaxalign.encoders.pretrained import Encoders, load_encoders, untrained_encoders
+from jaxalign.evaluate.embedded_split import (
+    EmbeddedSplit,
+    embed_class_texts,
+    embed_examples,
 )
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.methods import ORTHOGONAL, fit_methods
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.evaluate.spectrum import dimensions_used
-from jaxalign.evaluate.zeroshot import average_prompts
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
-from jaxalign.report.gallery import GalleryItem, find_gallery
+from jaxalign.report.gallery import sample_gallery
 from jaxalign.report.page import write_report
 from jaxalign.report.results import write_results
 from jaxalign.report.similarities import SimilarityMaps, measure_similarities
@@ -69,31 +66,21 @@ class Config:
 def embed_split(
     models: tuple[Encoders, ...], config: Config, name: str
 ) -> tuple[list[dict], tuple[EmbeddedSet, ...]]:
-    """Embed one split of the data set with every model in one pass."""
+    """Embed one split of the data set with every model, and show the progress."""
     source = catalog.load_dataset(
         config.dataset, name, data_dir=config.data_dir, in_memory=True
     )
     examples = [source[i] for i in range(len(source))]
-    batches = pipeline.image_text_batches(
-        examples,
-        batch_size=config.batch_size,
-        transforms=[pipeline.WriteCaption()],
-    )
     title = f"Embedding with {len(models)} models, {name} emoji"
     with tqdm(total=len(examples), desc=title, unit=" pairs") as bar:
 
         def report(done: int) -> None:
             bar.update(done - bar.n)
 
-        return examples, gather(embed(models, batches), report=report)
-
-
-def embed_class_texts(model: Encoders, config: Config) -> np.ndarray:
-    """Return one row a class from its prompt ensemble."""
-    ensembles = catalog.dataset_info(config.dataset).class_prompts
-    texts = [text for ensemble in ensembles for text in ensemble]
-    rows = model.embed_texts(texts).reshape(len(ensembles), -1, model.dim)
-    return np.asarray(average_prompts(rows))
+        rows = embed_examples(
+            models, examples, batch_size=config.batch_size, report=report
+        )
+    return examples, rows
 
 
 def evaluate_seed(
@@ -173,8 +160,9 @@ def run(
         }
         for first in (0, 2)
     )
+    info = catalog.dataset_info(config.dataset)
     class_texts, control_texts = (
-        (embed_class_texts(one, config), embed_class_texts(other, config))
+        (embed_class_texts(one, info), embed_class_texts(other, info))
         for one, other in ((source, target), control)
     )
     rows: list[ResultRow] = []
@@ -210,7 +198,7 @@ def write(
         headline=ORTHOGONAL,
         fit_on=config.fit_on,
         similarities=[_similarities(amap, tables[HELDOUT], info)],
-        gallery=make_gallery(amap, tables[HELDOUT], splits["learnt"]),
+        gallery=sample_gallery(tables[HELDOUT], amap, splits["learnt"]),
         credit=f"{info.credit} {info.license}",
         config={"anchors": anchors} | _as_json(config),
     )
@@ -221,23 +209,6 @@ def _similarities(
 ) -> SimilarityMaps:
     names = dict(enumerate(map(prompts.readable_class, info.class_names)))
     return measure_similarities(pairs, amap, names, table=HELDOUT)
-
-
-def make_gallery(
-    amap: AlignmentMap, pairs: PairedSet, split: EmbeddedSplit, *, count: int = 12
-) -> list[GalleryItem]:
-    """Show some queries, drawn without looking at what they find."""
-    shown = split.of_classes(np.asarray(pairs.class_ids)) & split.is_query
-    examples = [split.examples[int(i)] for i in np.flatnonzero(shown)]
-    queries = np.random.default_rng(0).permutation(len(examples))[:count]
-    return find_gallery(
-        pairs,
-        amap,
-        queries.tolist(),
-        pictures=[example["image"] for example in examples],
-        names=[example["name"] for example in examples],
-        texts=[prompts.caption(example["name"]) for example in examples],
-    )
 
 
 def _run(table: str, config: Config, seed: int) -> Run:
@@ -263,8 +234,6 @@ def main() -> None:
     if launch.TINY.value:
         config = dataclasses.replace(config, seeds=config.seeds[:1], replicates=100)
     # What can be wrong with models and data shows before the results' folder is made.
-    for name in (config.source, config.target):
-        read_config(find_folder(name))
     source, target = load_encoders(config.source), load_encoders(config.target)
     for split in SPLITS:
         catalog.load_dataset(config.dataset, split, data_dir=config.data_dir)

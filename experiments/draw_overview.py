@@ -17,9 +17,9 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from experiments import align, launch
 from jaxalign.data import catalog
 from jaxalign.encoders.pretrained import load_encoders
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
+from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.maps.fit import fit_map
-from jaxalign.report.gallery import GalleryItem
+from jaxalign.report.gallery import GalleryItem, sample_gallery
 
 INK, QUIET, BLUE, GREEN, RED = "#1c1e21", "#5a6068", "#0072b2", "#0b6b3a", "#a33b20"
 QUERIES, NEIGHBOURS = 5, 4
@@ -30,11 +30,11 @@ def gather_items(config: align.Config) -> list[GalleryItem]:
     models = load_encoders(config.source), load_encoders(config.target)
     examples, rows = align.embed_split(models, config, "learnt")
     learnt = EmbeddedSplit(examples, rows[0], rows[1])
-    texts = [align.embed_class_texts(model, config) for model in models]
+    info = catalog.dataset_info(config.dataset)
+    texts = [embed_class_texts(model, info) for model in models]
     anchors, heldout = catalog.split_classes(learnt.labels, seed=config.seeds[0])
     amap = fit_map(learnt.anchors(anchors).pairs, fit_on=config.fit_on)
-    pairs = learnt.pairs(heldout, *texts)
-    return align.make_gallery(amap, pairs, learnt, count=QUERIES)
+    return sample_gallery(learnt.pairs(heldout, *texts), amap, learnt, count=QUERIES)
 
 
 def draw(items: list[GalleryItem], config: align.Config) -> Figure:

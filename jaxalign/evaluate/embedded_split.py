@@ -2,15 +2,18 @@
 """One split of a data set as two models see it: a source of anchors and of pairs."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxalign.embedding import EmbeddedSet
+from jaxalign.data import catalog, pipeline
+from jaxalign.embedding import EmbeddedSet, embed, gather
+from jaxalign.encoders.pretrained import Encoders
 from jaxalign.evaluate.methods import Anchors
 from jaxalign.evaluate.paired_set import PairedSet
+from jaxalign.evaluate.zeroshot import average_prompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,3 +87,36 @@ class EmbeddedSplit:
             occurring,
             groups=labels,
         )
+
+
+def embed_examples(
+    models: Sequence[Encoders],
+    examples: catalog.Source,
+    *,
+    batch_size: int = 128,
+    report: Callable[[int], None] = lambda done: None,
+) -> tuple[EmbeddedSet, ...]:
+    """Embed pictures and their captions with every model in one pass.
+
+    Args:
+      models: m of them.
+      examples: as the catalog gives them.
+      batch_size: examples a step.
+      report: called with the number of examples done so far.
+
+    Returns:
+      The rows by each of the m models, in the order of the examples.
+    """
+    batches = pipeline.image_text_batches(
+        examples, batch_size=batch_size, transforms=[pipeline.WriteCaption()]
+    )
+    return gather(embed(tuple(models), batches), report=report)
+
+
+def embed_class_texts(
+    model: Encoders, info: catalog.DatasetInfo
+) -> Float[np.ndarray, "classes d"]:
+    """Return one row a class of a data set, from its prompt ensemble."""
+    texts = [text for ensemble in info.class_prompts for text in ensemble]
+    rows = model.embed_texts(texts).reshape(len(info.class_prompts), -1, model.dim)
+    return np.asarray(average_prompts(rows))

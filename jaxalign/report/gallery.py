@@ -10,6 +10,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.data.prompts import caption
+from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import MapRows
 from jaxalign.evaluate.retrieval import top_k
@@ -122,6 +124,39 @@ def find_gallery(
         )
         items.append(item)
     return items
+
+
+def sample_gallery(
+    paired_set: PairedSet,
+    map_rows: MapRows,
+    split: EmbeddedSplit,
+    *,
+    count: int = 12,
+    seed: int = 0,
+) -> list[GalleryItem]:
+    """Search for some pictures, drawn without looking at what they find.
+
+    Args:
+      paired_set: pairs of `split`, as its `pairs` made them.
+      map_rows: carries source rows to the target space.
+      split: brings pictures, names and captions.
+      count: how many are shown.
+      seed: of the draw.
+
+    Returns:
+      One item per query.
+    """
+    shown = split.of_classes(np.asarray(paired_set.class_ids)) & split.is_query
+    examples = [split.examples[int(i)] for i in np.flatnonzero(shown)]
+    queries = np.random.default_rng(seed).permutation(len(examples))[:count]
+    return find_gallery(
+        paired_set,
+        map_rows,
+        queries.tolist(),
+        pictures=[example["image"] for example in examples],
+        names=[example["name"] for example in examples],
+        texts=[caption(example["name"]) for example in examples],
+    )
 
 
 def picture_data_uri(picture: Picture) -> str:

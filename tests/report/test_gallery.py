@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxalign.embedding import EmbeddedSet
+from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.paired_set import PairedSet
-from jaxalign.report.gallery import find_gallery, picture_data_uri
+from jaxalign.report.gallery import find_gallery, picture_data_uri, sample_gallery
 from jaxalign.report.similarities import measure_similarities
 
 N = 6
@@ -56,6 +58,30 @@ def test_without_a_map_it_does_not():
     assert item.native_neighbours[0].name == "thing 3"
     assert item.mapped_neighbours[0].name == "thing 2"
     assert not item.mapped_texts[0].correct
+
+
+def test_a_sample_takes_only_queries_of_the_pairs_classes():
+    labels = np.repeat(np.arange(N), 2)
+    examples = [
+        {"name": NAMES[label], "image": PICTURES[label], "rendering": rendering}
+        for label in range(N)
+        for rendering in ("plain", "varied")
+    ]
+
+    def rows(space):
+        turned = np.repeat(np.roll(EYE, int(space == "target"), axis=1), 2, axis=0)
+        ids = np.array([str(i) for i in range(2 * N)])
+        return EmbeddedSet(turned, turned, ids, labels, space)
+
+    split = EmbeddedSplit(examples, rows("source"), rows("target"))
+    pairs = split.pairs(np.array([1, 2, 4]), EYE, EYE)
+    items = sample_gallery(pairs, turn, split, count=2)
+    assert len(items) == 2
+    assert {item.query_name for item in items} <= {"thing 1", "thing 2", "thing 4"}
+    assert all(item.mapped_texts[0].correct for item in items)
+    everything = sample_gallery(pairs, turn, split)
+    assert [item.query_name for item in everything[:2]] == [i.query_name for i in items]
+    assert len(everything) == 3
 
 
 def test_similarities_show_the_lost_diagonal():
