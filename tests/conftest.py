@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of every test: 8 virtual CPU devices, no silent rank promotion, keys."""
 
+import os
+
 import jax
 import pytest
+
+# No test needs a network; one that asked for it would hang or depend on the day.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Before any backend starts: sharding is tested on 8 virtual devices everywhere.
 jax.config.update("jax_num_cpu_devices", 8)

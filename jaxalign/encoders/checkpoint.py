@@ -8,26 +8,24 @@ pickled weights can run code.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 from flax import nnx
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from jaxalign.encoders.families import Family, find_family
+from jaxalign.encoders.placing import NotWeights, place
 from jaxalign.encoders.quiet import quiet_transformers
 from jaxalign.encoders.rules import Rule
+from jaxalign.encoders.weights_file import WEIGHTS_FILE, read_tensors
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-_PICKLED = ("pytorch_model.bin", "model.bin", "open_clip_pytorch_model.bin")
 # Buffers that older versions of transformers stored beside the weights.
 _BUFFERS = ("position_ids",)
 
@@ -78,36 +76,6 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
             f"`read_config(folder=...)` expected a {values['model_type']} config in "
             f"{str(path)!r}, got one that transformers refuses ({error}); download "
             "the checkpoint again."
-        ) from None
-
-
-def read_tensors(folder: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read every tensor of a folder's `model.safetensors`.
-
-    Raises:
-      ValueError: if the file is missing or damaged, or if only pickled weights exist.
-    """
-    folder = Path(folder)
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        pickled = [name for name in _PICKLED if (folder / name).is_file()]
-        if pickled:
-            raise ValueError(
-                f"`read_tensors(folder=...)` refuses the pickled weights {pickled[0]} "
-                f"in {str(folder)!r}, which could run code; convert them once: load "
-                "with transformers on torch, then `save_pretrained(folder, "
-                "safe_serialization=True)`."
-            )
-        raise ValueError(
-            f"`read_tensors(folder=...)` expected {WEIGHTS_FILE} in {str(folder)!r}; "
-            "pass a complete checkpoint folder."
-        )
-    try:
-        return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"`read_tensors(folder=...)` expected a safetensors file, got a damaged "
-            f"one at {str(path)!r} ({error}); download or write it again."
         ) from None
 
 
@@ -171,11 +139,11 @@ def place_tensors(
         if got != stored:
             misshaped.append(f"{rule.tensor}: expected {stored}, got {got}")
             continue
-        if not _holds_weights(tensors[rule.tensor]):
+        try:
+            value = rule.layout.read(tensors[rule.tensor])
+            values[rule.parameter] = place(value, dtype)
+        except NotWeights:
             damaged.append(rule.tensor)
-            continue
-        value = rule.layout.read(tensors[rule.tensor])
-        values[rule.parameter] = jnp.asarray(value, dtype)
     if missing or extra or misshaped or damaged:
         problems = [
             f"{title}:\n  " + "\n  ".join(_first_of(names))
@@ -196,12 +164,6 @@ def place_tensors(
         for path, variable in nnx.to_flat_state(state)
     ]
     return nnx.from_flat_state(flat)
-
-
-def _holds_weights(tensor: np.ndarray) -> bool:
-    """Tell whether a tensor holds finite floating numbers, bfloat16 among them."""
-    is_floating = jnp.issubdtype(tensor.dtype, jnp.floating)
-    return is_floating and bool(np.isfinite(tensor.astype(np.float32)).all())
 
 
 def _first_of(names: list[str], count: int = 8) -> list[str]:
@@ -236,6 +198,23 @@ def load_model(
         where=repr(str(folder)),
     )
     return graph, state, config
+
+
+def stored_parameters(
+    folder: str | os.PathLike,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield path and value of each parameter of a checkpoint as the file holds it.
+
+    In the order of the paths; values are views of the file where the layout allows.
+
+    Raises:
+      ValueError: see `read_config` and `read_tensors`.
+    """
+    config = read_config(folder)
+    tensors = read_tensors(folder)
+    rules = find_family(config.model_type).rules(config)
+    for rule in sorted(rules, key=lambda rule: rule.parameter):
+        yield rule.parameter, rule.layout.read(tensors[rule.tensor])
 
 
 def save_model(

@@ -4,6 +4,10 @@
 All blocks are pre-norm residual ones. Activations flow as `(batch, tokens, width)`;
 every dense layer sees them as `(batch * tokens, width)`, because the backward pass of
 a three-dimensional product is about three times slower on CPU.
+
+Activations have the dtype of the parameters. Products of bfloat16 sum in float32, and
+are rounded once bias and activation function are done: that is exact where it can be,
+and on CPU the only way that reaches the fast instructions.
 """
 
 import functools
@@ -23,7 +27,8 @@ Activation: TypeAlias = Callable[[Array], Array]
 
 def quick_gelu(x: Array) -> Array:
     """Return `x * sigmoid(1.702 x)`, the activation of OpenAI's CLIP weights."""
-    return x * jax.nn.sigmoid(1.702 * x)
+    # sigmoid(z) is (1 + tanh(z / 2)) / 2, which costs half as much on CPU.
+    return x * (0.5 + 0.5 * jnp.tanh(0.851 * x))
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -69,15 +74,36 @@ class Dense(nnx.Module):
         self.kernel = nnx.Param(init(rngs.params(), (in_width, out_width), jnp.float32))
         self.bias = nnx.Param(jnp.zeros((out_width,))) if use_bias else None
 
-    def __call__(self, x: Float[Array, "*lead d_in"]) -> Float[Array, "*lead d_out"]:
-        """Return `x @ kernel + bias`."""
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The dtype of the products' operands, and of the result."""
+        return self.kernel[...].dtype
+
+    def __call__(
+        self,
+        x: Float[Array, "*lead d_in"],
+        activation: Activation | None = None,
+    ) -> Float[Array, "*lead d_out"]:
+        """Return `x @ kernel + bias` in the kernel's dtype.
+
+        Args:
+          x: (..., in_width).
+          activation: static; applied to the sums before they are rounded.
+        """
         kernel = self.kernel[...]
-        flat = x.reshape(-1, x.shape[-1])
+        flat = x.reshape(-1, x.shape[-1]).astype(kernel.dtype)
         # HIGHEST keeps float32 rows exact where the default is a faster format.
-        out = jnp.matmul(flat, kernel, precision=jax.lax.Precision.HIGHEST)
+        out = jnp.matmul(
+            flat,
+            kernel,
+            precision=jax.lax.Precision.HIGHEST,
+            preferred_element_type=jnp.float32,
+        )
         if self.bias is not None:
-            out = out + self.bias[...][None]
-        return out.reshape(*x.shape[:-1], kernel.shape[-1])
+            out = out + self.bias[...].astype(jnp.float32)[None]
+        if activation is not None:
+            out = activation(out)
+        return out.astype(kernel.dtype).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 class LayerNorm(nnx.Module):
@@ -142,7 +168,7 @@ class PatchEmbedding(nnx.Module):
         """Return the patch tokens in row-major order."""
         n, height, width, channels = pixels.shape
         rows, columns, p = height // self.patch, width // self.patch, self.patch
-        grid = pixels[:, : rows * p, : columns * p]
+        grid = pixels[:, : rows * p, : columns * p].astype(self.project.dtype)
         grid = grid.reshape(n, rows, p, columns, p, channels)
         grid = grid.transpose(0, 1, 3, 2, 4, 5)  # (n, rows, columns, p, p, channels)
         return self.project(grid.reshape(n, rows * columns, p * p * channels))
@@ -169,32 +195,24 @@ def attend(
       (n, q, d), the heads side by side.
     """
     n, q, d = query.shape
-    query = _split_heads(query / math.sqrt(d // heads), heads)
-    key, value = _split_heads(key, heads), _split_heads(value, heads)
     product = functools.partial(
-        jnp.matmul,
+        jnp.einsum,
         precision=jax.lax.Precision.HIGHEST,
         preferred_element_type=jnp.float32,
     )
-    scores = product(query, key.mT)  # (n * heads, q, k)
+    query, key, value = (
+        x.reshape(n, x.shape[1], heads, d // heads)
+        for x in (query / math.sqrt(d // heads), key, value)
+    )
+    scores = product("nqhe,nkhe->nhqk", query, key)
     if mask is not None:
-        scores = scores.reshape(n, heads, q, -1)
         scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
-        scores = scores.reshape(n * heads, q, -1)
     peak = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
     weights = jnp.exp(scores - peak)
     # Dividing after the product touches d / heads columns instead of k.
-    mixed = product(weights.astype(value.dtype), value)
-    mixed = mixed / weights.sum(-1, keepdims=True)
-    mixed = mixed.reshape(n, heads, q, d // heads).transpose(0, 2, 1, 3)
-    return mixed.reshape(n, q, d).astype(value.dtype)
-
-
-def _split_heads(x, heads):
-    """Return (n * heads, tokens, d / heads), the heads as a batch axis."""
-    n, tokens, d = x.shape
-    x = x.reshape(n, tokens, heads, d // heads).transpose(0, 2, 1, 3)
-    return x.reshape(n * heads, tokens, d // heads)
+    mixed = product("nhqk,nkhe->nhqe", weights.astype(value.dtype), value)
+    mixed = (mixed / weights.sum(-1, keepdims=True)).astype(value.dtype)
+    return mixed.transpose(0, 2, 1, 3).reshape(n, q, d)
 
 
 class SelfAttention(nnx.Module):
@@ -234,7 +252,7 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: Float[Array, "*lead d"]) -> Float[Array, "*lead d"]:
         """Return `contract(activation(expand(x)))`."""
-        return self.contract(self.activation(self.expand(x)))
+        return self.contract(self.expand(x, self.activation))
 
 
 class Block(nnx.Module):

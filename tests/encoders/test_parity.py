@@ -23,7 +23,7 @@ from PIL import Image
 
 from jaxalign.data.catalog import load_dataset
 from jaxalign.data.prompts import caption
-from jaxalign.encoders import pretrained
+from jaxalign.encoders import hub, pretrained
 from jaxalign.encoders.checkpoint import load_model, save_model
 from tests import tiny_encoders
 from tests.encoders import goldens
@@ -218,13 +218,13 @@ def examples(tmp_path_factory):
     return [source[i] for i in range(0, len(source), 5)]
 
 
-@pytest.fixture(params=pretrained.SHIPPED)
+@pytest.fixture(params=hub.SHIPPED)
 def shipped(request):
     return request.param
 
 
 def _folder(name):
-    folder = pretrained.find_folder(name)
+    folder = hub.find_folder(name)
     assert (folder / "model.safetensors").is_file(), f"{folder} is not shipped"
     return folder
 
@@ -304,7 +304,7 @@ def _awkward_pictures():
     }
 
 
-@pytest.fixture(params=[*pretrained.SHIPPED, "tiny/clip", "tiny/siglip"])
+@pytest.fixture(params=[*hub.SHIPPED, "tiny/clip", "tiny/siglip"])
 def preprocessing(request, folders):
     """The shipped folders and the tiny ones, whose preprocessing differs."""
     name = request.param

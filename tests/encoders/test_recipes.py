@@ -7,7 +7,7 @@ import safetensors.numpy
 from transformers import AutoTokenizer
 
 from jaxalign.data import catalog
-from jaxalign.encoders import pretrained
+from jaxalign.encoders import hub, pretrained
 from jaxalign.encoders.checkpoint import read_config
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.model_card import describe_training
@@ -29,7 +29,7 @@ def renderings(tmp_path_factory):
 
 
 def test_every_recipe_is_shipped_and_every_shipped_pair_has_one():
-    assert {f"jaxalign/{name}" for name in RECIPES} == set(pretrained.SHIPPED)
+    assert {f"jaxalign/{name}" for name in RECIPES} == set(hub.SHIPPED)
     assert all(recipe.name == name for name, recipe in RECIPES.items())
 
 
@@ -78,10 +78,10 @@ def test_configs_fit_their_tokenizer_processor_and_training(recipe):
 
 def test_shipped_folders_follow_their_recipes():
     vocabularies, spaces = [], []
-    for name in pretrained.SHIPPED:
+    for name in hub.SHIPPED:
         encoders = pretrained.load_encoders(name)
         recipe = RECIPES[name.removeprefix("jaxalign/")]
-        folder = pretrained.find_folder(name)
+        folder = hub.find_folder(name)
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
         expected = recipe.make_config(len(tokenizer))
         config = read_config(folder)
@@ -113,6 +113,6 @@ def test_shipped_folders_follow_their_recipes():
     assert vocabularies[0] != vocabularies[1]
     ids = [
         pretrained.load_encoders(name).tokenize(["a red apple"]).tolist()
-        for name in pretrained.SHIPPED
+        for name in hub.SHIPPED
     ]
     assert ids[0] != ids[1]

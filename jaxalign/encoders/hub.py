@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a model's name leads: a shipped pair, a folder, or the Hugging Face hub."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
+
+from jaxalign.encoders.weights_file import WEIGHTS_FILE
+
+SHIPPED = ("jaxalign/openmoji-clip", "jaxalign/openmoji-siglip")
+"""The pairs that come with the package."""
+
+# Configs, preprocessing and tokenizers; small, and they say which weights to fetch.
+_SETTINGS = ["*.json", "*.txt", "*.model"]
+
+
+def find_folder(name: str, revision: str | None = None) -> Path:
+    """Return the folder of a model, fetched from the hub if it lies there.
+
+    Args:
+      name: a shipped pair, a folder, or a repository of the hub, `owner/name`. A folder
+        of that name wins.
+      revision: branch, tag or commit of the repository; None takes its newest state,
+        which may change from one day to the next. A commit pins the model.
+
+    Returns:
+      The folder; for the hub, the snapshot of a commit in the user's hub cache, which
+      serves later calls without a network.
+
+    Raises:
+      ValueError: if there is no such model, or if it cannot be fetched.
+    """
+    folder = Path(os.path.expanduser(name))
+    if name in SHIPPED or (name and folder.is_dir()):
+        if revision is not None:
+            raise ValueError(
+                f"`load_encoders(revision={revision!r})` expected a repository of the "
+                f"hub, got {name!r}, which lies on this machine; leave revision out."
+            )
+        if name in SHIPPED:
+            short = name.removeprefix("jaxalign/")
+            return Path(str(resources.files("jaxalign.encoders") / "weights" / short))
+        return folder
+    if not _is_repository(name):
+        raise ValueError(
+            f"`load_encoders(name={name!r})` expected a shipped pair "
+            f"({', '.join(SHIPPED)}), an existing checkpoint folder, or a repository "
+            "of the hub such as 'google/siglip-base-patch16-224'."
+        )
+    return _fetch(name, revision)
+
+
+def _is_repository(name: str) -> bool:
+    """Tell whether a name has the form `owner/name`."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    # Names of the package's own that it does not ship are mistyped.
+    return name.count("/") == 1 and not name.startswith("jaxalign/")
+
+
+def _fetch(name: str, revision: str | None) -> Path:
+    """Fetch settings, then the one kind of weights that they call for."""
+    at = f"`load_encoders(name={name!r}, revision={revision!r})`"
+    try:
+        folder = Path(
+            snapshot_download(name, revision=revision, allow_patterns=_SETTINGS)
+        )
+        # The commit that the settings came from, even if a branch moves meanwhile.
+        weights = [f"{WEIGHTS_FILE.removesuffix('.safetensors')}*.safetensors"]
+        snapshot_download(name, revision=folder.name, allow_patterns=weights)
+    except RevisionNotFoundError as error:
+        raise ValueError(
+            f"{at}: the repository has no such branch, tag or commit; leave revision "
+            "out, or look it up on the hub."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(
+            f"{at}: the hub has no such model, or it is private; check the name, or "
+            "log in with `hf auth login`."
+        ) from error
+    except (EntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"{at} is not in the hub's cache on this machine and could not be fetched "
+            f"({_first_line(error)}); go online once, or download it elsewhere and "
+            "pass its folder."
+        ) from error
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"{at}: the repository holds no safetensors weights, and pickled ones "
+            "could run code; take another revision or repository of the model, or "
+            "convert it once: load it with transformers on torch, "
+            "`model.save_pretrained(folder)`, and pass the folder."
+        )
+    return folder
+
+
+def _first_line(error: Exception) -> str:
+    """Name an error in one line."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
