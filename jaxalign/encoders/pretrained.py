@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from PIL import Image
 from transformers import PreTrainedConfig
 
-from jaxalign.array_types import ArrayLike
+from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.encoders.checkpoint import load_model, stored_parameters
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.hub import find_folder
@@ -140,6 +140,29 @@ class Encoders:
                 "`embed_texts`, which tokenizes and cuts."
             )
         return self._jitted_text_rows(self._parameters, ids, mask)
+
+    def compile(
+        self, modality: Modality, batch: Shaped[ArrayLike, "..."]
+    ) -> jax.stages.Compiled:
+        """Compile a tower for batches of one shape, to look at the program.
+
+        Args:
+          modality: "image" or "text".
+          batch: as `encode_image` or `encode_text` takes it.
+
+        Returns:
+          The program: its text, its memory, its cost.
+
+        Raises:
+          ValueError: for another modality.
+        """
+        programs = {"image": self._jitted_image_rows, "text": self._jitted_text_rows}
+        if modality not in programs:
+            raise ValueError(
+                f"`compile(modality={modality!r})` expected one of {sorted(programs)}; "
+                "an image-text model has no other tower."
+            )
+        return programs[modality].lower(self._parameters, batch).compile()
 
     def preprocess_images(
         self, images: Sequence[np.ndarray | Image.Image]
