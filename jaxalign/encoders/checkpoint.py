@@ -51,18 +51,7 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
             f"`read_config(folder=...)` expected a checkpoint folder with {CONFIG_FILE}"
             f", got {str(folder)!r}; pass the folder that `save_pretrained` wrote."
         )
-    try:
-        values = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"`read_config(folder=...)` expected JSON in {str(path)!r}, got {error}; "
-            "download the checkpoint again."
-        ) from None
-    if not isinstance(values, dict):
-        raise ValueError(
-            f"`read_config(folder=...)` expected a JSON object in {str(path)!r}, got a "
-            f"{type(values).__name__}; download the checkpoint again."
-        )
+    values = read_object(path)
     family = find_family(str(values.get("model_type", "nothing")))
     try:
         # SigLIP's defaults alone make it warn of ids outside a small vocabulary.
@@ -81,16 +70,39 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
         ) from None
 
 
-def read_tensors(folder: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read every tensor of a folder's `model.safetensors`.
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object of settings.
+
+    Raises:
+      ValueError: if the file holds something else.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"`read_config(folder=...)` expected JSON in {str(path)!r}, got {error}; "
+            "download the checkpoint again."
+        ) from None
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"`read_config(folder=...)` expected a JSON object in {str(path)!r}, got a "
+            f"{type(values).__name__}; download the checkpoint again."
+        )
+    return values
+
+
+def read_tensors(
+    folder: str | os.PathLike, *, name: str = WEIGHTS_FILE
+) -> dict[str, np.ndarray]:
+    """Read every tensor of a folder's safetensors file.
 
     Raises:
       ValueError: if the file is missing or damaged, or if only pickled weights exist.
     """
     folder = Path(folder)
-    path = folder / WEIGHTS_FILE
+    path = folder / name
     if not path.is_file():
-        pickled = [name for name in _PICKLED if (folder / name).is_file()]
+        pickled = [file for file in _PICKLED if (folder / file).is_file()]
         if pickled:
             raise ValueError(
                 f"`read_tensors(folder=...)` refuses the pickled weights {pickled[0]} "
@@ -99,7 +111,7 @@ def read_tensors(folder: str | os.PathLike) -> dict[str, np.ndarray]:
                 "safe_serialization=True)`."
             )
         raise ValueError(
-            f"`read_tensors(folder=...)` expected {WEIGHTS_FILE} in {str(folder)!r}; "
+            f"`read_tensors(folder=...)` expected {name} in {str(folder)!r}; "
             "pass a complete checkpoint folder."
         )
     try:
@@ -132,6 +144,7 @@ def place_tensors(
     *,
     dtype: str = "float32",
     where: str = "the checkpoint",
+    config_file: str = CONFIG_FILE,
 ) -> nnx.State:
     """Fill a parameter tree with a checkpoint's tensors.
 
@@ -141,6 +154,7 @@ def place_tensors(
       state: the model's tree, abstract or not; only shapes and paths are used.
       dtype: of the placed parameters.
       where: what errors call the checkpoint.
+      config_file: what errors call the file that sizes the model.
 
     Returns:
       A state of the same structure with JAX arrays.
@@ -166,19 +180,20 @@ def place_tensors(
         if rule.tensor not in tensors:
             continue
         expected = shapes[rule.parameter]
-        stored = rule.layout.write(np.empty(expected, np.int8)).shape
+        stored = rule.stored_shape(expected)
         got = tensors[rule.tensor].shape
         if got != stored:
             misshaped.append(f"{rule.tensor}: expected {stored}, got {got}")
             continue
-        if not _holds_weights(tensors[rule.tensor]):
+        value = rule.read(tensors[rule.tensor])
+        if not _holds_weights(value):
             damaged.append(rule.tensor)
             continue
-        value = rule.layout.read(tensors[rule.tensor])
         values[rule.parameter] = jnp.asarray(value, dtype)
     if missing or extra or misshaped or damaged:
         problems = [
-            f"{title}:\n  " + "\n  ".join(_first_of(names))
+            # Once each: a tensor that feeds several parameters has several rules.
+            f"{title}:\n  " + "\n  ".join(_first_of(list(dict.fromkeys(names))))
             for title, names in (
                 ("missing", missing),
                 ("extra", extra),
@@ -188,8 +203,8 @@ def place_tensors(
             if names
         ]
         raise ValueError(
-            f"{where} does not fit its config; check config.json against the weights.\n"
-            + "\n".join(problems)
+            f"{where} does not fit its config; check {config_file} against the "
+            "weights.\n" + "\n".join(problems)
         )
     flat = [
         (path, variable.replace(values[".".join(map(str, path))]))
