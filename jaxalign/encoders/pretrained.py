@@ -21,6 +21,13 @@ from transformers import PreTrainedConfig
 from jaxalign.array_types import ArrayLike
 from jaxalign.encoders.checkpoint import CONFIG_FILE, load_model
 from jaxalign.encoders.families import find_family
+from jaxalign.encoders.open_clip import (
+    is_open_clip,
+    load_open_clip,
+    open_clip_image_preprocessor,
+)
+from jaxalign.encoders.open_clip_config import OPEN_CLIP_CONFIG
+from jaxalign.encoders.open_clip_preprocessing import OpenClipImagePreprocessor
 from jaxalign.encoders.preprocessing import (
     IMAGE_FILE,
     TOKENIZER_FILES,
@@ -208,20 +215,37 @@ class Encoders:
             digest.update(array.tobytes())
         digest.update(json.dumps(_row_settings(self.config)).encode())
         if self._folder is not None:
-            if (self._folder / IMAGE_FILE).is_file():
-                digest.update(self._image_preprocessor.canonical().encode())
+            if self._found_image_preprocessor is not None:
+                digest.update(self._found_image_preprocessor.canonical().encode())
             if any((self._folder / name).is_file() for name in TOKENIZER_FILES):
                 digest.update(self._text_preprocessor.canonical())
         return digest.hexdigest()
 
     @functools.cached_property
-    def _image_preprocessor(self) -> ImagePreprocessor:
-        if self._folder is None or not (self._folder / IMAGE_FILE).is_file():
+    def _found_image_preprocessor(
+        self,
+    ) -> ImagePreprocessor | OpenClipImagePreprocessor | None:
+        if self._folder is None:
+            return None
+        if (self._folder / IMAGE_FILE).is_file():
+            return self._checked_image_preprocessor(self._folder)
+        if is_open_clip(self._folder):
+            return open_clip_image_preprocessor(
+                self._folder, image_size=self._image_size
+            )
+        return None
+
+    @property
+    def _image_preprocessor(self) -> ImagePreprocessor | OpenClipImagePreprocessor:
+        if self._found_image_preprocessor is None:
             raise ValueError(
                 f"`preprocess_images`: {self.name} has no {IMAGE_FILE}; add the "
                 "checkpoint's, or pass preprocessed pixels to `encode_image`."
             )
-        preprocessor = ImagePreprocessor(self._folder)
+        return self._found_image_preprocessor
+
+    def _checked_image_preprocessor(self, folder: Path) -> ImagePreprocessor:
+        preprocessor = ImagePreprocessor(folder)
         expected = (self._image_size, self._image_size, 3)
         if preprocessor.shape != expected:
             raise ValueError(
@@ -291,9 +315,10 @@ def load_encoders(
     """Load the encoders of a shipped pair or of a checkpoint folder.
 
     Args:
-      name: one of `SHIPPED`, or a Hugging Face folder with `config.json` and
-        `model.safetensors`; preprocessing and tokenizer are read when pictures or
-        strings come.
+      name: one of `SHIPPED`, a Hugging Face folder with `config.json` and
+        `model.safetensors`, or an OpenCLIP folder with `open_clip_config.json` and
+        `open_clip_model.safetensors`; of a folder with both kinds, the former is read.
+        Preprocessing and tokenizer are read when pictures or strings come.
       dtype: of the parameters and of the arithmetic; only "float32" is supported.
 
     Returns:
@@ -310,7 +335,8 @@ def load_encoders(
             "out, and cast the rows where fewer bytes are needed."
         )
     folder = find_folder(os.fspath(name))
-    graph, parameters, config = load_model(folder, dtype=dtype)
+    load = load_open_clip if is_open_clip(folder) else load_model
+    graph, parameters, config = load(folder, dtype=dtype)
     return Encoders(graph, parameters, config, name=os.fspath(name), folder=folder)
 
 
@@ -352,8 +378,8 @@ def find_folder(name: str) -> Path:
         raise ValueError(
             f"`load_encoders(name={name!r})` expected a shipped pair "
             f"({', '.join(SHIPPED)}) or an existing checkpoint folder with "
-            f"{CONFIG_FILE}; to use a model of the hub, download it first and pass "
-            "its folder."
+            f"{CONFIG_FILE} or {OPEN_CLIP_CONFIG}; to use a model of the hub, download "
+            "it first and pass its folder."
         )
     return folder
 
