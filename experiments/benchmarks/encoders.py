@@ -30,6 +30,7 @@ from jaxalign.encoders.checkpoint import save_model
 from jaxalign.encoders.configs import (
     TextConfig,
     VisionConfig,
+    read_integer,
     text_config,
     vision_config,
 )
@@ -102,7 +103,7 @@ def count_flops(config: CLIPConfig, modality: str) -> int:
         tokens, stem = sizes.length, 0
     dense = 2 * tokens * (4 * sizes.width**2 + 2 * sizes.width * sizes.hidden)
     attention = 4 * tokens**2 * sizes.width
-    head = 2 * sizes.width * config.projection_dim
+    head = 2 * sizes.width * read_integer(config, "projection_dim")
     return stem + sizes.depth * (dense + attention) + head
 
 
@@ -171,9 +172,11 @@ def encode(encoders: Encoders, modality: str, batch: np.ndarray) -> np.ndarray:
     return np.asarray(call(batch))
 
 
-def compiled_bytes(encoders: Encoders, modality: str, batch: np.ndarray) -> int:
+def compiled_bytes(encoders: Encoders, modality: str, batch: np.ndarray) -> int | None:
     """Return what the compiled program holds at most: parameters, batch, buffers."""
     stats = encoders.compile(modality, batch).memory_analysis()
+    if stats is None:  # some backends do not say
+        return None
     return stats.argument_size_in_bytes + stats.temp_size_in_bytes
 
 

@@ -6,6 +6,7 @@ shapes of the model's own tree before one value is placed. Only safetensors are 
 pickled weights can run code.
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -49,18 +50,7 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
             f"`read_config(folder=...)` expected a checkpoint folder with {CONFIG_FILE}"
             f", got {str(folder)!r}; pass the folder that `save_pretrained` wrote."
         )
-    try:
-        values = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"`read_config(folder=...)` expected JSON in {str(path)!r}, got {error}; "
-            "download the checkpoint again."
-        ) from None
-    if not isinstance(values, dict):
-        raise ValueError(
-            f"`read_config(folder=...)` expected a JSON object in {str(path)!r}, got a "
-            f"{type(values).__name__}; download the checkpoint again."
-        )
+    values = read_object(path)
     family = find_family(str(values.get("model_type", "nothing")))
     try:
         # SigLIP's defaults alone make it warn of ids outside a small vocabulary.
@@ -77,6 +67,27 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
             f"{str(path)!r}, got one that transformers refuses ({error}); download "
             "the checkpoint again."
         ) from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object of settings.
+
+    Raises:
+      ValueError: if the file holds something else.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"`read_config(folder=...)` expected JSON in {str(path)!r}, got {error}; "
+            "download the checkpoint again."
+        ) from None
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"`read_config(folder=...)` expected a JSON object in {str(path)!r}, got a "
+            f"{type(values).__name__}; download the checkpoint again."
+        )
+    return values
 
 
 def abstract_model(family: Family, config: PreTrainedConfig) -> tuple[Any, nnx.State]:
@@ -100,6 +111,7 @@ def place_tensors(
     *,
     dtype: str = "float32",
     where: str = "the checkpoint",
+    config_file: str = CONFIG_FILE,
 ) -> nnx.State:
     """Fill a parameter tree with a checkpoint's tensors.
 
@@ -109,6 +121,7 @@ def place_tensors(
       state: the model's tree, abstract or not; only shapes and paths are used.
       dtype: of the placed parameters.
       where: what errors call the checkpoint.
+      config_file: what errors call the file that sizes the model.
 
     Returns:
       A state of the same structure with JAX arrays.
@@ -134,19 +147,19 @@ def place_tensors(
         if rule.tensor not in tensors:
             continue
         expected = shapes[rule.parameter]
-        stored = rule.layout.write(np.empty(expected, np.int8)).shape
+        stored = rule.stored_shape(expected)
         got = tensors[rule.tensor].shape
         if got != stored:
             misshaped.append(f"{rule.tensor}: expected {stored}, got {got}")
             continue
         try:
-            value = rule.layout.read(tensors[rule.tensor])
-            values[rule.parameter] = place(value, dtype)
+            values[rule.parameter] = place(rule.read(tensors[rule.tensor]), dtype)
         except NotWeights:
             damaged.append(rule.tensor)
     if missing or extra or misshaped or damaged:
         problems = [
-            f"{title}:\n  " + "\n  ".join(_first_of(names))
+            # Once each: a tensor that feeds several parameters has several rules.
+            f"{title}:\n  " + "\n  ".join(_first_of(list(dict.fromkeys(names))))
             for title, names in (
                 ("missing", missing),
                 ("extra", extra),
@@ -156,8 +169,8 @@ def place_tensors(
             if names
         ]
         raise ValueError(
-            f"{where} does not fit its config; check config.json against the weights.\n"
-            + "\n".join(problems)
+            f"{where} does not fit its config; check {config_file} against the "
+            "weights.\n" + "\n".join(problems)
         )
     flat = [
         (path, variable.replace(values[".".join(map(str, path))]))
@@ -170,6 +183,61 @@ def _first_of(names: list[str], count: int = 8) -> list[str]:
     """Shorten a list of names for a message."""
     rest = len(names) - count
     return names[:count] + ([f"and {rest} more"] if rest > 0 else [])
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a folder holds, mapped and named; nothing of it is placed yet.
+
+    Attributes:
+      config: of the family.
+      tensors: by name, views of the files.
+      rules: one for each parameter, under the names of this folder.
+      where: what errors call the folder.
+      config_file: the file that the config was read from.
+    """
+
+    config: PreTrainedConfig
+    tensors: Mapping[str, np.ndarray]
+    rules: list[Rule]
+    where: str
+    config_file: str = CONFIG_FILE
+
+    def place(self, dtype: str = "float32") -> tuple[Any, nnx.State]:
+        """Return the model's graph and its parameters on the default device.
+
+        Raises:
+          ValueError: see `place_tensors`.
+        """
+        graph, shapes = abstract_model(find_family(self.config.model_type), self.config)
+        state = place_tensors(
+            self.tensors,
+            self.rules,
+            shapes,
+            dtype=dtype,
+            where=self.where,
+            config_file=self.config_file,
+        )
+        return graph, state
+
+    def parameters(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield path and stored value of each parameter, in the order of the paths.
+
+        All tensors must exist and fit, as after `place`.
+        """
+        for rule in sorted(self.rules, key=lambda rule: rule.parameter):
+            yield rule.parameter, rule.read(self.tensors[rule.tensor])
+
+
+def read_checkpoint(folder: str | os.PathLike) -> Checkpoint:
+    """Map a Hugging Face folder of a family in `families.FAMILIES`.
+
+    Raises:
+      ValueError: see `read_config` and `read_tensors`.
+    """
+    config = read_config(folder)
+    rules = find_family(config.model_type).rules(config)
+    return Checkpoint(config, read_tensors(folder), rules, repr(str(folder)))
 
 
 def load_model(
@@ -185,36 +253,11 @@ def load_model(
       `(graph, state, config)`; `nnx.merge(graph, state)` is the model.
 
     Raises:
-      ValueError: see `read_config`, `read_tensors` and `place_tensors`.
+      ValueError: see `read_checkpoint` and `place_tensors`.
     """
-    config = read_config(folder)
-    family = find_family(config.model_type)
-    graph, shapes = abstract_model(family, config)
-    state = place_tensors(
-        read_tensors(folder),
-        family.rules(config),
-        shapes,
-        dtype=dtype,
-        where=repr(str(folder)),
-    )
-    return graph, state, config
-
-
-def stored_parameters(
-    folder: str | os.PathLike,
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield path and value of each parameter of a checkpoint as the file holds it.
-
-    In the order of the paths; values are views of the file where the layout allows.
-
-    Raises:
-      ValueError: see `read_config` and `read_tensors`.
-    """
-    config = read_config(folder)
-    tensors = read_tensors(folder)
-    rules = find_family(config.model_type).rules(config)
-    for rule in sorted(rules, key=lambda rule: rule.parameter):
-        yield rule.parameter, rule.layout.read(tensors[rule.tensor])
+    checkpoint = read_checkpoint(folder)
+    graph, state = checkpoint.place(dtype)
+    return graph, state, checkpoint.config
 
 
 def save_model(

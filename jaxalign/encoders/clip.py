@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CLIP: a vision transformer with a class token, a causal text transformer.
 
-Both towers end in a linear projection without bias to one embedding space. Parameter
+Both towers end in a linear projection to one embedding space. Parameter
 names and configs follow `transformers.CLIPModel`, with which the rows agree.
 
 Reference: Radford et al., "Learning Transferable Visual Models From Natural Language
@@ -107,7 +107,9 @@ class Clip(nnx.Module):
         self.text = ClipText(text, rngs=rngs)
         dim = read_integer(config, "projection_dim")
         self.image_projection = Dense(vision.width, dim, use_bias=False, rngs=rngs)
-        self.text_projection = Dense(text.width, dim, use_bias=False, rngs=rngs)
+        # Only some OpenCLIP checkpoints have this bias; `CLIPConfig` knows of none.
+        bias = bool(getattr(config, "text_projection_bias", False))
+        self.text_projection = Dense(text.width, dim, use_bias=bias, rngs=rngs)
         self.logit_scale = nnx.Param(
             jnp.asarray(config.logit_scale_init_value, jnp.float32)
         )

@@ -15,6 +15,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from jaxalign.encoders.open_clip import OPEN_CLIP_WEIGHTS, has_known_config
+from jaxalign.encoders.open_clip_config import OPEN_CLIP_CONFIG
 from jaxalign.encoders.weights_file import WEIGHTS_FILE
 
 SHIPPED = ("jaxalign/openmoji-clip", "jaxalign/openmoji-siglip")
@@ -77,9 +79,16 @@ def _fetch(name: str, revision: str | None) -> Path:
         folder = Path(
             snapshot_download(name, revision=revision, allow_patterns=_SETTINGS)
         )
-        # The commit that the settings came from, even if a branch moves meanwhile.
-        weights = [f"{WEIGHTS_FILE.removesuffix('.safetensors')}*.safetensors"]
-        snapshot_download(name, revision=folder.name, allow_patterns=weights)
+        kinds = [WEIGHTS_FILE] if has_known_config(folder) else []
+        if (folder / OPEN_CLIP_CONFIG).is_file():
+            kinds.append(OPEN_CLIP_WEIGHTS)
+        for kind in kinds or [WEIGHTS_FILE]:
+            # One file, or several that an index names.
+            pattern = kind.replace(".safetensors", "*.safetensors")
+            # The commit that the settings came from, even if a branch moves meanwhile.
+            snapshot_download(name, revision=folder.name, allow_patterns=[pattern])
+            if list(folder.glob(pattern)):
+                break
     except RevisionNotFoundError as error:
         raise ValueError(
             f"{at}: the repository has no such branch, tag or commit; leave revision "

@@ -18,9 +18,15 @@ from PIL import Image
 from transformers import PreTrainedConfig
 
 from jaxalign.array_types import ArrayLike, Modality
-from jaxalign.encoders.checkpoint import load_model, stored_parameters
+from jaxalign.encoders.checkpoint import read_checkpoint
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.hub import find_folder
+from jaxalign.encoders.open_clip import (
+    is_open_clip,
+    open_clip_image_preprocessor,
+    read_open_clip,
+)
+from jaxalign.encoders.open_clip_preprocessing import OpenClipImagePreprocessor
 from jaxalign.encoders.placing import digest_parameters
 from jaxalign.encoders.preprocessing import (
     IMAGE_FILE,
@@ -233,20 +239,37 @@ class Encoders:
         digest = hashlib.sha256(weights)
         digest.update(json.dumps(_row_settings(self.config)).encode())
         if self._folder is not None:
-            if (self._folder / IMAGE_FILE).is_file():
-                digest.update(self._image_preprocessor.canonical().encode())
+            if self._found_image_preprocessor is not None:
+                digest.update(self._found_image_preprocessor.canonical().encode())
             if any((self._folder / name).is_file() for name in TOKENIZER_FILES):
                 digest.update(self._text_preprocessor.canonical())
         return digest.hexdigest()
 
     @functools.cached_property
-    def _image_preprocessor(self) -> ImagePreprocessor:
-        if self._folder is None or not (self._folder / IMAGE_FILE).is_file():
+    def _found_image_preprocessor(
+        self,
+    ) -> ImagePreprocessor | OpenClipImagePreprocessor | None:
+        if self._folder is None:
+            return None
+        if (self._folder / IMAGE_FILE).is_file():
+            return self._checked_image_preprocessor(self._folder)
+        if is_open_clip(self._folder):
+            return open_clip_image_preprocessor(
+                self._folder, image_size=self._image_size
+            )
+        return None
+
+    @property
+    def _image_preprocessor(self) -> ImagePreprocessor | OpenClipImagePreprocessor:
+        if self._found_image_preprocessor is None:
             raise ValueError(
                 f"`preprocess_images`: {self.name} has no {IMAGE_FILE}; add the "
                 "checkpoint's, or pass preprocessed pixels to `encode_image`."
             )
-        preprocessor = ImagePreprocessor(self._folder)
+        return self._found_image_preprocessor
+
+    def _checked_image_preprocessor(self, folder: Path) -> ImagePreprocessor:
+        preprocessor = ImagePreprocessor(folder)
         expected = (self._image_size, self._image_size, 3)
         if preprocessor.shape != expected:
             raise ValueError(
@@ -319,10 +342,12 @@ def load_encoders(
     """Load the encoders of a model: a shipped pair, a folder, or one of the hub.
 
     Args:
-      name: one of `hub.SHIPPED`; a checkpoint folder with config and safetensors
-        weights, in one file or several; or a repository of the Hugging Face hub, such
-        as "google/siglip-base-patch16-224". Preprocessing and tokenizer are read when
-        pictures or strings come.
+      name: one of `hub.SHIPPED`; a folder; or a repository of the Hugging Face hub,
+        such as "google/siglip-base-patch16-224". A folder or repository holds a
+        transformers checkpoint (`config.json`, `model.safetensors`, or several files
+        and an index) or an OpenCLIP one (`open_clip_config.json`,
+        `open_clip_model.safetensors`); of both kinds, the former is read.
+        Preprocessing and tokenizer are read when pictures or strings come.
       revision: branch, tag or commit of a hub repository; a commit pins the model.
       dtype: of parameters and activations. "bfloat16" halves the memory and is several
         times faster where the processor multiplies it; rows are float32 and keep a
@@ -346,18 +371,19 @@ def load_encoders(
             "leave it out for float32."
         )
     folder = find_folder(os.fspath(name), revision)
-    graph, parameters, config = load_model(folder, dtype=dtype)
-    digest = None
-    if dtype != "float32":
-        # A space is that of the stored weights, whatever they are rounded to here.
-        digest = digest_parameters(stored_parameters(folder))
+    read = read_open_clip if is_open_clip(folder) else read_checkpoint
+    checkpoint = read(folder)
+    graph, parameters = checkpoint.place(dtype)
     return Encoders(
         graph,
         parameters,
-        config,
+        checkpoint.config,
         name=os.fspath(name),
         folder=folder,
-        parameters_digest=digest,
+        # A space is that of the stored weights, whatever they are rounded to here.
+        parameters_digest=None
+        if dtype == "float32"
+        else digest_parameters(checkpoint.parameters()),
     )
 
 

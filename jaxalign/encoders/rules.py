@@ -54,11 +54,28 @@ class Rule:
       tensor: its name in the checkpoint.
       parameter: its path in our tree, joined by dots.
       layout: how to carry it over.
+      part: which of `parts` this rule reads, where one tensor feeds several parameters.
+      parts: into how many equal parts the tensor's first axis falls.
     """
 
     tensor: str
     parameter: str
     layout: Layout
+    part: int = 0
+    parts: int = 1
+
+    def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the whole tensor for a parameter's shape."""
+        stored = self.layout.write(np.empty(shape, np.int8)).shape
+        if self.parts == 1:
+            return stored
+        return (self.parts * stored[0], *stored[1:])
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        """Return the parameter from the whole tensor."""
+        if self.parts > 1:
+            tensor = np.split(tensor, self.parts)[self.part]
+        return self.layout.read(tensor)
 
 
 def _dense(tensor: str, parameter: str, *, bias: bool = True) -> Iterator[Rule]:
@@ -144,3 +161,60 @@ def siglip_rules(config: SiglipConfig) -> list[Rule]:
         *_text_tower(text_config(config).depth),
         *_dense("text_model.head", "text.head"),
     ]
+
+
+def open_clip_rules(config: CLIPConfig, *, text: str, scale: Layout) -> list[Rule]:
+    """Return the rules of OpenCLIP's `CLIP` and `CustomTextCLIP`.
+
+    Args:
+      config: as `open_clip_config.read_settings` translates it.
+      text: what names of the text tower begin with, "" or "text.".
+      scale: how the temperature is stored, `SAME` or `SCALAR`.
+
+    Returns:
+      The rules, to parameters of `Clip`.
+    """
+    if getattr(config, "text_projection_bias", False):
+        projection = list(_dense(f"{text}text_projection", "text_projection"))
+    else:
+        # A bare matrix (in, out), where a linear layer would hold (out, in).
+        projection = [Rule(f"{text}text_projection", "text_projection.kernel", SAME)]
+    return [
+        Rule("logit_scale", "logit_scale", scale),
+        Rule("visual.class_embedding", "vision.class_token", SAME),
+        Rule("visual.conv1.weight", "vision.patches.project.kernel", PATCHES),
+        Rule("visual.positional_embedding", "vision.positions.table", SAME),
+        *_norm("visual.ln_pre", "vision.norm_in"),
+        *_open_clip_stack("visual.", "vision", vision_config(config).depth),
+        *_norm("visual.ln_post", "vision.norm_out"),
+        Rule("visual.proj", "image_projection.kernel", SAME),
+        Rule(f"{text}token_embedding.weight", "text.tokens.table", SAME),
+        Rule(f"{text}positional_embedding", "text.positions.table", SAME),
+        *_open_clip_stack(text, "text", text_config(config).depth),
+        *_norm(f"{text}ln_final", "text.norm_out"),
+        *projection,
+    ]
+
+
+def _open_clip_stack(tower: str, parameter: str, depth: int) -> Iterator[Rule]:
+    """Blocks of an OpenCLIP tower: one tensor holds query, key and value."""
+    for i in range(depth):
+        block = f"{tower}transformer.resblocks.{i}"
+        ours = f"{parameter}.stack.blocks.{i}"
+        for part, name in enumerate(("query", "key", "value")):
+            for fused, leaf, layout in (
+                ("in_proj_weight", "kernel", TRANSPOSED),
+                ("in_proj_bias", "bias", SAME),
+            ):
+                yield Rule(
+                    f"{block}.attn.{fused}",
+                    f"{ours}.attention.{name}.{leaf}",
+                    layout,
+                    part=part,
+                    parts=3,
+                )
+        yield from _dense(f"{block}.attn.out_proj", f"{ours}.attention.out")
+        yield from _norm(f"{block}.ln_1", f"{ours}.norm_attention")
+        yield from _norm(f"{block}.ln_2", f"{ours}.norm_mlp")
+        yield from _dense(f"{block}.mlp.c_fc", f"{ours}.mlp.expand")
+        yield from _dense(f"{block}.mlp.c_proj", f"{ours}.mlp.contract")

@@ -5,8 +5,8 @@ import pytest
 
 from tests import tiny_encoders
 
-# A script that needs torch; the doctest collector would import it.
-collect_ignore = ["make_goldens.py"]
+# Scripts that need torch; the doctest collector would import them.
+collect_ignore = ["make_goldens.py", "make_open_clip_goldens.py"]
 
 
 @pytest.fixture(scope="session")
