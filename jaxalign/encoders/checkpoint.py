@@ -6,6 +6,7 @@ shapes of the model's own tree before one value is placed. Only safetensors are 
 pickled weights can run code.
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from flax import nnx
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from jaxalign.encoders.families import Family, find_family
+from jaxalign.encoders.families import FAMILIES, Family, find_family
 from jaxalign.encoders.quiet import quiet_transformers
 from jaxalign.encoders.rules import Rule
 
@@ -210,6 +211,35 @@ def _first_of(names: list[str], count: int = 8) -> list[str]:
     return names[:count] + ([f"and {rest} more"] if rest > 0 else [])
 
 
+def match_names(
+    family: Family, config: PreTrainedConfig, tensors: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[Rule]]:
+    """Fit a family's rules to the names of a checkpoint.
+
+    Args:
+      family: of the checkpoint.
+      config: of the checkpoint.
+      tensors: by name, as the checkpoint holds them.
+
+    Returns:
+      The tensors without those that the family leaves unread on purpose, and its rules
+      under the checkpoint's names, with the family's prefix where they have it.
+    """
+    prefix = family.prefix
+    if not any(name.startswith(prefix) for name in tensors):
+        prefix = ""
+    rules = [
+        dataclasses.replace(rule, tensor=prefix + rule.tensor)
+        for rule in family.rules(config)
+    ]
+    read = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not name.removeprefix(prefix).startswith(family.unread)
+    }
+    return read, rules
+
+
 def load_model(
     folder: str | os.PathLike, *, dtype: str = "float32"
 ) -> tuple[Any, nnx.State, PreTrainedConfig]:
@@ -229,8 +259,7 @@ def load_model(
     family = find_family(config.model_type)
     graph, shapes = abstract_model(family, config)
     state = place_tensors(
-        read_tensors(folder),
-        family.rules(config),
+        *match_names(family, config, read_tensors(folder)),
         shapes,
         dtype=dtype,
         where=repr(str(folder)),
@@ -247,7 +276,9 @@ def save_model(
 ) -> None:
     """Write config and weights as a Hugging Face folder that `transformers` loads.
 
-    Each file is written under a temporary name and then renamed.
+    Each file is written under a temporary name and then renamed. Only families that
+    are read whole can be written, CLIP and SigLIP: of a FLAVA folder jaxalign holds the
+    two towers, and `transformers` would fill in all else at random.
 
     Args:
       folder: made if needed.
@@ -257,10 +288,19 @@ def save_model(
         readers compute in it.
 
     Raises:
-      ValueError: if the config is of an unknown family, or does not fit the state.
+      ValueError: if the config is of an unknown family or of one that is read in
+        part, or does not fit the state.
     """
     folder = Path(folder)
     family = find_family(config.model_type)
+    if family.unread:
+        whole = sorted(name for name, one in FAMILIES.items() if not one.unread)
+        raise ValueError(
+            f"`save_model(config=...)` expected a model of {' or '.join(whole)}, got "
+            f"{config.model_type}, of which jaxalign reads the two towers alone, so "
+            "that a folder without the rest would be no whole checkpoint; keep the "
+            "folder that it was loaded from."
+        )
     parameters = {
         ".".join(map(str, path)): variable[...]
         for path, variable in nnx.to_flat_state(state)
