@@ -177,10 +177,17 @@ def save(folder, state, config, *, dtype="float32"):
     (Path(folder) / CONFIG_FILE).write_text(json.dumps(settings))
 
 
-def write_folder(folder, family, *, seed=0, dtype="float32", dim=DIM) -> Path:
+def write_folder(
+    folder, family, *, seed=0, dtype="float32", dim=DIM, length=TEXT_LENGTH
+) -> Path:
     """Write a whole checkpoint folder: weights, image processor, tokenizer."""
-    tokenizer = make_tokenizer(family)
-    config = make_config(family, vocabulary=len(tokenizer), dim=dim)
+    tokenizer = make_tokenizer(family, max_length=length)
+    config = make_config(
+        family,
+        vocabulary=len(tokenizer),
+        dim=dim,
+        text={"max_position_embeddings": length},
+    )
     save(folder, random_parameters(config, seed=seed)[1], config, dtype=dtype)
     tokenizer.save_pretrained(folder)
     make_processor(family).save_pretrained(folder)
