@@ -3,6 +3,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -66,7 +67,9 @@ def embed(
                 image=model.encode_image(
                     _place(model.preprocess_images(list(batch["image"])), mesh)
                 ),
-                text=model.encode_text(_place(model.tokenize(texts), mesh)),
+                text=model.encode_text(
+                    *(_place(part, mesh) for part in model.tokenize(texts))
+                ),
                 ids=np.asarray(batch["id"]),
                 labels=np.asarray(batch["label"]),
                 mask=np.asarray(batch["mask"]),
@@ -139,9 +142,9 @@ def gather(
     )
 
 
-def _place(rows: np.ndarray, mesh: jax.sharding.Mesh | None) -> np.ndarray | Array:
-    """Split host rows over the mesh."""
-    if mesh is None:
+def _place(rows: Any, mesh: jax.sharding.Mesh | None) -> Any:
+    """Split host rows over the mesh, if there are any and there is one."""
+    if mesh is None or rows is None:
         return rows
     devices = mesh.shape[DATA_AXIS]
     if rows.shape[0] % devices:

@@ -20,7 +20,7 @@ from flax import nnx
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from jaxalign.encoders.families import Family, find_family
+from jaxalign.encoders.families import FAMILIES, Family, find_family
 from jaxalign.encoders.placing import NotWeights, place
 from jaxalign.encoders.quiet import quiet_transformers
 from jaxalign.encoders.rules import Rule
@@ -185,6 +185,35 @@ def _first_of(names: list[str], count: int = 8) -> list[str]:
     return names[:count] + ([f"and {rest} more"] if rest > 0 else [])
 
 
+def match_names(
+    family: Family, config: PreTrainedConfig, tensors: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[Rule]]:
+    """Fit a family's rules to the names of a checkpoint.
+
+    Args:
+      family: of the checkpoint.
+      config: of the checkpoint.
+      tensors: by name, as the checkpoint holds them.
+
+    Returns:
+      The tensors without those that the family leaves unread on purpose, and its rules
+      under the checkpoint's names, with the family's prefix where they have it.
+    """
+    prefix = family.prefix
+    if not any(name.startswith(prefix) for name in tensors):
+        prefix = ""
+    rules = [
+        dataclasses.replace(rule, tensor=prefix + rule.tensor)
+        for rule in family.rules(config)
+    ]
+    read = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not name.removeprefix(prefix).startswith(family.unread)
+    }
+    return read, rules
+
+
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """What a folder holds, mapped and named; nothing of it is placed yet.
@@ -236,8 +265,9 @@ def read_checkpoint(folder: str | os.PathLike) -> Checkpoint:
       ValueError: see `read_config` and `read_tensors`.
     """
     config = read_config(folder)
-    rules = find_family(config.model_type).rules(config)
-    return Checkpoint(config, read_tensors(folder), rules, repr(str(folder)))
+    family = find_family(config.model_type)
+    tensors, rules = match_names(family, config, read_tensors(folder))
+    return Checkpoint(config, tensors, rules, repr(str(folder)))
 
 
 def load_model(
@@ -269,7 +299,9 @@ def save_model(
 ) -> None:
     """Write config and weights as a Hugging Face folder that `transformers` loads.
 
-    Each file is written under a temporary name and then renamed.
+    Each file is written under a temporary name and then renamed. Only families that
+    are read whole can be written, CLIP and SigLIP: of a FLAVA folder jaxalign holds the
+    two towers, and `transformers` would fill in all else at random.
 
     Args:
       folder: made if needed.
@@ -279,10 +311,19 @@ def save_model(
         readers compute in it.
 
     Raises:
-      ValueError: if the config is of an unknown family, or does not fit the state.
+      ValueError: if the config is of an unknown family or of one that is read in
+        part, or does not fit the state.
     """
     folder = Path(folder)
     family = find_family(config.model_type)
+    if family.unread:
+        whole = sorted(name for name, one in FAMILIES.items() if not one.unread)
+        raise ValueError(
+            f"`save_model(config=...)` expected a model of {' or '.join(whole)}, got "
+            f"{config.model_type}, of which jaxalign reads the two towers alone, so "
+            "that a folder without the rest would be no whole checkpoint; keep the "
+            "folder that it was loaded from."
+        )
     parameters = {
         ".".join(map(str, path)): variable[...]
         for path, variable in nnx.to_flat_state(state)

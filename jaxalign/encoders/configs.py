@@ -8,7 +8,7 @@ these families never use; here they become numbers, or one clear error.
 import dataclasses
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import FlavaConfig, PreTrainedConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,7 @@ class StackConfig:
       hidden: width inside the MLP.
       activation: a key of `layers.ACTIVATIONS`.
       epsilon: of the layer norms.
+      qkv_bias: whether queries, keys and values have biases.
     """
 
     width: int
@@ -30,6 +31,7 @@ class StackConfig:
     hidden: int
     activation: str
     epsilon: float
+    qkv_bias: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +59,12 @@ class TextConfig(StackConfig):
     Attributes:
       vocabulary: number of token ids.
       length: most tokens of a text.
-      eos_id: id of the end-of-text token.
+      eos_id: id of the end-of-text token; None for models that have none.
     """
 
     vocabulary: int
     length: int
-    eos_id: int
+    eos_id: int | None
 
 
 def vision_config(config: PreTrainedConfig) -> VisionConfig:
@@ -71,7 +73,8 @@ def vision_config(config: PreTrainedConfig) -> VisionConfig:
     Raises:
       ValueError: if a size is no whole number of at least 1.
     """
-    tower = config.vision_config
+    is_flava = isinstance(config, FlavaConfig)
+    tower = config.image_config if is_flava else config.vision_config
     return VisionConfig(
         **_stack_sizes(tower),
         image_size=read_integer(tower, "image_size"),
@@ -90,7 +93,10 @@ def text_config(config: PreTrainedConfig) -> TextConfig:
         **_stack_sizes(tower),
         vocabulary=read_integer(tower, "vocab_size"),
         length=read_integer(tower, "max_position_embeddings"),
-        eos_id=read_integer(tower, "eos_token_id", least=0),
+        # BERT-like texts, as FLAVA's, begin with a class token instead.
+        eos_id=None
+        if isinstance(config, FlavaConfig)
+        else read_integer(tower, "eos_token_id", least=0),
     )
 
 
@@ -102,6 +108,7 @@ def _stack_sizes(tower: Any) -> dict[str, Any]:
         "hidden": read_integer(tower, "intermediate_size"),
         "activation": str(tower.hidden_act),
         "epsilon": float(tower.layer_norm_eps),
+        "qkv_bias": bool(getattr(tower, "qkv_bias", True)),
     }
 
 

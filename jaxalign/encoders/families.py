@@ -7,10 +7,18 @@ from typing import Any
 
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
-from transformers import CLIPConfig, PreTrainedConfig, SiglipConfig
+from transformers import CLIPConfig, FlavaConfig, PreTrainedConfig, SiglipConfig
 
 from jaxalign.encoders.clip import Clip
-from jaxalign.encoders.rules import Rule, clip_rules, siglip_rules
+from jaxalign.encoders.flava import Flava
+from jaxalign.encoders.rules import (
+    FLAVA_PREFIX,
+    FLAVA_UNREAD,
+    Rule,
+    clip_rules,
+    flava_rules,
+    siglip_rules,
+)
 from jaxalign.encoders.siglip import Siglip
 
 
@@ -43,16 +51,33 @@ class Family:
       architecture: what `config.json` calls the model's class.
       build: makes the model from a config and random keys.
       rules: makes the rule table from a config.
+      masks_padding: whether texts are encoded with their padding mask. Then padding
+        changes no row, and a tokenizer may cut texts at less than all positions.
+      prefix: what models that hold this one put before its tensors' names.
+      unread: beginnings of the names of tensors that are left unread on purpose, the
+        prefix taken off. A family that has some can be read, but not be written.
     """
 
     config: type[PreTrainedConfig]
     architecture: str
     build: Callable[..., Any]
     rules: Callable[[Any], list[Rule]]
+    masks_padding: bool = False
+    prefix: str = ""
+    unread: tuple[str, ...] = ()
 
 
 FAMILIES = {
     "clip": Family(CLIPConfig, "CLIPModel", Clip, clip_rules),
+    "flava": Family(
+        FlavaConfig,
+        "FlavaModel",
+        Flava,
+        flava_rules,
+        masks_padding=True,
+        prefix=FLAVA_PREFIX,
+        unread=FLAVA_UNREAD,
+    ),
     "siglip": Family(SiglipConfig, "SiglipModel", Siglip, siglip_rules),
 }
 

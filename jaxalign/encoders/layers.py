@@ -218,16 +218,18 @@ def attend(
 class SelfAttention(nnx.Module):
     """Multi-head self-attention with separate projections."""
 
-    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, width: int, heads: int, *, qkv_bias: bool = True, rngs: nnx.Rngs
+    ):
         if width % heads:
             raise ValueError(
                 f"`SelfAttention(heads=...)` expected a divisor of the width {width}, "
                 f"got {heads}; check `num_attention_heads` in the config."
             )
         self.heads = heads
-        self.query = Dense(width, width, rngs=rngs)
-        self.key = Dense(width, width, rngs=rngs)
-        self.value = Dense(width, width, rngs=rngs)
+        self.query = Dense(width, width, use_bias=qkv_bias, rngs=rngs)
+        self.key = Dense(width, width, use_bias=qkv_bias, rngs=rngs)
+        self.value = Dense(width, width, use_bias=qkv_bias, rngs=rngs)
         self.out = Dense(width, width, rngs=rngs)
 
     def __call__(
@@ -266,10 +268,11 @@ class Block(nnx.Module):
         hidden: int,
         activation: str,
         epsilon: float,
+        qkv_bias: bool = True,
         rngs: nnx.Rngs,
     ):
         self.norm_attention = LayerNorm(width, epsilon=epsilon)
-        self.attention = SelfAttention(width, heads, rngs=rngs)
+        self.attention = SelfAttention(width, heads, qkv_bias=qkv_bias, rngs=rngs)
         self.norm_mlp = LayerNorm(width, epsilon=epsilon)
         self.mlp = Mlp(width, hidden, activation, rngs=rngs)
 
@@ -298,6 +301,7 @@ class Stack(nnx.Module):
                 hidden=config.hidden,
                 activation=config.activation,
                 epsilon=config.epsilon,
+                qkv_bias=config.qkv_bias,
                 rngs=rngs,
             )
             for _ in range(config.depth)

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import AutoImageProcessor, AutoTokenizer, BertTokenizer
 
 from jaxalign.encoders.quiet import quiet_transformers
 
 IMAGE_FILE = "preprocessor_config.json"
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.json")
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.json", "vocab.txt")
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 
 # Settings of the image processor that change pixels; all else (names, versions) may
@@ -39,6 +39,18 @@ _PIXEL_KEYS = (
     "size",
 )
 
+# What FLAVA's processor can make beside pixels, for its training; one needs torch.
+_TRAINING_OUTPUTS = ("return_image_mask", "return_codebook_pixels")
+# Settings of BERT's tokenizer that change ids.
+_WORDPIECE_KEYS = (
+    "do_lower_case",
+    "strip_accents",
+    "tokenize_chinese_chars",
+    "cls_token_id",
+    "sep_token_id",
+    "unk_token_id",
+)
+
 
 class ImagePreprocessor:
     """Turns pictures into the pixels that a checkpoint's image tower takes.
@@ -52,6 +64,9 @@ class ImagePreprocessor:
             self._processor = AutoImageProcessor.from_pretrained(
                 str(folder), backend="pil"
             )
+            for name in _TRAINING_OUTPUTS:
+                if getattr(self._processor, name, False):
+                    setattr(self._processor, name, False)
             # Some wrong settings only show on use.
             gray = Image.new("RGB", (8, 8), "gray")
             self.shape = self([gray]).shape[1:]
@@ -70,9 +85,10 @@ class ImagePreprocessor:
         Raises:
           ValueError: see `as_pictures`.
         """
-        pixels = self._processor(as_pictures(images), return_tensors="np")[
-            "pixel_values"
-        ]
+        # Some processors (FLAVA's) would refuse other modes than RGB.
+        pixels = self._processor(
+            as_pictures(images), do_convert_rgb=True, return_tensors="np"
+        )["pixel_values"]
         return np.asarray(pixels, np.float32).transpose(0, 2, 3, 1)
 
     def canonical(self) -> str:
@@ -83,14 +99,25 @@ class ImagePreprocessor:
 
 
 class TextPreprocessor:
-    """Turns strings into the ids that a checkpoint's text tower takes."""
+    """Turns strings into the ids that a checkpoint's text tower takes.
 
-    def __init__(self, folder: str | os.PathLike, *, length: int):
+    Args:
+      folder: a checkpoint folder.
+      length: of the ids.
+      own_length: whether the tokenizer's own length counts where it is less.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike, *, length: int, own_length: bool = False
+    ):
         folder = Path(folder)
         self._length = length
+        self._own_length = own_length
         read = (*TOKENIZER_FILES, TOKENIZER_SETTINGS)
         with _told_damage(folder, read), quiet_transformers():
             self._tokenizer = AutoTokenizer.from_pretrained(str(folder))
+            if own_length:
+                self._length = min(length, self._tokenizer.model_max_length)
             self(["a"])  # some wrong settings only show on use
         files = [folder / name for name in (*TOKENIZER_FILES, "merges.txt")]
         self._content = b"".join(f.read_bytes() for f in files if f.is_file())
@@ -98,7 +125,7 @@ class TextPreprocessor:
     def __call__(
         self, texts: Sequence[str]
     ) -> tuple[Int[np.ndarray, "n t"], Bool[np.ndarray, "n t"]]:
-        """Tokenize strings to the model's full length.
+        """Tokenize strings to one length.
 
         Longer texts are cut, keeping their end token; shorter ones are padded.
 
@@ -142,8 +169,17 @@ class TextPreprocessor:
     def canonical(self) -> bytes:
         """Return the bytes of the tokenizer's own files, and how it pads and cuts."""
         tokenizer = self._tokenizer
-        sides = [tokenizer.padding_side, tokenizer.truncation_side]
-        return self._content + json.dumps([tokenizer.pad_token_id, *sides]).encode()
+        settings = [
+            tokenizer.pad_token_id,
+            tokenizer.padding_side,
+            tokenizer.truncation_side,
+        ]
+        if self._own_length:
+            settings.append(self._length)
+        if isinstance(tokenizer, BertTokenizer):
+            # Its settings overrule what tokenizer.json says.
+            settings += [getattr(tokenizer, key, None) for key in _WORDPIECE_KEYS]
+        return self._content + json.dumps(settings).encode()
 
 
 def as_pictures(images: Sequence[np.ndarray | Image.Image]) -> list[Image.Image]:

@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig
 
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.encoders.checkpoint import read_checkpoint
+from jaxalign.encoders.configs import text_config, vision_config
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.hub import find_folder
 from jaxalign.encoders.open_clip import (
@@ -69,9 +70,9 @@ class Encoders:
         self._folder = folder
         self.name = name
         self.config = config
-        vision = config.vision_config
-        self._image_size = int(vision.image_size)
-        self._text_length = int(config.text_config.max_position_embeddings)
+        self._family = find_family(config.model_type)
+        self._image_size = vision_config(config).image_size
+        self._text_length = text_config(config).length
         self.dim = int(
             jax.eval_shape(
                 self._image_rows,
@@ -125,7 +126,8 @@ class Encoders:
         Args:
           ids: (n, t), t at most the model's text length.
           mask: (n, t), False where no token may look, as the checkpoint's own usage
-            has it: CLIP's may be left out, SigLIP is used without one.
+            has it: CLIP's may be left out, SigLIP is used without one, FLAVA with
+            one. `tokenize` gives the mask that belongs to the model.
 
         Returns:
           (n, d), float32 unit rows.
@@ -181,14 +183,21 @@ class Encoders:
         """
         return self._image_preprocessor(images)
 
-    def tokenize(self, texts: Sequence[str]) -> Int[np.ndarray, "n t"]:
-        """Tokenize strings to the model's full length with the folder's tokenizer.
+    def tokenize(
+        self, texts: Sequence[str]
+    ) -> tuple[Int[np.ndarray, "n t"], Bool[np.ndarray, "n t"] | None]:
+        """Tokenize strings to one length with the folder's tokenizer.
+
+        Returns:
+          What `encode_text` takes: ids (n, t), and the padding mask if the model's
+          texts are encoded with one, else None.
 
         Raises:
           ValueError: if the folder holds no tokenizer, a damaged one, or one of
             another vocabulary, or if not strings come.
         """
-        return self._text_preprocessor(texts)[0]
+        ids, mask = self._text_preprocessor(texts)
+        return ids, mask if self._family.masks_padding else None
 
     def embed_images(
         self,
@@ -223,8 +232,12 @@ class Encoders:
         Returns:
           (n, d), float32 unit rows on the host.
         """
-        ids = self.tokenize(texts)
-        return self._in_batches(self.encode_text, ids, batch_size)
+        ids, mask = self.tokenize(texts)
+
+        def encode(rows):
+            return self.encode_text(ids[rows], None if mask is None else mask[rows])
+
+        return self._in_batches(encode, np.arange(len(ids)), batch_size)
 
     @functools.cached_property
     def space(self) -> str:
@@ -287,8 +300,12 @@ class Encoders:
                 f"`tokenize`: {self.name} has no tokenizer ({TOKENIZER_FILES[0]}); add "
                 "the checkpoint's, or pass token ids to `encode_text`."
             )
-        preprocessor = TextPreprocessor(folder, length=self._text_length)
-        vocabulary = self.config.text_config.vocab_size
+        preprocessor = TextPreprocessor(
+            folder,
+            length=self._text_length,
+            own_length=self._family.masks_padding,
+        )
+        vocabulary = text_config(self.config).vocabulary
         if preprocessor.largest_id >= vocabulary:
             raise ValueError(
                 f"`tokenize`: the tokenizer of {self.name} has ids up to "
@@ -413,12 +430,12 @@ def untrained_encoders(like: Encoders, *, seed: int) -> Encoders:
 
 def _row_settings(config: PreTrainedConfig) -> list[Any]:
     """Return what changes rows beside the parameters and their shapes."""
-    names = ("hidden_act", "layer_norm_eps", "num_attention_heads", "image_size")
-    vision, text = (
-        [getattr(tower, name, None) for name in names]
-        for tower in (config.vision_config, config.text_config)
+    vision, text = vision_config(config), text_config(config)
+    towers = (
+        [tower.activation, tower.epsilon, tower.heads, size]
+        for tower, size in ((vision, vision.image_size), (text, None))
     )
-    return [config.model_type, vision, text, config.text_config.eos_token_id]
+    return [config.model_type, *towers, text.eos_id]
 
 
 def _unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:

@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from transformers import CLIPConfig, SiglipConfig
+from transformers import CLIPConfig, FlavaConfig, SiglipConfig
 
-from jaxalign.encoders.configs import text_config, vision_config
+from jaxalign.encoders.configs import StackConfig, text_config, vision_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,8 @@ PATCHES = Layout(
 )
 # A vector that the checkpoint holds with leading axes of length one.
 ROW = Layout(lambda a: a.reshape(-1), lambda a: a.reshape(1, 1, -1))
+# A table that the checkpoint holds with one leading axis of length one.
+ROWS = Layout(lambda a: a.reshape(a.shape[-2:]), lambda a: a[None])
 SCALAR = Layout(lambda a: a.reshape(()), lambda a: a.reshape(1))
 
 
@@ -133,6 +135,71 @@ def clip_rules(config: CLIPConfig) -> list[Rule]:
         *_text_tower(text_config(config).depth),
         *_dense("visual_projection", "image_projection", bias=False),
         *_dense("text_projection", "text_projection", bias=False),
+    ]
+
+
+FLAVA_PREFIX = "flava."
+"""Released checkpoints are of `FlavaForPreTraining`, whose FlavaModel has this name."""
+
+FLAVA_UNREAD = (
+    # Stands in for hidden patches in training; whole pictures have none.
+    "image_model.embeddings.mask_token",
+    # Pool for downstream classifiers; rows are the class token's state itself.
+    "image_model.pooler.",
+    "text_model.pooler.",
+    # Fuse a picture and a text into one state, which is a row of neither.
+    "multimodal_model.",
+    "image_to_mm_projection.",
+    "text_to_mm_projection.",
+    # Makes the targets of masked image modelling.
+    "image_codebook.",
+    # Heads of the losses beside the contrastive one.
+    "mim_head.",
+    "mlm_head.",
+    "itm_head.",
+    "mmm_image_head.",
+    "mmm_text_head.",
+)
+"""What FLAVA checkpoints hold that makes no row of a picture or a text."""
+
+
+def _flava_tower(tower: str, parameter: str, config: StackConfig) -> Iterator[Rule]:
+    """Blocks and last norm of a FLAVA tower, whose names are BERT's."""
+    for i in range(config.depth):
+        block = f"{tower}.encoder.layer.{i}"
+        ours = f"{parameter}.stack.blocks.{i}"
+        for name in ("query", "key", "value"):
+            yield from _dense(
+                f"{block}.attention.attention.{name}",
+                f"{ours}.attention.{name}",
+                bias=config.qkv_bias,
+            )
+        yield from _dense(f"{block}.attention.output.dense", f"{ours}.attention.out")
+        yield from _norm(f"{block}.layernorm_before", f"{ours}.norm_attention")
+        yield from _norm(f"{block}.layernorm_after", f"{ours}.norm_mlp")
+        yield from _dense(f"{block}.intermediate.dense", f"{ours}.mlp.expand")
+        yield from _dense(f"{block}.output.dense", f"{ours}.mlp.contract")
+    yield from _norm(f"{tower}.layernorm", f"{parameter}.norm_out")
+
+
+def flava_rules(config: FlavaConfig) -> list[Rule]:
+    """Return the rules of the towers of `transformers.FlavaModel`."""
+    images, texts = "image_model.embeddings", "text_model.embeddings"
+    stem = f"{images}.patch_embeddings.projection"
+    return [
+        Rule("logit_scale", "logit_scale", SAME),
+        Rule(f"{images}.cls_token", "vision.class_token", ROW),
+        Rule(f"{stem}.weight", "vision.patches.project.kernel", PATCHES),
+        Rule(f"{stem}.bias", "vision.patches.project.bias", SAME),
+        Rule(f"{images}.position_embeddings", "vision.positions.table", ROWS),
+        *_flava_tower("image_model", "vision", vision_config(config)),
+        Rule(f"{texts}.word_embeddings.weight", "text.tokens.table", SAME),
+        Rule(f"{texts}.position_embeddings.weight", "text.positions.table", SAME),
+        Rule(f"{texts}.token_type_embeddings.weight", "text.types.table", SAME),
+        *_norm(f"{texts}.LayerNorm", "text.norm_in"),
+        *_flava_tower("text_model", "text", text_config(config)),
+        *_dense("image_projection", "image_projection"),
+        *_dense("text_projection", "text_projection"),
     ]
 
 

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the golden checkpoints and rows that `test_clip.py`, `test_siglip.py` read.
+"""Write the golden checkpoints and rows that each family's test reads.
 
 Run by hand, in an environment with torch (the extra `parity`); no test imports it:
 
-    python tests/encoders/make_goldens.py
+    python tests/encoders/make_goldens.py [variant ...]
 
 Each variant is a folder of random weights with `io.safetensors`: inputs, and the unit
 rows that `transformers` gives for them.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,16 +59,45 @@ def siglip(text: dict, vision: dict) -> transformers.SiglipModel:
     return transformers.SiglipModel(config)
 
 
+PART = dict(
+    hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1
+)
+
+
+def flava(text: dict, vision: dict, architecture: str) -> transformers.PreTrainedModel:
+    """Make a FLAVA whose towers differ in width, what we leave unread being small."""
+    text = {k: v for k, v in TEXT.items() if k[:3] not in ("bos", "eos")} | text
+    config = transformers.FlavaConfig(
+        text_config=text,
+        image_config={**VISION, "vocab_size": 4, **vision},
+        multimodal_config=PART,
+        image_codebook_config=dict(
+            num_blocks_per_group=1, hidden_size=4, vocab_size=4, freeze=False
+        ),
+        hidden_size=4,
+        projection_dim=18,
+    )
+    return getattr(transformers, architecture)(config)
+
+
+# A variant's place is its seed: new ones go last.
 VARIANTS = {
-    "clip-quick-gelu": lambda: clip({}, {}),
     # Pools at the largest id; two pixels on either axis lie beyond the last patch.
     "clip-gelu-legacy-eos": lambda: clip(
         dict(eos_token_id=2, hidden_act="gelu"),
         dict(hidden_act="gelu", image_size=14),
     ),
+    "clip-quick-gelu": lambda: clip({}, {}),
     "siglip": lambda: siglip(dict(hidden_size=20), {}),
     "siglip-projected": lambda: siglip(
         dict(projection_size=20), dict(image_size=15, patch_size=6)
+    ),
+    "flava": lambda: flava({}, {}, "FlavaModel"),
+    # As released checkpoints are: a prefix, a codebook and the heads of other losses.
+    "flava-for-pretraining": lambda: flava(
+        dict(qkv_bias=False, layer_norm_eps=1e-5),
+        dict(hidden_act="quick_gelu", image_size=14, mask_token=False),
+        "FlavaForPreTraining",
     ),
 }
 
@@ -87,12 +117,16 @@ def draw_ids(generator: torch.Generator) -> torch.Tensor:
 @torch.no_grad()
 def write(name: str) -> None:
     """Write one variant."""
-    generator = torch.Generator().manual_seed(sorted(VARIANTS).index(name))
+    seed = list(VARIANTS).index(name)
+    torch.manual_seed(seed)  # of the weights that the model starts from
+    generator = torch.Generator().manual_seed(seed)
     model = VARIANTS[name]().eval()
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         parameter.add_(0.15 * noise)
-    size = model.config.vision_config.image_size
+    is_flava = model.config.model_type == "flava"
+    vision = model.config.image_config if is_flava else model.config.vision_config
+    size = vision.image_size
     pixels = torch.randn(ROWS, 3, size, size, generator=generator)
     ids = draw_ids(generator)
     mask = torch.rand(ids.shape, generator=generator) < 0.7
@@ -100,10 +134,13 @@ def write(name: str) -> None:
 
     def unit_rows(output) -> np.ndarray:
         rows = output.pooler_output.double()
+        # FLAVA projects every token, and compares the first.
+        rows = rows[:, 0] if is_flava else rows
         return (rows / rows.norm(dim=-1, keepdim=True)).float().numpy()
 
     folder = GOLDENS / name
     model.save_pretrained(folder)
+    model = getattr(model, "flava", model)
     save_file(
         {
             "pixels": pixels.permute(0, 2, 3, 1).contiguous().numpy(),
@@ -121,5 +158,5 @@ def write(name: str) -> None:
 
 if __name__ == "__main__":
     transformers.utils.logging.disable_progress_bar()
-    for variant in VARIANTS:
+    for variant in sys.argv[1:] or VARIANTS:
         write(variant)

@@ -29,8 +29,15 @@ def state(config):
 @pytest.fixture
 def saved(tmp_path, state, config):
     """A folder of weights and config that a test may spoil."""
-    checkpoint.save_model(tmp_path / "saved", state, config)
+    tiny_encoders.save(tmp_path / "saved", state, config)
     return tmp_path / "saved"
+
+
+@pytest.fixture(params=tiny_encoders.WRITTEN)
+def written(request):
+    """Config and state of each family that is written too."""
+    config = tiny_encoders.make_config(request.param)
+    return config, tiny_encoders.random_parameters(config)[1]
 
 
 def _rewrite(folder, change):
@@ -55,7 +62,8 @@ def test_float32_round_trip_is_exact(saved, state, config):
     nnx.merge(graph, loaded)
 
 
-def test_float16_round_trip_rounds_once(tmp_path, state, config):
+def test_float16_round_trip_rounds_once(tmp_path, written):
+    config, state = written
     checkpoint.save_model(tmp_path, state, config, dtype="float16")
     stored = safetensors.numpy.load_file(tmp_path / WEIGHTS)
     assert {tensor.dtype for tensor in stored.values()} == {np.dtype("float16")}
@@ -68,7 +76,10 @@ def test_float16_round_trip_rounds_once(tmp_path, state, config):
         np.testing.assert_array_equal(found[path], rounded, err_msg=str(path))
 
 
-def test_saving_what_was_loaded_writes_the_same_bytes(tmp_path, saved):
+def test_saving_what_was_loaded_writes_the_same_bytes(tmp_path, written):
+    config, state = written
+    saved = tmp_path / "saved"
+    checkpoint.save_model(saved, state, config)
     _, state, config = checkpoint.load_model(saved)
     checkpoint.save_model(tmp_path / "again", state, config)
     for name in (WEIGHTS, "config.json"):
@@ -83,23 +94,27 @@ def test_buffers_of_older_versions_are_passed_over(saved, state):
         np.testing.assert_array_equal(found[path], value)
 
 
-def test_missing_extra_and_misshaped_tensors_are_listed_at_once(saved):
+EXPAND = "vision.stack.blocks.1.mlp.expand.kernel"
+
+
+def test_missing_extra_and_misshaped_tensors_are_listed_at_once(saved, config):
+    scale, bias, expand = (
+        tiny_encoders.tensor_name(config, parameter)
+        for parameter in ("logit_scale", "text.norm_out.bias", EXPAND)
+    )
+
     def spoil(tensors):
-        del tensors["logit_scale"], tensors["text_model.final_layer_norm.bias"]
+        del tensors[scale], tensors[bias]
         tensors["text_model.head.lora"] = np.zeros((2, 2))
-        name = "vision_model.encoder.layers.1.mlp.fc1.weight"
-        tensors[name] = tensors[name].T.copy()
+        tensors[expand] = tensors[expand].T.copy()
 
     _rewrite(saved, spoil)
     with pytest.raises(ValueError, match=r"check config\.json against") as caught:
         checkpoint.load_model(saved)
     message = str(caught.value)
-    assert "missing:\n  logit_scale\n  text_model.final_layer_norm.bias\n" in message
+    assert f"missing:\n  {scale}\n  {bias}\n" in message
     assert "extra:\n  text_model.head.lora\n" in message
-    assert (
-        "misshaped:\n  vision_model.encoder.layers.1.mlp.fc1.weight: "
-        "expected (28, 20), got (20, 28)"
-    ) in message
+    assert f"misshaped:\n  {expand}: expected (28, 20), got (20, 28)" in message
     assert str(saved) in message
 
 
@@ -108,8 +123,8 @@ def test_missing_extra_and_misshaped_tensors_are_listed_at_once(saved):
     [lambda t: np.full_like(t, np.nan), lambda t: t.astype(np.int8)],
     ids=["nan", "int8"],
 )
-def test_tensors_that_are_no_weights_are_refused(saved, damage):
-    name = "vision_model.encoder.layers.1.mlp.fc1.weight"
+def test_tensors_that_are_no_weights_are_refused(saved, config, damage):
+    name = tiny_encoders.tensor_name(config, EXPAND)
     _rewrite(saved, lambda tensors: tensors.update({name: damage(tensors[name])}))
     with pytest.raises(ValueError, match=f"not finite floating numbers:\n  {name}"):
         checkpoint.load_model(saved)
@@ -128,7 +143,7 @@ def test_a_config_of_another_depth_is_refused(saved):
     values = json.loads(path.read_text())
     values["text_config"]["num_hidden_layers"] = 1
     path.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="extra:\n  text_model.encoder.layers.1"):
+    with pytest.raises(ValueError, match=r"extra:\n  .*text_model.encoder.layers?.1"):
         checkpoint.load_model(saved)
 
 
@@ -178,8 +193,11 @@ def test_damaged_weights_are_refused(saved, damage):
         (b"", "download the checkpoint again"),
         (b"[]", "expected a JSON object .* download"),
         (b"null", "expected a JSON object .* download"),
-        (b"{}", r"model_type among \['clip', 'siglip'\], got 'nothing'"),
-        (b'{"model_type": "bert"}', r"model_type among \['clip', 'siglip'\], got 'ber"),
+        (b"{}", r"model_type among \['clip', 'flava', 'siglip'\], got 'nothing'"),
+        (
+            b'{"model_type": "bert"}',
+            r"model_type among \['clip', 'flava', 'siglip'\], got 'ber",
+        ),
         (b'{"model_type": ["clip"]}', r"model_type among .* got .*'clip'"),
         (b'{"model_type": "clip", "text_config": 3}', "transformers refuses"),
         (
@@ -213,7 +231,10 @@ def test_a_table_that_misses_a_parameter_is_refused(config, state):
         checkpoint.place_tensors({}, table, state)
 
 
-def test_a_failing_write_leaves_the_old_folder_whole(saved, config, monkeypatch):
+def test_a_failing_write_leaves_the_old_folder_whole(tmp_path, written, monkeypatch):
+    config, state = written
+    saved = tmp_path / "saved"
+    checkpoint.save_model(saved, state, config)
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
     other = tiny_encoders.random_parameters(config, seed=1)[1]
 
@@ -229,8 +250,9 @@ def test_a_failing_write_leaves_the_old_folder_whole(saved, config, monkeypatch)
 
 
 def test_a_write_cut_off_between_its_files_is_no_checkpoint(
-    tmp_path, state, config, monkeypatch
+    tmp_path, written, monkeypatch
 ):
+    config, state = written
     replace, done = os.replace, []
 
     def once(*paths):

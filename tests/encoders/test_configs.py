@@ -24,13 +24,15 @@ TEXT_SIZES = (*SIZES, "vocab_size", "max_position_embeddings")
 @pytest.mark.parametrize(
     ("tower", "read", "name"),
     [
-        *(("vision_config", vision_config, name) for name in VISION_SIZES),
-        *(("text_config", text_config, name) for name in TEXT_SIZES),
+        *(("image", vision_config, name) for name in VISION_SIZES),
+        *(("text", text_config, name) for name in TEXT_SIZES),
     ],
 )
-def test_sizes_below_one_are_refused(tower, read, name, value):
-    config = tiny_encoders.make_config("clip")
-    setattr(getattr(config, tower), name, value)
+@pytest.mark.parametrize("family", ["clip", "flava"])
+def test_sizes_below_one_are_refused(family, tower, read, name, value):
+    config = tiny_encoders.make_config(family)
+    key = "text_config" if tower == "text" else tiny_encoders.image_key(config)
+    setattr(getattr(config, key), name, value)
     remedy = f"{name} to be .* at least 1, got {value}; check the checkpoint's config"
     with pytest.raises(ValueError, match=remedy):
         read(config)
@@ -40,12 +42,24 @@ def test_sizes_below_one_are_refused(tower, read, name, value):
 @pytest.mark.parametrize("family", tiny_encoders.FAMILIES)
 @pytest.mark.parametrize("name", ["patch_size", "num_attention_heads"])
 def test_checkpoints_of_a_zero_size_are_refused(family, name, tmp_path):
-    values = tiny_encoders.make_config(family).to_dict()
-    values["vision_config"][name] = 0
+    config = tiny_encoders.make_config(family)
+    values = config.to_dict()
+    values[tiny_encoders.image_key(config)][name] = 0
     (tmp_path / "config.json").write_text(json.dumps(values))
     remedy = f"expected {name} .* at least 1.* got 0; check the checkpoint's config"
     with pytest.raises(ValueError, match=remedy):
         checkpoint.load_model(tmp_path)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_biases_of_attention_are_read_where_a_family_has_the_setting(bias):
+    settings = {"text": {"qkv_bias": bias}, "vision": {"qkv_bias": not bias}}
+    flava = tiny_encoders.make_config("flava", **settings)
+    assert text_config(flava).qkv_bias == bias
+    assert vision_config(flava).qkv_bias != bias
+    clip = tiny_encoders.make_config("clip")
+    assert text_config(clip).qkv_bias
+    assert text_config(flava).eos_id is None
 
 
 def test_ids_may_be_zero():

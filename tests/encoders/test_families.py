@@ -34,7 +34,7 @@ def test_the_rules_name_each_parameter_once(name):
 
 
 def test_unknown_families_are_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match=r"\['clip', 'siglip'\], got 'bert'"):
+    with pytest.raises(ValueError, match=r"'clip', 'flava', 'siglip'\], got 'bert'"):
         find_family("bert")
 
 

@@ -24,7 +24,15 @@ from PIL import Image
 from jaxalign.data.catalog import load_dataset
 from jaxalign.data.prompts import caption
 from jaxalign.encoders import hub, pretrained
-from jaxalign.encoders.checkpoint import load_model, save_model
+from jaxalign.encoders.checkpoint import (
+    abstract_model,
+    load_model,
+    match_names,
+    parameter_paths,
+    save_model,
+)
+from jaxalign.encoders.configs import text_config, vision_config
+from jaxalign.encoders.families import FAMILIES
 from tests import tiny_encoders
 from tests.encoders import goldens
 
@@ -44,17 +52,22 @@ drawn = settings(
 
 def _reference(folder, **options):
     """Load a folder by `transformers`, as a user would."""
-    model = {"clip": transformers.CLIPModel, "siglip": transformers.SiglipModel}[
-        json.loads((Path(folder) / "config.json").read_text())["model_type"]
-    ]
+    # What the config calls it: of FLAVA, the tower's model or the one for training.
+    settings = json.loads((Path(folder) / "config.json").read_text())
+    model = getattr(transformers, settings["architectures"][0])
     loaded, report = model.from_pretrained(folder, output_loading_info=True, **options)
     assert not any(report.values()), report
-    return loaded.eval()
+    return getattr(loaded, "flava", loaded).eval()
 
 
 def _unit(rows):
     rows = np.asarray(rows, np.float64)
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def _compared(model, rows):
+    """Return the rows that a family compares: of FLAVA's tokens, the first."""
+    return rows[:, 0] if model.config.model_type == "flava" else rows
 
 
 def _reference_images(model, pixels):
@@ -63,6 +76,7 @@ def _reference_images(model, pixels):
     with torch.no_grad():
         planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
         rows = model.get_image_features(pixel_values=planes).pooler_output
+        rows = _compared(model, rows)
     assert rows.dtype == torch.float32
     return _unit(rows.numpy())
 
@@ -77,6 +91,7 @@ def _reference_texts(model, ids, mask=None):
             if mask is None
             else torch.from_numpy(np.asarray(mask, np.int64)),
         ).pooler_output
+        rows = _compared(model, rows)
     return _unit(rows.numpy())
 
 
@@ -115,6 +130,8 @@ def _towers(draw, family):
         "eos_token_id": draw(st.sampled_from([1, 2, 5])),
         "pad_token_id": 0,
     }
+    if family == "flava":
+        return _flava(draw, text, vision)
     if family == "clip":
         return transformers.CLIPConfig(
             text_config=text,
@@ -132,16 +149,35 @@ def _towers(draw, family):
     return transformers.SiglipConfig(text_config=text, vision_config=vision)
 
 
+def _flava(draw, text, vision):
+    """Add what FLAVA alone leaves open; keep what is left unread small."""
+    for tower in (text, vision):
+        tower["qkv_bias"] = draw(st.booleans())
+    text["type_vocab_size"] = draw(st.integers(1, 3))
+    vision["mask_token"] = draw(st.booleans())
+    del text["bos_token_id"], text["eos_token_id"]
+    part = dict(hidden_size=4, num_attention_heads=1, intermediate_size=4)
+    return transformers.FlavaConfig(
+        text_config=text,
+        image_config={**vision, "vocab_size": 4},
+        multimodal_config={**part, "num_hidden_layers": 1},
+        image_codebook_config=dict(
+            num_blocks_per_group=1, hidden_size=4, vocab_size=4, freeze=False
+        ),
+        hidden_size=4,
+        projection_dim=draw(st.integers(2, 30)),
+    )
+
+
 def _inputs(config, seed, *, rows=3):
     """Draw pixels, ids with one largest id and an end, and a mask."""
     rng = np.random.default_rng(seed)
-    size = config.vision_config.image_size
-    length = config.text_config.max_position_embeddings
-    vocabulary = config.text_config.vocab_size
+    text, size = text_config(config), vision_config(config).image_size
+    length, vocabulary = text.length, text.vocabulary
     pixels = rng.standard_normal((rows, size, size, 3)).astype(np.float32)
     ids = rng.integers(0, vocabulary - 1, (rows, length))
     ids[:, rng.integers(length)] = vocabulary - 1
-    ids[:, rng.integers(length)] = config.text_config.eos_token_id
+    ids[:, rng.integers(length)] = 1 if text.eos_id is None else text.eos_id
     mask = rng.random((rows, length)) < 0.7
     mask[:, 0] = True
     return pixels, ids.astype(np.int32), mask
@@ -163,10 +199,10 @@ def _assert_models_agree(folder, config, seed):
     assert float(ours.logit_scale[...]) == theirs.logit_scale.item()
 
 
-def _read_what_torch_writes(config, seed):
+def _read_what_torch_writes(config, seed, *, auto=transformers.AutoModel):
     import torch
 
-    model = transformers.AutoModel.from_config(config)
+    model = auto.from_config(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -193,6 +229,60 @@ def test_we_read_the_clip_that_transformers_writes(config, seed):
 @given(config=_towers("siglip"), seed=st.integers(0, 99))
 def test_we_read_the_siglip_that_transformers_writes(config, seed):
     _read_what_torch_writes(config, seed)
+
+
+@drawn
+@given(config=_towers("flava"), seed=st.integers(0, 99))
+def test_we_read_the_flava_that_transformers_writes(config, seed):
+    _read_what_torch_writes(config, seed)
+
+
+@drawn
+@given(config=_towers("flava"), seed=st.integers(0, 99))
+def test_we_read_the_flava_for_training_that_transformers_writes(config, seed):
+    _read_what_torch_writes(config, seed, auto=transformers.AutoModelForPreTraining)
+
+
+def test_every_tensor_of_a_full_size_flava_is_read_or_known_to_be_unread():
+    """By shapes alone: the defaults are those of the released checkpoint."""
+    import torch
+
+    config, family = transformers.FlavaConfig(), FAMILIES["flava"]
+    with torch.device("meta"):
+        model = transformers.FlavaForPreTraining(config)
+    stored = {
+        # NumPy arrays of these shapes that take no memory.
+        name: np.broadcast_to(np.float32(0), tuple(tensor.shape))
+        for name, tensor in model.state_dict().items()
+    }
+    read, rules = match_names(family, config, stored)
+    shapes = parameter_paths(abstract_model(family, config)[1])
+    expected = {
+        rule.tensor: rule.layout.write(np.empty(shapes[rule.parameter], np.int8)).shape
+        for rule in rules
+    }
+    assert {name: tensor.shape for name, tensor in read.items()} == expected
+    unused = {name.removeprefix("flava.") for name in set(stored) - set(read)}
+    for beginning in family.unread:  # each is of a tensor that exists
+        assert any(name.startswith(beginning) for name in unused), beginning
+
+
+def test_pictures_and_texts_through_a_whole_flava_folder(tmp_path):
+    """As its users run it: padded to one length, with the tokenizer's mask."""
+    tokenizer = tiny_encoders.make_tokenizer("flava")
+    processor = tiny_encoders.make_processor("flava")
+    config = tiny_encoders.make_config("flava", vocabulary=len(tokenizer))
+    model = transformers.FlavaForPreTraining(config)
+    for part in (model, tokenizer, processor):
+        part.save_pretrained(tmp_path)
+    ours, theirs = pretrained.load_encoders(tmp_path), _reference(tmp_path)
+    texts = [*tiny_encoders.CORPUS[::7], *AWKWARD_TEXTS]
+    encoded = tokenizer(texts, padding="max_length", truncation=True)
+    expected = _reference_texts(theirs, encoded["input_ids"], encoded["attention_mask"])
+    _assert_close(ours.embed_texts(texts), expected)
+    pictures = tiny_encoders.pictures(5)
+    planes = np.stack(processor(pictures)["pixel_values"]).transpose(0, 2, 3, 1)
+    _assert_close(ours.embed_images(pictures), _reference_images(theirs, planes))
 
 
 @drawn
@@ -304,7 +394,7 @@ def _awkward_pictures():
     }
 
 
-@pytest.fixture(params=[*hub.SHIPPED, "tiny/clip", "tiny/siglip"])
+@pytest.fixture(params=[*hub.SHIPPED, *(f"tiny/{f}" for f in tiny_encoders.FAMILIES)])
 def preprocessing(request, folders):
     """The shipped folders and the tiny ones, whose preprocessing differs."""
     name = request.param
@@ -324,9 +414,12 @@ def test_tokens_are_those_of_transformers(preprocessing, examples):
         truncation=True,
         max_length=length,
         return_tensors="np",
-    )["input_ids"]
-    assert expected.shape == (len(texts), length)
-    np.testing.assert_array_equal(ours.tokenize(texts), expected)
+    )
+    ids, mask = ours.tokenize(texts)
+    assert ids.shape == (len(texts), length)
+    np.testing.assert_array_equal(ids, expected["input_ids"])
+    if mask is not None:
+        np.testing.assert_array_equal(mask, expected["attention_mask"])
 
 
 def test_pixels_are_those_of_transformers(preprocessing, examples):
@@ -339,6 +432,8 @@ def test_pixels_are_those_of_transformers(preprocessing, examples):
         **{e["id"]: Image.fromarray(e["image"]) for e in examples[:20]},
     }
     for name, picture in pictures.items():
+        if ours.config.model_type == "flava":  # refuses other modes than RGB
+            picture = picture.convert("RGB")
         found = ours.preprocess_images([picture])
         expected = theirs(picture, return_tensors="pt")["pixel_values"].numpy()
         np.testing.assert_array_equal(

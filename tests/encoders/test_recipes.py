@@ -112,7 +112,7 @@ def test_shipped_folders_follow_their_recipes():
     assert spaces[0] != spaces[1]
     assert vocabularies[0] != vocabularies[1]
     ids = [
-        pretrained.load_encoders(name).tokenize(["a red apple"]).tolist()
+        pretrained.load_encoders(name).tokenize(["a red apple"])[0].tolist()
         for name in hub.SHIPPED
     ]
     assert ids[0] != ids[1]

@@ -18,12 +18,16 @@ TEXTS = [
 ]
 
 
+# Families whose tokenizer is trained here; FLAVA's in tests is put together by hand.
+TRAINED = ("clip", "siglip")
+
+
 @pytest.fixture(scope="module")
 def tokenizers():
-    return {f: tiny_encoders.make_tokenizer(f) for f in tiny_encoders.FAMILIES}
+    return {f: tiny_encoders.make_tokenizer(f) for f in TRAINED}
 
 
-@pytest.fixture(params=tiny_encoders.FAMILIES)
+@pytest.fixture(params=TRAINED)
 def tokenizer(request, tokenizers):
     return tokenizers[request.param]
 
@@ -85,7 +89,7 @@ def test_unigram_marks_what_it_cannot_spell(tokenizers):
     assert tokenizer.unk_token_id not in tokenizer("red apple")["input_ids"]
 
 
-@pytest.mark.parametrize("family", tiny_encoders.FAMILIES)
+@pytest.mark.parametrize("family", TRAINED)
 def test_a_checkpoint_folder_gives_the_same_ids_back(
     folders, tokenizers, family, tmp_path
 ):

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FLAVA: a vision transformer and a bidirectional text transformer with class tokens.
+
+Only what compares pictures with texts: both towers and their projections. The rows are
+those of position 0 of `transformers.FlavaModel.get_image_features` and
+`get_text_features`, which is what FLAVA's contrastive loss compares. The multimodal
+encoder, and the heads of the other losses, take no part in them.
+
+Reference: Singh et al., "FLAVA: A Foundational Language And Vision Alignment Model",
+2022, arXiv 2112.04482.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+from transformers import FlavaConfig
+
+from jaxalign.encoders.configs import (
+    TextConfig,
+    VisionConfig,
+    read_integer,
+    text_config,
+    vision_config,
+)
+from jaxalign.encoders.layers import (
+    Dense,
+    Embedding,
+    LayerNorm,
+    PatchEmbedding,
+    Stack,
+)
+
+
+class FlavaVision(nnx.Module):
+    """FLAVA's image tower, up to the class token."""
+
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        width = config.width
+        init = nnx.initializers.normal(0.02)
+        self.class_token = nnx.Param(init(rngs.params(), (width,), jnp.float32))
+        self.patches = PatchEmbedding(
+            config.patch_size, width, use_bias=True, rngs=rngs
+        )
+        self.positions = Embedding(config.patches + 1, width, rngs=rngs)
+        self.stack = Stack(config, rngs=rngs)
+        self.norm_out = LayerNorm(width, epsilon=config.epsilon)
+
+    def __call__(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
+        """Return the normalised state of the class token."""
+        patches = self.patches(pixels)
+        n, _, width = patches.shape
+        token = jnp.broadcast_to(self.class_token[...], (n, 1, width))
+        tokens = jnp.concatenate([token, patches], axis=1)
+        tokens = tokens + self.positions.table[...][None]
+        return self.norm_out(self.stack(tokens)[:, 0])
+
+
+class FlavaText(nnx.Module):
+    """FLAVA's text tower, up to the class token, which the tokenizer puts first.
+
+    Attributes:
+      types: one row for each segment of a text in two segments; ours have one.
+    """
+
+    def __init__(self, config: TextConfig, types: int, *, rngs: nnx.Rngs):
+        width, epsilon = config.width, config.epsilon
+        self.tokens = Embedding(config.vocabulary, width, rngs=rngs)
+        self.positions = Embedding(config.length, width, rngs=rngs)
+        self.types = Embedding(types, width, rngs=rngs)
+        self.norm_in = LayerNorm(width, epsilon=epsilon)
+        self.stack = Stack(config, rngs=rngs)
+        self.norm_out = LayerNorm(width, epsilon=epsilon)
+
+    def __call__(
+        self, ids: Int[Array, "n t"], mask: Bool[Array, "n t"] | None = None
+    ) -> Float[Array, "n d"]:
+        """Return the normalised state of the first token.
+
+        Args:
+          ids: (n, t) token ids.
+          mask: (n, t), False at padding, which no token may see; without one, all is
+            seen.
+
+        Returns:
+          (n, width) states.
+        """
+        rows = self.positions.table[: ids.shape[1]] + self.types.table[:1]
+        states = self.norm_in(self.tokens(ids) + rows[None])
+        visible = None if mask is None else mask[:, None, :]
+        return self.norm_out(self.stack(states, visible)[:, 0])
+
+
+class Flava(nnx.Module):
+    """FLAVA's two towers with their projections and temperature.
+
+    Attributes:
+      logit_scale: scalar; logits are `exp(logit_scale) * image @ text.T`.
+    """
+
+    def __init__(self, config: FlavaConfig, *, rngs: nnx.Rngs):
+        vision, text = vision_config(config), text_config(config)
+        self.vision = FlavaVision(vision, rngs=rngs)
+        types = read_integer(config.text_config, "type_vocab_size")
+        self.text = FlavaText(text, types, rngs=rngs)
+        dim = read_integer(config, "projection_dim")
+        self.image_projection = Dense(vision.width, dim, rngs=rngs)
+        self.text_projection = Dense(text.width, dim, rngs=rngs)
+        self.logit_scale = nnx.Param(
+            jnp.asarray(config.logit_scale_init_value, jnp.float32)
+        )
+
+    def image_features(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
+        """Return projected image rows, not normalised."""
+        return self.image_projection(self.vision(pixels))
+
+    def text_features(
+        self, ids: Int[Array, "n t"], mask: Bool[Array, "n t"] | None = None
+    ) -> Float[Array, "n d"]:
+        """Return projected text rows, not normalised."""
+        return self.text_projection(self.text(ids, mask))
