@@ -162,7 +162,7 @@ def make_batch(case: Case, config: CLIPConfig) -> np.ndarray:
         return rng.standard_normal((case.batch, size, size, 3)).astype(np.float32)
     sizes = text_config(config)
     ids = rng.integers(3, sizes.vocabulary - 2, (case.batch, sizes.length))
-    ids[:, -1] = min(config.text_config.eos_token_id, sizes.vocabulary - 1)
+    ids[:, -1] = min(sizes.eos_id or 0, sizes.vocabulary - 1)
     return ids.astype(np.int32)
 
 
