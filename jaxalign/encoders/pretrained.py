@@ -20,6 +20,7 @@ from transformers import PreTrainedConfig
 
 from jaxalign.array_types import ArrayLike
 from jaxalign.encoders.checkpoint import CONFIG_FILE, load_model
+from jaxalign.encoders.configs import text_config
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.preprocessing import (
     IMAGE_FILE,
@@ -27,6 +28,7 @@ from jaxalign.encoders.preprocessing import (
     ImagePreprocessor,
     TextPreprocessor,
     as_pictures,
+    find_image_settings,
 )
 
 SHIPPED = ("jaxalign/openmoji-clip", "jaxalign/openmoji-siglip")
@@ -114,7 +116,7 @@ class Encoders:
         """Encode token ids.
 
         Args:
-          ids: (n, t), t at most the model's text length.
+          ids: (n, t), t from 1 to the model's text length, in [0, vocabulary).
           mask: (n, t), False where no token may look, as the checkpoint's own usage
             has it: CLIP's may be left out, SigLIP is used without one.
 
@@ -122,20 +124,35 @@ class Encoders:
           (n, d), float32 unit rows.
 
         Raises:
-          ValueError: if texts are longer than the model's positions, or if the mask
-            does not belong to them.
+          ValueError: if texts are longer than the model's positions, if the mask
+            does not belong to them, or if NumPy ids lie outside the vocabulary.
+
+        Notes:
+          JAX arrays of ids are not looked at, since that would wait for the device;
+          ids outside the vocabulary then count as its first or last one.
         """
         if mask is not None and mask.shape != ids.shape:
             raise ValueError(
                 f"`encode_text(mask=...)` expected the shape of ids, {ids.shape}, got "
                 f"{mask.shape}; pass the mask that came with the ids, or none."
             )
-        if ids.ndim != 2 or ids.shape[1] > self._text_length:
+        if mask is not None and mask.dtype != bool:
+            raise ValueError(
+                f"`encode_text(mask=...)` expected bool, True where a token may look, "
+                f"got {mask.dtype}; pass `mask == 1` for one of zeros and ones."
+            )
+        if ids.ndim != 2 or not 1 <= ids.shape[1] <= self._text_length:
             raise ValueError(
                 f"`encode_text(ids=...)` expected shape (n, t), t at most "
                 f"{self._text_length} for {self.name}, got {tuple(ids.shape)}; use "
                 "`embed_texts`, which tokenizes and cuts."
             )
+        if not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise ValueError(
+                f"`encode_text(ids=...)` expected integers, got {ids.dtype}; use "
+                "`embed_texts`, which tokenizes strings."
+            )
+        self._check_vocabulary(ids)
         return self._jitted_text_rows(self._parameters, ids, mask)
 
     def preprocess_images(
@@ -172,6 +189,15 @@ class Encoders:
 
         Returns:
           (n, d), float32 unit rows on the host.
+
+        Raises:
+          ValueError: if something else than a list of pictures comes, if one cannot
+            be read, or see `preprocess_images`.
+
+        Notes:
+          Pictures are taken as Pillow holds them, as `transformers` does. A camera's
+          orientation (EXIF) is not applied: call `PIL.ImageOps.exif_transpose` first.
+          16-bit grey levels above 255 count as white: scale them to bytes first.
         """
 
         def encode(chunk):
@@ -208,7 +234,7 @@ class Encoders:
             digest.update(array.tobytes())
         digest.update(json.dumps(_row_settings(self.config)).encode())
         if self._folder is not None:
-            if (self._folder / IMAGE_FILE).is_file():
+            if find_image_settings(self._folder):
                 digest.update(self._image_preprocessor.canonical().encode())
             if any((self._folder / name).is_file() for name in TOKENIZER_FILES):
                 digest.update(self._text_preprocessor.canonical())
@@ -216,7 +242,7 @@ class Encoders:
 
     @functools.cached_property
     def _image_preprocessor(self) -> ImagePreprocessor:
-        if self._folder is None or not (self._folder / IMAGE_FILE).is_file():
+        if self._folder is None or not find_image_settings(self._folder):
             raise ValueError(
                 f"`preprocess_images`: {self.name} has no {IMAGE_FILE}; add the "
                 "checkpoint's, or pass preprocessed pixels to `encode_image`."
@@ -225,9 +251,10 @@ class Encoders:
         expected = (self._image_size, self._image_size, 3)
         if preprocessor.shape != expected:
             raise ValueError(
-                f"`preprocess_images`: {IMAGE_FILE} of {self.name} makes pictures of "
-                f"shape {preprocessor.shape}, but the model takes {expected}; use the "
-                f"{IMAGE_FILE} that belongs to the checkpoint."
+                f"`preprocess_images`: {preprocessor.file} of {self.name} makes "
+                f"pictures of shape {preprocessor.shape}, but the model takes "
+                f"{expected}; use the {preprocessor.file} that belongs to the "
+                "checkpoint."
             )
         return preprocessor
 
@@ -248,6 +275,19 @@ class Encoders:
                 f"{vocabulary}; use the tokenizer that belongs to the checkpoint."
             )
         return preprocessor
+
+    def _check_vocabulary(self, ids: Int[ArrayLike, "n t"]) -> None:
+        """Refuse ids that no text of this model has, if they lie on the host."""
+        vocabulary = text_config(self.config).vocabulary
+        if not isinstance(ids, np.ndarray) or ids.size == 0:
+            return
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= vocabulary:
+            raise ValueError(
+                f"`encode_text(ids=...)` expected ids in [0, {vocabulary}) for "
+                f"{self.name}, got ids from {low} to {high}; use the tokenizer that "
+                "belongs to the checkpoint."
+            )
 
     def _image_rows(self, parameters, pixels):
         model = nnx.merge(self._graph, parameters)
