@@ -8,7 +8,7 @@ these families never use; here they become numbers, or one clear error.
 import dataclasses
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, SiglipConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +57,12 @@ class TextConfig(StackConfig):
     Attributes:
       vocabulary: number of token ids.
       length: most tokens of a text.
-      eos_id: id of the end-of-text token.
+      eos_id: id of the end-of-text token; None for models that pool elsewhere.
     """
 
     vocabulary: int
     length: int
-    eos_id: int
+    eos_id: int | None
 
 
 def vision_config(config: PreTrainedConfig) -> VisionConfig:
@@ -90,7 +90,10 @@ def text_config(config: PreTrainedConfig) -> TextConfig:
         **_stack_sizes(tower),
         vocabulary=read_integer(tower, "vocab_size"),
         length=read_integer(tower, "max_position_embeddings"),
-        eos_id=read_integer(tower, "eos_token_id", least=0),
+        # SigLIP pools at the last position, whatever the end token.
+        eos_id=None
+        if isinstance(config, SiglipConfig)
+        else read_integer(tower, "eos_token_id", least=0),
     )
 
 
