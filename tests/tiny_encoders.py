@@ -213,7 +213,7 @@ def random_pixels(count, *, seed=0):
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def random_ids(count, *, vocabulary=60, seed=0):
+def random_ids(count, *, vocabulary=32, seed=0):
     """Draw token ids, each text ending in the end token."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(3, vocabulary, (count, TEXT_LENGTH)).astype(np.int32)

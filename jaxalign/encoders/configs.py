@@ -8,7 +8,7 @@ these families never use; here they become numbers, or one clear error.
 import dataclasses
 from typing import Any
 
-from transformers import FlavaConfig, PreTrainedConfig
+from transformers import FlavaConfig, PreTrainedConfig, SiglipConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class TextConfig(StackConfig):
     Attributes:
       vocabulary: number of token ids.
       length: most tokens of a text.
-      eos_id: id of the end-of-text token; None for models that have none.
+      eos_id: id of the end-of-text token; None for models that pool elsewhere.
     """
 
     vocabulary: int
@@ -93,9 +93,9 @@ def text_config(config: PreTrainedConfig) -> TextConfig:
         **_stack_sizes(tower),
         vocabulary=read_integer(tower, "vocab_size"),
         length=read_integer(tower, "max_position_embeddings"),
-        # BERT-like texts, as FLAVA's, begin with a class token instead.
+        # SigLIP pools at the last position, FLAVA at the first.
         eos_id=None
-        if isinstance(config, FlavaConfig)
+        if isinstance(config, FlavaConfig | SiglipConfig)
         else read_integer(tower, "eos_token_id", least=0),
     )
 

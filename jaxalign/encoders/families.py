@@ -82,6 +82,13 @@ FAMILIES = {
 }
 
 
+# What to use instead of models that are no family here.
+_REMEDIES = {
+    "siglip2": "that is SigLIP 2 with variable resolution (NaFlex); use one of fixed "
+    "resolution, such as google/siglip2-base-patch16-224, which is of 'siglip'.",
+}
+
+
 def find_family(model_type: str) -> Family:
     """Return the family of a config's `model_type`.
 
@@ -89,8 +96,9 @@ def find_family(model_type: str) -> Family:
       ValueError: if jaxalign does not read this family; those that it reads are named.
     """
     if model_type not in FAMILIES:
+        known = "jaxalign reads image-text models of these families."
         raise ValueError(
             f"`config.json` expected a model_type among {sorted(FAMILIES)}, got "
-            f"{model_type!r}; jaxalign reads image-text models of these families."
+            f"{model_type!r}; {_REMEDIES.get(model_type, known)}"
         )
     return FAMILIES[model_type]

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer, BertTokenizer
+from transformers import AutoImageProcessor, AutoTokenizer
 
 from jaxalign.encoders.quiet import quiet_transformers
 
 IMAGE_FILE = "preprocessor_config.json"
+# What `AutoProcessor.save_pretrained` writes instead, one level deeper.
+PROCESSOR_FILE = "processor_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.json", "vocab.txt")
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 
@@ -38,29 +40,28 @@ _PIXEL_KEYS = (
     "rescale_factor",
     "size",
 )
+# Likewise, but counted only where they are set.
+_RARE_PIXEL_KEYS = ("do_pad", "pad_size")
+
+# Texts whose ids tell tokenizers apart: what `tokenizer_config.json` says of case, of
+# begin and end tokens and of prefixes changes ids, and no other file.
+_PROBES = ("A Red  apple's 12\t\n", "É ﬁ 中 😀", "</s> <eos> |", "")
 
 # What FLAVA's processor can make beside pixels, for its training; one needs torch.
 _TRAINING_OUTPUTS = ("return_image_mask", "return_codebook_pixels")
-# Settings of BERT's tokenizer that change ids.
-_WORDPIECE_KEYS = (
-    "do_lower_case",
-    "strip_accents",
-    "tokenize_chinese_chars",
-    "cls_token_id",
-    "sep_token_id",
-    "unk_token_id",
-)
 
 
 class ImagePreprocessor:
     """Turns pictures into the pixels that a checkpoint's image tower takes.
 
     Attributes:
+      file: name of the folder's file that holds the settings.
       shape: (height, width, 3) of what it makes of a square picture.
     """
 
     def __init__(self, folder: str | os.PathLike):
-        with _told_damage(Path(folder), (IMAGE_FILE,)), quiet_transformers():
+        self.file = find_image_settings(folder) or IMAGE_FILE
+        with _told_damage(Path(folder), (self.file,)), quiet_transformers():
             self._processor = AutoImageProcessor.from_pretrained(
                 str(folder), backend="pil"
             )
@@ -68,8 +69,11 @@ class ImagePreprocessor:
                 if getattr(self._processor, name, False):
                     setattr(self._processor, name, False)
             # Some wrong settings only show on use.
-            gray = Image.new("RGB", (8, 8), "gray")
-            self.shape = self([gray]).shape[1:]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                probe = self._pixels(Image.new("RGB", (8, 8), "gray"))
+            if not np.isfinite(probe).all():
+                raise ValueError("pixels come out infinite or as NaN")
+            self.shape = probe.shape
 
     def __call__(
         self, images: Sequence[np.ndarray | Image.Image]
@@ -77,24 +81,49 @@ class ImagePreprocessor:
         """Resize, crop and normalise pictures.
 
         Args:
-          images: uint8 arrays (height, width, 3), or Pillow images of any mode.
+          images: uint8 arrays (height, width, 3), or Pillow images of any mode. Other
+            modes than RGB are converted, what is transparent over white, also where
+            the folder does not ask for it: `transformers` fails there.
 
         Returns:
           (n, h, w, 3), float32.
 
         Raises:
-          ValueError: see `as_pictures`.
+          ValueError: if a picture cannot be read, or comes out in another shape than
+            square ones; see `as_pictures` also.
         """
-        # Some processors (FLAVA's) would refuse other modes than RGB.
-        pixels = self._processor(
-            as_pictures(images), do_convert_rgb=True, return_tensors="np"
-        )["pixel_values"]
-        return np.asarray(pixels, np.float32).transpose(0, 2, 3, 1)
+        rows = []
+        for picture in as_pictures(images):
+            try:
+                pixels = self._pixels(picture)
+            # What Pillow raises over a file that is cut or damaged.
+            except (OSError, SyntaxError, ValueError) as error:
+                raise ValueError(
+                    f"`embed_images(images=...)` expected pictures that Pillow can "
+                    f"read as RGB, got {_describe(picture)} ({type(error).__name__}: "
+                    f"{error}); leave it out, or write the file again."
+                ) from error
+            if pixels.shape != self.shape:
+                raise ValueError(
+                    f"`embed_images(images=...)` expected pictures that {self.file} "
+                    f"brings to the shape {self.shape}, got {_describe(picture)}, of "
+                    f"which it makes {pixels.shape}; crop to a square first."
+                )
+            rows.append(pixels)
+        return np.stack(rows) if rows else np.zeros((0, *self.shape), np.float32)
+
+    def _pixels(self, picture: Image.Image) -> Float[np.ndarray, "h w 3"]:
+        """Preprocess one picture."""
+        # RGB too may name a transparent colour: there the folder's own setting counts.
+        options = {} if picture.mode == "RGB" else {"do_convert_rgb": True}
+        (pixels,) = self._processor(picture, **options)["pixel_values"]
+        return np.asarray(pixels, np.float32).transpose(1, 2, 0)
 
     def canonical(self) -> str:
         """Return the settings that change pixels, as JSON with sorted keys."""
         settings = self._processor.to_dict()
         kept = {key: settings.get(key) for key in _PIXEL_KEYS}
+        kept |= {key: settings[key] for key in _RARE_PIXEL_KEYS if settings.get(key)}
         return json.dumps(kept, sort_keys=True, default=_as_plain)
 
 
@@ -136,7 +165,8 @@ class TextPreprocessor:
           int32 ids (n, length) and a mask, False at padding.
 
         Raises:
-          ValueError: if something else than strings comes.
+          ValueError: if something else than strings comes, or one with half a
+            character (a lone surrogate).
         """
         wrong = [type(text).__name__ for text in texts if not isinstance(text, str)]
         if isinstance(texts, str) or wrong:
@@ -144,6 +174,12 @@ class TextPreprocessor:
             raise ValueError(
                 f"`embed_texts(texts=...)` expected a list of strings, got {got}; "
                 "pass one string for each row."
+            )
+        broken = [text for text in texts if not _is_unicode(text)]
+        if broken:
+            raise ValueError(
+                "`embed_texts(texts=...)` expected text, got half a character in "
+                f"{broken[0][:80]!r}; decode bytes with errors='replace'."
             )
         if len(texts) == 0:
             none = np.zeros((0, self._length))
@@ -167,19 +203,23 @@ class TextPreprocessor:
         return max(self._tokenizer.get_vocab().values())
 
     def canonical(self) -> bytes:
-        """Return the bytes of the tokenizer's own files, and how it pads and cuts."""
+        """Return the tokenizer's own files, how it pads and cuts, and some ids."""
         tokenizer = self._tokenizer
-        settings = [
-            tokenizer.pad_token_id,
-            tokenizer.padding_side,
-            tokenizer.truncation_side,
-        ]
-        if self._own_length:
-            settings.append(self._length)
-        if isinstance(tokenizer, BertTokenizer):
-            # Its settings overrule what tokenizer.json says.
-            settings += [getattr(tokenizer, key, None) for key in _WORDPIECE_KEYS]
+        sides = [tokenizer.padding_side, tokenizer.truncation_side]
+        settings = [tokenizer.pad_token_id, *sides, self(_PROBES)[0].tolist()]
         return self._content + json.dumps(settings).encode()
+
+
+def find_image_settings(folder: str | os.PathLike) -> str | None:
+    """Return the name of the file that holds a folder's image settings, if one does."""
+    whole = Path(folder) / PROCESSOR_FILE
+    # The nested settings come first, as in transformers.
+    if whole.is_file() and (
+        not _holds_settings(whole)
+        or "image_processor" in json.loads(whole.read_bytes())
+    ):
+        return PROCESSOR_FILE
+    return IMAGE_FILE if (Path(folder) / IMAGE_FILE).is_file() else None
 
 
 def as_pictures(images: Sequence[np.ndarray | Image.Image]) -> list[Image.Image]:
@@ -239,6 +279,22 @@ def _as_picture(image: Any) -> Image.Image:
         f"images, not empty, got {got}; open files with PIL.Image.open, and scale "
         "floats to bytes."
     )
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a string can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _describe(picture: Image.Image) -> str:
+    """Name a picture's file if it has one, else its mode and size."""
+    name = getattr(picture, "filename", "")
+    kind = f"one of mode {picture.mode}, {picture.width} x {picture.height}"
+    return repr(os.fspath(name)) if name else kind
 
 
 def _as_plain(value: Any) -> Any:

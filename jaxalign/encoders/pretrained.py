@@ -21,21 +21,11 @@ from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.encoders.checkpoint import read_checkpoint
 from jaxalign.encoders.configs import text_config, vision_config
 from jaxalign.encoders.families import find_family
+from jaxalign.encoders.folder_preprocessing import FolderPreprocessing
 from jaxalign.encoders.hub import find_folder
-from jaxalign.encoders.open_clip import (
-    is_open_clip,
-    open_clip_image_preprocessor,
-    read_open_clip,
-)
-from jaxalign.encoders.open_clip_preprocessing import OpenClipImagePreprocessor
+from jaxalign.encoders.open_clip import is_open_clip, read_open_clip
 from jaxalign.encoders.placing import digest_parameters
-from jaxalign.encoders.preprocessing import (
-    IMAGE_FILE,
-    TOKENIZER_FILES,
-    ImagePreprocessor,
-    TextPreprocessor,
-    as_pictures,
-)
+from jaxalign.encoders.preprocessing import as_pictures
 
 Dtype = Literal["float32", "bfloat16"]
 DTYPES = get_args(Dtype)
@@ -67,12 +57,20 @@ class Encoders:
         self._parameters_digest = parameters_digest
         self._graph = graph
         self._parameters = parameters
-        self._folder = folder
         self.name = name
         self.config = config
         self._family = find_family(config.model_type)
         self._image_size = vision_config(config).image_size
-        self._text_length = text_config(config).length
+        text = text_config(config)
+        self._text_length, self._vocabulary = text.length, text.vocabulary
+        self._preprocessing = FolderPreprocessing(
+            folder,
+            name=name,
+            image_size=self._image_size,
+            text_length=self._text_length,
+            own_length=self._family.masks_padding,
+            vocabulary=self._vocabulary,
+        )
         self.dim = int(
             jax.eval_shape(
                 self._image_rows,
@@ -124,7 +122,7 @@ class Encoders:
         """Encode token ids.
 
         Args:
-          ids: (n, t), t at most the model's text length.
+          ids: (n, t), t from 1 to the model's text length, in [0, vocabulary).
           mask: (n, t), False where no token may look, as the checkpoint's own usage
             has it: CLIP's may be left out, SigLIP is used without one, FLAVA with
             one. `tokenize` gives the mask that belongs to the model.
@@ -133,20 +131,35 @@ class Encoders:
           (n, d), float32 unit rows.
 
         Raises:
-          ValueError: if texts are longer than the model's positions, or if the mask
-            does not belong to them.
+          ValueError: if texts are longer than the model's positions, if the mask
+            does not belong to them, or if NumPy ids lie outside the vocabulary.
+
+        Notes:
+          JAX arrays of ids are not looked at, since that would wait for the device;
+          ids outside the vocabulary then count as its first or last one.
         """
         if mask is not None and mask.shape != ids.shape:
             raise ValueError(
                 f"`encode_text(mask=...)` expected the shape of ids, {ids.shape}, got "
                 f"{mask.shape}; pass the mask that came with the ids, or none."
             )
-        if ids.ndim != 2 or ids.shape[1] > self._text_length:
+        if mask is not None and mask.dtype != bool:
+            raise ValueError(
+                f"`encode_text(mask=...)` expected bool, True where a token may look, "
+                f"got {mask.dtype}; pass `mask == 1` for one of zeros and ones."
+            )
+        if ids.ndim != 2 or not 1 <= ids.shape[1] <= self._text_length:
             raise ValueError(
                 f"`encode_text(ids=...)` expected shape (n, t), t at most "
                 f"{self._text_length} for {self.name}, got {tuple(ids.shape)}; use "
                 "`embed_texts`, which tokenizes and cuts."
             )
+        if not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise ValueError(
+                f"`encode_text(ids=...)` expected integers, got {ids.dtype}; use "
+                "`embed_texts`, which tokenizes strings."
+            )
+        self._check_vocabulary(ids)
         return self._jitted_text_rows(self._parameters, ids, mask)
 
     def compile(
@@ -181,7 +194,7 @@ class Encoders:
           ValueError: if the folder holds no image preprocessing, a damaged one, or one
             of another size than the model's.
         """
-        return self._image_preprocessor(images)
+        return self._preprocessing.images(images)
 
     def tokenize(
         self, texts: Sequence[str]
@@ -196,7 +209,7 @@ class Encoders:
           ValueError: if the folder holds no tokenizer, a damaged one, or one of
             another vocabulary, or if not strings come.
         """
-        ids, mask = self._text_preprocessor(texts)
+        ids, mask = self._preprocessing.texts(texts)
         return ids, mask if self._family.masks_padding else None
 
     def embed_images(
@@ -213,6 +226,15 @@ class Encoders:
 
         Returns:
           (n, d), float32 unit rows on the host.
+
+        Raises:
+          ValueError: if something else than a list of pictures comes, if one cannot
+            be read, or see `preprocess_images`.
+
+        Notes:
+          Pictures are taken as Pillow holds them, as `transformers` does. A camera's
+          orientation (EXIF) is not applied: call `PIL.ImageOps.exif_transpose` first.
+          16-bit grey levels above 255 count as white: scale them to bytes first.
         """
 
         def encode(chunk):
@@ -251,68 +273,21 @@ class Encoders:
             )
         digest = hashlib.sha256(weights)
         digest.update(json.dumps(_row_settings(self.config)).encode())
-        if self._folder is not None:
-            if self._found_image_preprocessor is not None:
-                digest.update(self._found_image_preprocessor.canonical().encode())
-            if any((self._folder / name).is_file() for name in TOKENIZER_FILES):
-                digest.update(self._text_preprocessor.canonical())
+        digest.update(self._preprocessing.canonical())
         return digest.hexdigest()
 
-    @functools.cached_property
-    def _found_image_preprocessor(
-        self,
-    ) -> ImagePreprocessor | OpenClipImagePreprocessor | None:
-        if self._folder is None:
-            return None
-        if (self._folder / IMAGE_FILE).is_file():
-            return self._checked_image_preprocessor(self._folder)
-        if is_open_clip(self._folder):
-            return open_clip_image_preprocessor(
-                self._folder, image_size=self._image_size
-            )
-        return None
-
-    @property
-    def _image_preprocessor(self) -> ImagePreprocessor | OpenClipImagePreprocessor:
-        if self._found_image_preprocessor is None:
+    def _check_vocabulary(self, ids: Int[ArrayLike, "n t"]) -> None:
+        """Refuse ids that no text of this model has, if they lie on the host."""
+        vocabulary = self._vocabulary
+        if not isinstance(ids, np.ndarray) or ids.size == 0:
+            return
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= vocabulary:
             raise ValueError(
-                f"`preprocess_images`: {self.name} has no {IMAGE_FILE}; add the "
-                "checkpoint's, or pass preprocessed pixels to `encode_image`."
+                f"`encode_text(ids=...)` expected ids in [0, {vocabulary}) for "
+                f"{self.name}, got ids from {low} to {high}; use the tokenizer that "
+                "belongs to the checkpoint."
             )
-        return self._found_image_preprocessor
-
-    def _checked_image_preprocessor(self, folder: Path) -> ImagePreprocessor:
-        preprocessor = ImagePreprocessor(folder)
-        expected = (self._image_size, self._image_size, 3)
-        if preprocessor.shape != expected:
-            raise ValueError(
-                f"`preprocess_images`: {IMAGE_FILE} of {self.name} makes pictures of "
-                f"shape {preprocessor.shape}, but the model takes {expected}; use the "
-                f"{IMAGE_FILE} that belongs to the checkpoint."
-            )
-        return preprocessor
-
-    @functools.cached_property
-    def _text_preprocessor(self) -> TextPreprocessor:
-        folder = self._folder
-        if folder is None or not any((folder / f).is_file() for f in TOKENIZER_FILES):
-            raise ValueError(
-                f"`tokenize`: {self.name} has no tokenizer ({TOKENIZER_FILES[0]}); add "
-                "the checkpoint's, or pass token ids to `encode_text`."
-            )
-        preprocessor = TextPreprocessor(
-            folder,
-            length=self._text_length,
-            own_length=self._family.masks_padding,
-        )
-        vocabulary = text_config(self.config).vocabulary
-        if preprocessor.largest_id >= vocabulary:
-            raise ValueError(
-                f"`tokenize`: the tokenizer of {self.name} has ids up to "
-                f"{preprocessor.largest_id}, but the model's vocabulary is "
-                f"{vocabulary}; use the tokenizer that belongs to the checkpoint."
-            )
-        return preprocessor
 
     def _image_rows(self, parameters, pixels):
         model = nnx.merge(self._graph, parameters)
@@ -424,7 +399,7 @@ def untrained_encoders(like: Encoders, *, seed: int) -> Encoders:
         parameters,
         like.config,
         name=f"{like.name} (untrained)",
-        folder=like._folder,
+        folder=like._preprocessing.folder,
     )
 
 

@@ -5,8 +5,12 @@ The image embedding is the pooling head's output itself; texts are pooled at the
 position, so they are padded to a fixed length and no padding mask is used. Parameter
 names and configs follow `transformers.SiglipModel`, with which the rows agree.
 
-Reference: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", 2023,
-arXiv 2303.15343.
+SigLIP 2 of fixed resolution is the same model with another tokenizer and other weights.
+
+References: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", 2023,
+arXiv 2303.15343; Tschannen et al., "SigLIP 2: Multilingual Vision-Language Encoders
+with Improved Semantic Understanding, Localization, and Dense Features", 2025,
+arXiv 2502.14786.
 """
 
 import math
@@ -121,6 +125,14 @@ class Siglip(nnx.Module):
     """
 
     def __init__(self, config: SiglipConfig, *, rngs: nnx.Rngs):
+        # Older versions of the config do not declare it.
+        if not getattr(config.vision_config, "vision_use_head", True):
+            # transformers' image features of such a model are None.
+            raise ValueError(
+                "`config.json`: expected vision_use_head to be true, got false: a "
+                "tower without pooling head gives no image embedding; use the "
+                "checkpoint of the whole image-text model."
+            )
         vision, text = vision_config(config), text_config(config)
         dim = text.width
         if getattr(config.text_config, "projection_size", None) is not None:

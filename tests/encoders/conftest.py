@@ -3,10 +3,23 @@
 
 import pytest
 
-from tests import tiny_encoders
+from jaxalign.data.catalog import load_dataset
+from tests import tiny_encoders, tiny_hub_folders
 
 # Scripts that need torch; the doctest collector would import them.
 collect_ignore = ["make_goldens.py", "make_open_clip_goldens.py"]
+
+HUB_FOLDERS = {
+    "siglip2": tiny_hub_folders.write_siglip2,
+    "siglip2-lowercase": lambda folder: tiny_hub_folders.write_siglip2(
+        folder, tokenizer_class="Siglip2Tokenizer"
+    ),
+    "siglip-spiece": tiny_hub_folders.write_siglip,
+    "clip-openai": tiny_hub_folders.write_clip,
+    "clip-openai-old": lambda folder: tiny_hub_folders.write_clip(
+        folder, with_tokenizer_json=False
+    ),
+}
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +36,24 @@ def folders(tmp_path_factory):
 def folder(request, folders):
     """Each family's folder in turn; tests that change one copy it first."""
     return folders[request.param]
+
+
+@pytest.fixture(scope="session")
+def hub_folders(tmp_path_factory):
+    """Folders with the files of released checkpoints, by name."""
+    root = tmp_path_factory.mktemp("hub")
+    return {name: write(root / name) for name, write in HUB_FOLDERS.items()}
+
+
+@pytest.fixture(params=HUB_FOLDERS)
+def hub_folder(request, hub_folders):
+    """Each of those folders in turn; tests that change one copy it first."""
+    return hub_folders[request.param]
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory):
+    """Real pictures and captions: every fifth emoji of the tiny data set."""
+    root = tmp_path_factory.mktemp("datasets")
+    source = load_dataset("openmoji/tiny", "learnt", data_dir=root)
+    return [source[i] for i in range(0, len(source), 5)]

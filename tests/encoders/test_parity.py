@@ -3,7 +3,9 @@
 
 Left out by default; run with the extra `parity` installed:
 
-    python -m pytest -m parity tests/encoders/test_parity.py
+    python -m pytest -m parity tests/encoders
+
+What goes into the models is compared in `test_parity_preprocessing.py`.
 
 Torch is imported in the tests, so that this file can be collected without it; where
 it is missing they fail.
@@ -21,7 +23,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxalign.data.catalog import load_dataset
 from jaxalign.data.prompts import caption
 from jaxalign.encoders import hub, pretrained
 from jaxalign.encoders.checkpoint import (
@@ -34,7 +35,7 @@ from jaxalign.encoders.checkpoint import (
 from jaxalign.encoders.configs import text_config, vision_config
 from jaxalign.encoders.families import FAMILIES
 from tests import tiny_encoders
-from tests.encoders import goldens
+from tests.encoders import awkward, goldens
 
 pytestmark = pytest.mark.parity
 
@@ -276,7 +277,7 @@ def test_pictures_and_texts_through_a_whole_flava_folder(tmp_path):
     for part in (model, tokenizer, processor):
         part.save_pretrained(tmp_path)
     ours, theirs = pretrained.load_encoders(tmp_path), _reference(tmp_path)
-    texts = [*tiny_encoders.CORPUS[::7], *AWKWARD_TEXTS]
+    texts = [*tiny_encoders.CORPUS[::7], *awkward.TEXTS]
     encoded = tokenizer(texts, padding="max_length", truncation=True)
     expected = _reference_texts(theirs, encoded["input_ids"], encoded["attention_mask"])
     _assert_close(ours.embed_texts(texts), expected)
@@ -298,14 +299,6 @@ def test_transformers_reads_the_siglip_that_we_write(config, seed):
 
 
 # --- the shipped pairs
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory):
-    """Real pictures and captions: every fifth emoji of the tiny data set."""
-    root = tmp_path_factory.mktemp("datasets")
-    source = load_dataset("openmoji/tiny", "learnt", data_dir=root)
-    return [source[i] for i in range(0, len(source), 5)]
 
 
 @pytest.fixture(params=hub.SHIPPED)
@@ -356,86 +349,39 @@ def test_a_shipped_model_written_again_is_read_by_transformers(
     )
 
 
-# --- preprocessing
+# --- folders as released ones are
 
 
-AWKWARD_TEXTS = [
-    "",
-    " ",
-    "an emoji of red apple",
-    "An EMOJI of Red  Apple!",
-    "a very long text about apples and clocks " * 100,
-    "x" * 3000,
-    "😀 🏳️‍🌈 👩🏽‍🚀",
-    "שלום עולם مرحبا بالعالم",
-    "中文 ｆｕｌｌ ﬁ Å e\u0301 \u200b",
-    "tab\tand\nnew line \x00",
-    "<eos> <pad> </s> <|endoftext|>",
-]
+def test_hub_rows_are_those_of_transformers(hub_folder, examples):
+    """Whole chains: the processor of a folder, then its model, on either side."""
+    import torch
 
-
-def _awkward_pictures():
-    rng = np.random.default_rng(0)
-    colour = Image.fromarray(rng.integers(0, 256, (37, 61, 3), dtype=np.uint8))
-    alpha = colour.convert("RGBA")
-    alpha.putalpha(Image.fromarray(rng.integers(0, 256, (37, 61), dtype=np.uint8)))
-    return {
-        "colour": colour,
-        "grayscale": colour.convert("L"),
-        "grayscale-alpha": alpha.convert("LA"),
-        "palette": colour.convert("P"),
-        "transparent": alpha,
-        "one-bit": colour.convert("1"),
-        "print": colour.convert("CMYK"),
-        "wide": colour.resize((500, 1)),
-        "tall": colour.resize((1, 500)),
-        "one-pixel": colour.resize((1, 1)),
-        "large": colour.resize((900, 700)),
-    }
-
-
-@pytest.fixture(params=[*hub.SHIPPED, *(f"tiny/{f}" for f in tiny_encoders.FAMILIES)])
-def preprocessing(request, folders):
-    """The shipped folders and the tiny ones, whose preprocessing differs."""
-    name = request.param
-    if name.startswith("tiny/"):
-        return folders[name.removeprefix("tiny/")]
-    return _folder(name)
-
-
-def test_tokens_are_those_of_transformers(preprocessing, examples):
-    ours = pretrained.load_encoders(preprocessing)
-    theirs = transformers.AutoTokenizer.from_pretrained(str(preprocessing))
-    texts = [*AWKWARD_TEXTS, *(caption(e["name"]) for e in examples)]
-    length = ours.config.text_config.max_position_embeddings
-    expected = theirs(
-        texts,
+    processor = transformers.AutoProcessor.from_pretrained(
+        str(hub_folder), backend="pil"
+    )
+    theirs, ours = _reference(hub_folder), pretrained.load_encoders(hub_folder)
+    images = [e["image"] for e in examples]
+    texts = [*awkward.TEXTS, *(caption(e["name"]) for e in examples)]
+    inputs = processor(
+        text=texts,
+        images=[Image.fromarray(image) for image in images],
         padding="max_length",
         truncation=True,
-        max_length=length,
-        return_tensors="np",
+        max_length=tiny_encoders.TEXT_LENGTH,
+        return_tensors="pt",
     )
-    ids, mask = ours.tokenize(texts)
-    assert ids.shape == (len(texts), length)
-    np.testing.assert_array_equal(ids, expected["input_ids"])
-    if mask is not None:
-        np.testing.assert_array_equal(mask, expected["attention_mask"])
+    with torch.no_grad():
+        image_rows = theirs.get_image_features(inputs["pixel_values"]).pooler_output
+        text_rows = theirs.get_text_features(inputs["input_ids"]).pooler_output
+    _assert_close(ours.embed_images(images), _unit(image_rows))
+    _assert_close(ours.embed_texts(texts), _unit(text_rows))
 
 
-def test_pixels_are_those_of_transformers(preprocessing, examples):
-    ours = pretrained.load_encoders(preprocessing)
-    theirs = transformers.AutoImageProcessor.from_pretrained(
-        str(preprocessing), backend="pil"
-    )
-    pictures = {
-        **_awkward_pictures(),
-        **{e["id"]: Image.fromarray(e["image"]) for e in examples[:20]},
-    }
-    for name, picture in pictures.items():
-        if ours.config.model_type == "flava":  # refuses other modes than RGB
-            picture = picture.convert("RGB")
-        found = ours.preprocess_images([picture])
-        expected = theirs(picture, return_tensors="pt")["pixel_values"].numpy()
-        np.testing.assert_array_equal(
-            found.transpose(0, 3, 1, 2), expected, err_msg=name
-        )
+def test_a_tower_without_pooling_head_gives_no_rows_there_either():
+    """Why such configs are refused here."""
+    import torch
+
+    config = tiny_encoders.make_config("siglip", vision={"vision_use_head": False})
+    model = transformers.SiglipModel(config)
+    pixels = torch.zeros(1, 3, tiny_encoders.IMAGE_SIZE, tiny_encoders.IMAGE_SIZE)
+    assert model.get_image_features(pixel_values=pixels).pooler_output is None

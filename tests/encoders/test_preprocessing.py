@@ -64,6 +64,12 @@ def test_what_is_no_list_of_strings_is_refused(folder, texts):
         TextPreprocessor(folder, length=TEXT_LENGTH)(texts)
 
 
+@pytest.mark.parametrize("text", ["\ud800", "a red \udcff apple"])
+def test_half_characters_are_refused(folder, text):
+    with pytest.raises(ValueError, match="half a character.*errors='replace'"):
+        TextPreprocessor(folder, length=TEXT_LENGTH)(["a fish", text])
+
+
 FLOATS = np.zeros((4, 4, 3))
 
 
@@ -92,6 +98,7 @@ def test_pixel_settings_are_canonical(folder, tmp_path):
     for name, value, same in (
         ("processor_class", "Another", True),
         ("image_mean", [0.1, 0.2, 0.3], False),
+        ("do_pad", True, False),
     ):
         copy = tiny_encoders.copy_folder(folder, tmp_path / name)
         settings = json.loads((copy / IMAGE_FILE).read_text())
@@ -99,9 +106,23 @@ def test_pixel_settings_are_canonical(folder, tmp_path):
         assert (ImagePreprocessor(copy).canonical() == before) == same
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"size": "large"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{",
+        '{"size": "large"}',
+        '{"size": 0}',
+        '{"image_std": [0, 0, 0]}',
+        '{"image_std": [1, 1]}',
+        '{"image_mean": [NaN, 0, 0]}',
+        '{"resample": 99}',
+        '{"rescale_factor": "x"}',
+        '{"image_processor_type": "Siglip2ImageProcessor"}',
+    ],
+)
 def test_damaged_settings_are_one_error(folder, tmp_path, content):
     copy = tiny_encoders.copy_folder(folder, tmp_path / "copy")
     (copy / IMAGE_FILE).write_text(content)
-    with pytest.raises(ValueError, match=IMAGE_FILE):
+    with pytest.raises(ValueError, match=f"expected {IMAGE_FILE} in .*cannot use"):
         ImagePreprocessor(copy)

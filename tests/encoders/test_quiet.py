@@ -21,8 +21,9 @@ for folder in sys.argv[1:]:
 """
 
 
-def test_importing_loading_and_embedding_print_nothing(folders):
-    command = [sys.executable, "-c", SCRIPT, *map(str, folders.values())]
+def test_importing_loading_and_embedding_print_nothing(folders, hub_folders):
+    read = [*folders.values(), hub_folders["siglip2"]]
+    command = [sys.executable, "-c", SCRIPT, *map(str, read)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -6,6 +6,7 @@ import pytest
 import safetensors.numpy
 from transformers import AutoTokenizer
 
+from experiments import train_encoders
 from jaxalign.data import catalog
 from jaxalign.encoders import hub, pretrained
 from jaxalign.encoders.checkpoint import read_config
@@ -74,6 +75,25 @@ def test_configs_fit_their_tokenizer_processor_and_training(recipe):
     # Training normalises by itself; pictures must come out the same.
     assert tuple(processor.image_mean) == recipe.training.image_mean
     assert tuple(processor.image_std) == recipe.training.image_std
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_training_sees_the_pixels_that_the_processor_gives(recipe):
+    """The pictures are square: training resizes them, and knows no crop."""
+    processor = recipe.make_processor()
+    size = recipe.make_config(64).vision_config.image_size
+    mean, std = (
+        np.array(values, np.float32)
+        for values in (recipe.training.image_mean, recipe.training.image_std)
+    )
+    for side in (size, 72, 31, 200):
+        (picture,) = tiny_encoders.pictures(1, size=side)
+        image = train_encoders.ResizeImage(size).map({"image": picture})["image"]
+        pixels = (image.astype(np.float32) / 255 - mean) / std
+        found = processor(picture, return_tensors="np")["pixel_values"][0]
+        # A quotient by 255 against a product with its inverse.
+        bound = 8 * float(np.finfo(np.float32).eps)
+        np.testing.assert_allclose(found.transpose(1, 2, 0), pixels, rtol=0, atol=bound)
 
 
 def test_shipped_folders_follow_their_recipes():
