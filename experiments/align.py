@@ -22,7 +22,8 @@ from tqdm import tqdm
 from experiments import launch
 from jaxalign.data import catalog, prompts
 from jaxalign.embedding import EmbeddedSet
-from jaxalign.encoders.pretrained import Encoders, load_encoders, untrained_encoders
+from jaxalign.encoders.encoders import Encoders
+from jaxalign.encoders.pretrained import load_encoders, untrained_encoders
 from jaxalign.evaluate.embedded_split import (
     EmbeddedSplit,
     embed_class_texts,

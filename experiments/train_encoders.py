@@ -27,9 +27,10 @@ from experiments import launch
 from jaxalign.data import catalog, pipeline, prompts
 from jaxalign.data.grouping import DrawOne, GroupedSource
 from jaxalign.encoders.checkpoint import save_model
+from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.model_card import format_card
-from jaxalign.encoders.pretrained import Encoders, load_encoders
+from jaxalign.encoders.pretrained import load_encoders
 from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
 from jaxalign.encoders.tokenizer_training import read_tokenizer
 from jaxalign.encoders.training import Progress, train

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jaxalign.embedding import EmbeddingBatch as EmbeddingBatch
     from jaxalign.embedding import embed as embed
     from jaxalign.embedding import gather as gather
-    from jaxalign.encoders.pretrained import Encoders as Encoders
+    from jaxalign.encoders.encoders import Encoders as Encoders
     from jaxalign.encoders.pretrained import load_encoders as load_encoders
     from jaxalign.encoders.pretrained import untrained_encoders as untrained_encoders
     from jaxalign.evaluate.cosine import centred_cosine as centred_cosine
@@ -75,7 +75,7 @@ _HOMES: dict[str, str] = {
     "DATA_AXIS": "jaxalign.sharding",
     "EmbeddedSet": "jaxalign.embedding",
     "EmbeddingBatch": "jaxalign.embedding",
-    "Encoders": "jaxalign.encoders.pretrained",
+    "Encoders": "jaxalign.encoders.encoders",
     "LinearSolution": "jaxalign.solve.linear",
     "MlpSolution": "jaxalign.solve.mlp",
     "Moments": "jaxalign.moments",

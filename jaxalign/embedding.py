@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jaxalign.encoders.pretrained import Encoders
+from jaxalign.encoders.encoders import Encoders
 from jaxalign.sharding import DATA_AXIS, row_sharding
 
 

@@ -34,8 +34,9 @@ from jaxalign.encoders.configs import (
     text_config,
     vision_config,
 )
+from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.families import find_family
-from jaxalign.encoders.pretrained import DTYPES, Encoders, load_encoders
+from jaxalign.encoders.pretrained import DTYPES, load_encoders
 from jaxalign.report.results import library_versions, write_atomically
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Counted runs of each engine.", 1)

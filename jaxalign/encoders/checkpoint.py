@@ -220,6 +220,7 @@ class Checkpoint:
 
     Attributes:
       config: of the family.
+      model: its graph and its parameters' shapes, see `abstract_model`.
       tensors: by name, views of the files.
       rules: one for each parameter, under the names of this folder.
       where: what errors call the folder.
@@ -227,6 +228,7 @@ class Checkpoint:
     """
 
     config: PreTrainedConfig
+    model: tuple[Any, nnx.State]
     tensors: Mapping[str, np.ndarray]
     rules: list[Rule]
     where: str
@@ -238,7 +240,7 @@ class Checkpoint:
         Raises:
           ValueError: see `place_tensors`.
         """
-        graph, shapes = abstract_model(find_family(self.config.model_type), self.config)
+        graph, shapes = self.model
         state = place_tensors(
             self.tensors,
             self.rules,
@@ -266,8 +268,10 @@ def read_checkpoint(folder: str | os.PathLike) -> Checkpoint:
     """
     config = read_config(folder)
     family = find_family(config.model_type)
+    # What is wrong with the config shows before the weights are looked at.
+    model = abstract_model(family, config)
     tensors, rules = match_names(family, config, read_tensors(folder))
-    return Checkpoint(config, tensors, rules, repr(str(folder)))
+    return Checkpoint(config, model, tensors, rules, repr(str(folder)))
 
 
 def load_model(

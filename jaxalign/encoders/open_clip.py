@@ -18,8 +18,8 @@ import json
 import os
 from pathlib import Path
 
-from jaxalign.encoders.checkpoint import CONFIG_FILE, Checkpoint
-from jaxalign.encoders.families import FAMILIES
+from jaxalign.encoders.checkpoint import CONFIG_FILE, Checkpoint, abstract_model
+from jaxalign.encoders.families import FAMILIES, find_family
 from jaxalign.encoders.open_clip_config import OPEN_CLIP_CONFIG, read_settings
 from jaxalign.encoders.open_clip_preprocessing import OpenClipImagePreprocessor
 from jaxalign.encoders.rules import SAME, SCALAR, open_clip_rules
@@ -73,6 +73,7 @@ def read_open_clip(folder: str | os.PathLike) -> Checkpoint:
     """
     folder = Path(folder)
     settings = read_settings(folder)
+    model = abstract_model(find_family("clip"), settings.model)
     _refuse_pickled(folder)
     tensors = {
         name: tensor
@@ -88,7 +89,7 @@ def read_open_clip(folder: str | os.PathLike) -> Checkpoint:
         scale=SAME if scale is None or scale.shape == () else SCALAR,
     )
     return Checkpoint(
-        settings.model, tensors, rules, repr(str(folder)), OPEN_CLIP_CONFIG
+        settings.model, model, tensors, rules, repr(str(folder)), OPEN_CLIP_CONFIG
     )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxalign.data import catalog, pipeline
 from jaxalign.embedding import EmbeddedSet, embed, gather
-from jaxalign.encoders.pretrained import Encoders
+from jaxalign.encoders.encoders import Encoders
 from jaxalign.evaluate.methods import Anchors
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.zeroshot import average_prompts

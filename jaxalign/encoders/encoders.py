@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Encoders`: the two towers of a model with its preprocessing, giving unit rows."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Shaped
+from PIL import Image
+from transformers import PreTrainedConfig
+
+from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.encoders.configs import text_config, vision_config
+from jaxalign.encoders.families import find_family
+from jaxalign.encoders.folder_preprocessing import FolderPreprocessing
+from jaxalign.encoders.placing import digest_parameters
+from jaxalign.encoders.preprocessing import as_pictures
+
+
+class Encoders:
+    """The two towers of one image-text model, giving unit rows of one space.
+
+    Attributes:
+      name: what the encoders were loaded as.
+      dim: d, the width of the rows.
+      space: fingerprint of the embedding space: sha256 over the parameters as float32,
+        the settings of the towers that no parameter's shape tells, the preprocessing
+        that changes pixels, and the tokenizer. Two checkpoints with one fingerprint
+        give the same rows; device, dtype and versions do not count.
+      config: the checkpoint's config.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        parameters: nnx.State,
+        config: PreTrainedConfig,
+        *,
+        name: str,
+        folder: Path | None = None,
+        parameters_digest: bytes | None = None,
+    ):
+        self._parameters_digest = parameters_digest
+        self._graph = graph
+        self._parameters = parameters
+        self.name = name
+        self.config = config
+        self._family = find_family(config.model_type)
+        self._image_size = vision_config(config).image_size
+        text = text_config(config)
+        self._text_length, self._vocabulary = text.length, text.vocabulary
+        self._preprocessing = FolderPreprocessing(
+            folder,
+            name=name,
+            image_size=self._image_size,
+            text_length=self._text_length,
+            own_length=self._family.masks_padding,
+            vocabulary=self._vocabulary,
+        )
+        self.dim = int(
+            jax.eval_shape(
+                self._image_rows,
+                parameters,
+                jax.ShapeDtypeStruct(
+                    (1, self._image_size, self._image_size, 3), jnp.float32
+                ),
+            ).shape[-1]
+        )
+        self._jitted_image_rows = jax.jit(self._image_rows)
+        self._jitted_text_rows = jax.jit(self._text_rows)
+
+    def __repr__(self) -> str:
+        return f"Encoders({self.name!r}, dim={self.dim}, space={self.space[:12]!r})"
+
+    def encode_image(self, pixels: Float[ArrayLike, "n h w 3"]) -> Float[Array, "n d"]:
+        """Encode preprocessed pictures.
+
+        Args:
+          pixels: (n, height, width, 3), floating, as the folder's preprocessing gives
+            them: resized and normalised.
+
+        Returns:
+          (n, d), float32 unit rows. Rows sharded over a mesh stay so; the compiled
+          program holds no collective.
+
+        Raises:
+          ValueError: if the pictures have another size than the model's, or are bytes.
+        """
+        size = self._image_size
+        if not jnp.issubdtype(pixels.dtype, jnp.floating):
+            raise ValueError(
+                "`encode_image(pixels=...)` expected floating, normalised pixels, got "
+                f"{pixels.dtype}; use `embed_images` for pictures as they are."
+            )
+        if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"`encode_image(pixels=...)` expected shape (n, {size}, {size}, 3) for "
+                f"{self.name}, got {tuple(pixels.shape)}; use `embed_images`, which "
+                "preprocesses pictures of any size."
+            )
+        return self._jitted_image_rows(self._parameters, pixels)
+
+    def encode_text(
+        self,
+        ids: Int[ArrayLike, "n t"],
+        mask: Bool[ArrayLike, "n t"] | None = None,
+    ) -> Float[Array, "n d"]:
+        """Encode token ids.
+
+        Args:
+          ids: (n, t), t from 1 to the model's text length, in [0, vocabulary).
+          mask: (n, t), False where no token may look, as the checkpoint's own usage
+            has it: CLIP's may be left out, SigLIP is used without one, FLAVA with
+            one. `tokenize` gives the mask that belongs to the model.
+
+        Returns:
+          (n, d), float32 unit rows.
+
+        Raises:
+          ValueError: if texts are longer than the model's positions, if the mask
+            does not belong to them, or if NumPy ids lie outside the vocabulary.
+
+        Notes:
+          JAX arrays of ids are not looked at, since that would wait for the device;
+          ids outside the vocabulary then count as its first or last one.
+        """
+        if mask is not None and mask.shape != ids.shape:
+            raise ValueError(
+                f"`encode_text(mask=...)` expected the shape of ids, {ids.shape}, got "
+                f"{mask.shape}; pass the mask that came with the ids, or none."
+            )
+        if mask is not None and mask.dtype != bool:
+            raise ValueError(
+                f"`encode_text(mask=...)` expected bool, True where a token may look, "
+                f"got {mask.dtype}; pass `mask == 1` for one of zeros and ones."
+            )
+        if ids.ndim != 2 or not 1 <= ids.shape[1] <= self._text_length:
+            raise ValueError(
+                f"`encode_text(ids=...)` expected shape (n, t), t at most "
+                f"{self._text_length} for {self.name}, got {tuple(ids.shape)}; use "
+                "`embed_texts`, which tokenizes and cuts."
+            )
+        if not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise ValueError(
+                f"`encode_text(ids=...)` expected integers, got {ids.dtype}; use "
+                "`embed_texts`, which tokenizes strings."
+            )
+        self._check_vocabulary(ids)
+        return self._jitted_text_rows(self._parameters, ids, mask)
+
+    def compile(
+        self, modality: Modality, batch: Shaped[ArrayLike, "..."]
+    ) -> jax.stages.Compiled:
+        """Compile a tower for batches of one shape, to look at the program.
+
+        Args:
+          modality: "image" or "text".
+          batch: as `encode_image` or `encode_text` takes it.
+
+        Returns:
+          The program: its text, its memory, its cost.
+
+        Raises:
+          ValueError: for another modality.
+        """
+        programs = {"image": self._jitted_image_rows, "text": self._jitted_text_rows}
+        if modality not in programs:
+            raise ValueError(
+                f"`compile(modality={modality!r})` expected one of {sorted(programs)}; "
+                "an image-text model has no other tower."
+            )
+        return programs[modality].lower(self._parameters, batch).compile()
+
+    def preprocess_images(
+        self, images: Sequence[np.ndarray | Image.Image]
+    ) -> Float[np.ndarray, "n h w 3"]:
+        """Preprocess pictures as the checkpoint's folder says.
+
+        Raises:
+          ValueError: if the folder holds no image preprocessing, a damaged one, or one
+            of another size than the model's.
+        """
+        return self._preprocessing.images(images)
+
+    def tokenize(
+        self, texts: Sequence[str]
+    ) -> tuple[Int[np.ndarray, "n t"], Bool[np.ndarray, "n t"] | None]:
+        """Tokenize strings to one length with the folder's tokenizer.
+
+        Returns:
+          What `encode_text` takes: ids (n, t), and the padding mask if the model's
+          texts are encoded with one, else None.
+
+        Raises:
+          ValueError: if the folder holds no tokenizer, a damaged one, or one of
+            another vocabulary, or if not strings come.
+        """
+        ids, mask = self._preprocessing.texts(texts)
+        return ids, mask if self._family.masks_padding else None
+
+    def embed_images(
+        self,
+        images: Sequence[np.ndarray | Image.Image],
+        *,
+        batch_size: int = 128,
+    ) -> Float[np.ndarray, "n d"]:
+        """Embed pictures of any size and mode.
+
+        Args:
+          images: uint8 arrays (height, width, 3), or Pillow images.
+          batch_size: pictures a step.
+
+        Returns:
+          (n, d), float32 unit rows on the host.
+
+        Raises:
+          ValueError: if something else than a list of pictures comes, if one cannot
+            be read, or see `preprocess_images`.
+
+        Notes:
+          Pictures are taken as Pillow holds them, as `transformers` does. A camera's
+          orientation (EXIF) is not applied: call `PIL.ImageOps.exif_transpose` first.
+          16-bit grey levels above 255 count as white: scale them to bytes first.
+        """
+
+        def encode(chunk):
+            return self.encode_image(self.preprocess_images(chunk))
+
+        return self._in_batches(encode, as_pictures(images), batch_size)
+
+    def embed_texts(
+        self, texts: Sequence[str], *, batch_size: int = 256
+    ) -> Float[np.ndarray, "n d"]:
+        """Embed strings.
+
+        Args:
+          texts: n strings; longer ones than the model takes are cut.
+          batch_size: texts a step.
+
+        Returns:
+          (n, d), float32 unit rows on the host.
+        """
+        ids, mask = self.tokenize(texts)
+
+        def encode(rows):
+            return self.encode_text(ids[rows], None if mask is None else mask[rows])
+
+        return self._in_batches(encode, np.arange(len(ids)), batch_size)
+
+    @functools.cached_property
+    def space(self) -> str:
+        """The fingerprint of the embedding space, see the class."""
+        weights = self._parameters_digest
+        if weights is None:
+            flat = nnx.to_flat_state(self._parameters)
+            named = ((".".join(map(str, path)), value[...]) for path, value in flat)
+            weights = digest_parameters(
+                (path, np.asarray(value)) for path, value in sorted(named)
+            )
+        digest = hashlib.sha256(weights)
+        digest.update(json.dumps(_row_settings(self.config)).encode())
+        digest.update(self._preprocessing.canonical())
+        return digest.hexdigest()
+
+    def _check_vocabulary(self, ids: Int[ArrayLike, "n t"]) -> None:
+        """Refuse ids that no text of this model has, if they lie on the host."""
+        vocabulary = self._vocabulary
+        if not isinstance(ids, np.ndarray) or ids.size == 0:
+            return
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= vocabulary:
+            raise ValueError(
+                f"`encode_text(ids=...)` expected ids in [0, {vocabulary}) for "
+                f"{self.name}, got ids from {low} to {high}; use the tokenizer that "
+                "belongs to the checkpoint."
+            )
+
+    def _image_rows(self, parameters, pixels):
+        model = nnx.merge(self._graph, parameters)
+        return _unit_rows(model.image_features(pixels))
+
+    def _text_rows(self, parameters, ids, mask=None):
+        model = nnx.merge(self._graph, parameters)
+        return _unit_rows(model.text_features(ids, mask))
+
+    def _in_batches(
+        self,
+        encode: Callable[[Any], Array],
+        items: Sequence[Any] | np.ndarray,
+        batch_size: int,
+    ) -> Float[np.ndarray, "n d"]:
+        """Encode in equal batches; the last is filled up with copies."""
+        if batch_size < 1:
+            raise ValueError(
+                f"`batch_size` expected at least 1, got {batch_size}; larger batches "
+                "need more memory, and change no row."
+            )
+        if len(items) == 0:
+            return np.zeros((0, self.dim), np.float32)
+        # Sizes are powers of two below the batch size: few compilations.
+        size = min(batch_size, 1 << (len(items) - 1).bit_length())
+        rows = []
+        for start in range(0, len(items), size):
+            chunk = items[start : start + size]
+            missing = size - len(chunk)
+            if isinstance(chunk, np.ndarray):
+                chunk = np.concatenate([chunk, chunk[-1:].repeat(missing, axis=0)])
+            else:
+                chunk = [*chunk, *[chunk[-1]] * missing]
+            rows.append(np.asarray(encode(chunk)))
+        return np.concatenate(rows)[: len(items)]
+
+
+def _row_settings(config: PreTrainedConfig) -> list[Any]:
+    """Return what changes rows beside the parameters and their shapes."""
+    vision, text = vision_config(config), text_config(config)
+    towers = (
+        [tower.activation, tower.epsilon, tower.heads, size]
+        for tower, size in ((vision, vision.image_size), (text, None))
+    )
+    return [config.model_type, *towers, text.eos_id]
+
+
+def _unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    rows = rows.astype(jnp.float32)
+    return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
