@@ -23,7 +23,7 @@ from experiments import launch
 from jaxalign.data import catalog, prompts
 from jaxalign.embedding import EmbeddedSet
 from jaxalign.encoders.encoders import Encoders
-from jaxalign.encoders.pretrained import load_encoders, untrained_encoders
+from jaxalign.encoders.pretrained import untrained_encoders
 from jaxalign.evaluate.embedded_split import (
     EmbeddedSplit,
     embed_class_texts,
@@ -56,6 +56,7 @@ class Config:
 
     source: str = "jaxalign/openmoji-clip"
     target: str = "jaxalign/openmoji-siglip"
+    dtype: str = "float32"
     dataset: str = "openmoji"
     data_dir: str | None = None
     fit_on: str = "image"
@@ -226,6 +227,7 @@ def main() -> None:
     config = Config(
         source=launch.SOURCE.value,
         target=launch.TARGET.value,
+        dtype=launch.DTYPE.value,
         dataset=launch.dataset_name(),
         data_dir=launch.DATA_DIR.value,
         fit_on=launch.FIT_ON.value,
@@ -235,7 +237,7 @@ def main() -> None:
     if launch.TINY.value:
         config = dataclasses.replace(config, seeds=config.seeds[:1], replicates=100)
     # What can be wrong with models and data shows before the results' folder is made.
-    source, target = load_encoders(config.source), load_encoders(config.target)
+    source, target = launch.load_model(config.source), launch.load_model(config.target)
     for split in SPLITS:
         catalog.load_dataset(config.dataset, split, data_dir=config.data_dir)
     workdir = launch.open_workdir("runs/align")

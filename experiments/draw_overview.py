@@ -16,7 +16,6 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from experiments import align, launch
 from jaxalign.data import catalog
-from jaxalign.encoders.pretrained import load_encoders
 from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.maps.fit import fit_map
 from jaxalign.report.gallery import GalleryItem, sample_gallery
@@ -27,7 +26,7 @@ QUERIES, NEIGHBOURS = 5, 4
 
 def gather_items(config: align.Config) -> list[GalleryItem]:
     """Fit the map of the first seed and search for a few pictures."""
-    models = load_encoders(config.source), load_encoders(config.target)
+    models = launch.load_model(config.source), launch.load_model(config.target)
     examples, rows = align.embed_split(models, config, "learnt")
     learnt = EmbeddedSplit(examples, rows[0], rows[1])
     info = catalog.dataset_info(config.dataset)

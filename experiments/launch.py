@@ -12,12 +12,21 @@ from absl import app, flags, logging
 
 from jaxalign.data import catalog
 from jaxalign.data.catalog import default_data_dir
+from jaxalign.encoders.encoders import Encoders
+from jaxalign.encoders.pretrained import DTYPES, load_encoders
 
+_MODEL_HELP = (
+    "a shipped pair, a checkpoint folder, or a model of the Hugging Face hub as "
+    "owner/name or owner/name@revision."
+)
 SOURCE = flags.DEFINE_string(
-    "source", "jaxalign/openmoji-clip", "Source model: a shipped pair or a folder."
+    "source", "jaxalign/openmoji-clip", f"Source model: {_MODEL_HELP}"
 )
 TARGET = flags.DEFINE_string(
-    "target", "jaxalign/openmoji-siglip", "Target model: a shipped pair or a folder."
+    "target", "jaxalign/openmoji-siglip", f"Target model: {_MODEL_HELP}"
+)
+DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", DTYPES, "Of the encoders' weights and activations."
 )
 DATASET = flags.DEFINE_string("dataset", "openmoji", "Name of the data set.")
 DATA_DIR = flags.DEFINE_string(
@@ -37,6 +46,18 @@ SEEDS = flags.DEFINE_list(
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Examples a step.", lower_bound=1)
 LARGEST_SEED = 2**31 - 1
 TINY = flags.DEFINE_boolean("tiny", False, "The same work at toy size, in seconds.")
+
+
+def load_model(name: str) -> Encoders:
+    """Load a model that `--source` or `--target` names, in `--dtype`.
+
+    Raises:
+      ValueError: see `load_encoders`.
+    """
+    revision = None
+    if "@" in name and not Path(os.path.expanduser(name)).exists():
+        name, revision = name.rsplit("@", 1)
+    return load_encoders(name, revision=revision, dtype=DTYPE.value)
 
 
 def parse_seeds() -> tuple[int, ...]:

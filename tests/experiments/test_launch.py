@@ -24,7 +24,10 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--source=no/such-model"], "no/such-model.*expected a shipped pair"),
+        (["--source=no/such-model"], "no/such-model.*go online once"),
+        (["--target=no/such@v1"], "name='no/such', revision='v1'.*go online once"),
+        (["--source=jaxalign/openmoji-clip@v1"], "leave revision out"),
+        (["--dtype=float16"], "dtype.*bfloat16"),
         (["--dataset=imagenet"], "no such data set; jaxalign knows openmoji"),
         (["--seeds=0,0"], "--seeds: expected distinct integers"),
         (["--seeds=99999999999999999999"], "--seeds: expected distinct integers of 0"),
