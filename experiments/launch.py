@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import jax
 from absl import app, flags, logging
@@ -13,7 +14,7 @@ from absl import app, flags, logging
 from jaxalign.data import catalog
 from jaxalign.data.catalog import default_data_dir
 from jaxalign.encoders.encoders import Encoders
-from jaxalign.encoders.pretrained import DTYPES, load_encoders
+from jaxalign.encoders.pretrained import DTYPES, Dtype, load_encoders
 
 _MODEL_HELP = (
     "a shipped pair, a checkpoint folder, or a model of the Hugging Face hub as "
@@ -57,7 +58,7 @@ def load_model(name: str) -> Encoders:
     revision = None
     if "@" in name and not Path(os.path.expanduser(name)).exists():
         name, revision = name.rsplit("@", 1)
-    return load_encoders(name, revision=revision, dtype=DTYPE.value)
+    return load_encoders(name, revision=revision, dtype=cast(Dtype, DTYPE.value))
 
 
 def parse_seeds() -> tuple[int, ...]:
