@@ -57,9 +57,12 @@ def embed(
       ValueError: if the batch size is no multiple of the mesh's devices.
 
     Notes:
-      Encoding needs no collective: each device holds the parameters and its rows.
+      Encoding needs no collective: each device holds the parameters, placed once, and
+      its rows.
     """
     models = (encoders,) if isinstance(encoders, Encoders) else tuple(encoders)
+    if mesh is not None:
+        models = tuple(model.on_mesh(mesh) for model in models)
     for batch in batches:
         texts = [str(text) for text in batch["text"]]
         yield tuple(

@@ -24,7 +24,6 @@ def torch_engines(folder: Path, modality: str, batch: np.ndarray) -> dict[str, E
     except ImportError:
         return {}
     torch.set_num_threads(cpu_count())
-    model = transformers.AutoModel.from_pretrained(folder).eval()
     engines = {}
     for dtype in ("float32", "bfloat16"):
         typed = transformers.AutoModel.from_pretrained(
@@ -34,7 +33,6 @@ def torch_engines(folder: Path, modality: str, batch: np.ndarray) -> dict[str, E
         inputs = _torch_inputs(batch, getattr(torch, dtype))
         for name, call in (("eager", forward), ("compile", torch.compile(forward))):
             engines[f"torch {name} {dtype}"] = _torch_engine(call, inputs)
-    del model
     return engines
 
 

@@ -61,7 +61,13 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
             f"`config.json`: expected num_attention_heads to be a whole number of at "
             f"least 1 in {str(path)!r}, got 0; check the checkpoint's config."
         ) from None
-    except (TypeError, ValueError, StrictDataclassError) as error:
+    except (
+        AttributeError,
+        IndexError,
+        TypeError,
+        ValueError,
+        StrictDataclassError,
+    ) as error:
         raise ValueError(
             f"`read_config(folder=...)` expected a {values['model_type']} config in "
             f"{str(path)!r}, got one that transformers refuses ({error}); download "

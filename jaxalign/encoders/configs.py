@@ -107,9 +107,20 @@ def _stack_sizes(tower: Any) -> dict[str, Any]:
         "heads": read_integer(tower, "num_attention_heads"),
         "hidden": read_integer(tower, "intermediate_size"),
         "activation": str(tower.hidden_act),
-        "epsilon": float(tower.layer_norm_eps),
+        "epsilon": _read_epsilon(tower),
         "qkv_bias": bool(getattr(tower, "qkv_bias", True)),
     }
+
+
+def _read_epsilon(tower: Any) -> float:
+    """Read what layer norms add to variances."""
+    value = getattr(tower, "layer_norm_eps", None)
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(
+            "`config.json`: expected layer_norm_eps to be a number in [0, 1), got "
+            f"{value!r}; check the checkpoint's config."
+        )
+    return float(value)
 
 
 def read_integer(tower: Any, name: str, *, least: int = 1) -> int:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Encoders`: the two towers of a model with its preprocessing, giving unit rows."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -22,6 +23,10 @@ from jaxalign.encoders.families import find_family
 from jaxalign.encoders.folder_preprocessing import FolderPreprocessing
 from jaxalign.encoders.placing import digest_parameters
 from jaxalign.encoders.preprocessing import as_pictures
+from jaxalign.sharding import replicated
+
+SHORTEST_TEXT = 16
+"""Tokens that texts with a padding mask are at least padded to, where positions do."""
 
 
 class Encoders:
@@ -77,7 +82,10 @@ class Encoders:
         self._jitted_text_rows = jax.jit(self._text_rows)
 
     def __repr__(self) -> str:
-        return f"Encoders({self.name!r}, dim={self.dim}, space={self.space[:12]!r})"
+        # To find the space takes a pass over all weights: only what is known is shown.
+        space = self.__dict__.get("space", "")
+        known = f", space={space[:12]!r}" if space else ""
+        return f"Encoders({self.name!r}, dim={self.dim}{known})"
 
     def encode_image(self, pixels: Float[ArrayLike, "n h w 3"]) -> Float[Array, "n d"]:
         """Encode preprocessed pictures.
@@ -155,6 +163,16 @@ class Encoders:
         self._check_vocabulary(ids)
         return self._jitted_text_rows(self._parameters, ids, mask)
 
+    def on_mesh(self, mesh: jax.sharding.Mesh) -> "Encoders":
+        """Return the same encoders with their parameters on every device of a mesh.
+
+        Rows that are split over the mesh are then encoded where they lie. Without it
+        each call would send the parameters again.
+        """
+        placed = copy.copy(self)
+        placed._parameters = jax.device_put(self._parameters, replicated(mesh))
+        return placed
+
     def compile(
         self, modality: Modality, batch: Shaped[ArrayLike, "..."]
     ) -> jax.stages.Compiled:
@@ -194,6 +212,9 @@ class Encoders:
     ) -> tuple[Int[np.ndarray, "n t"], Bool[np.ndarray, "n t"] | None]:
         """Tokenize strings to one length with the folder's tokenizer.
 
+        That is the model's full length, unless padding is masked: then it is the next
+        power of two that the longest text needs.
+
         Returns:
           What `encode_text` takes: ids (n, t), and the padding mask if the model's
           texts are encoded with one, else None.
@@ -203,7 +224,12 @@ class Encoders:
             another vocabulary, or if not strings come.
         """
         ids, mask = self._preprocessing.texts(texts)
-        return ids, mask if self._family.masks_padding else None
+        if not self._family.masks_padding:
+            return ids, None
+        # Padding that is masked changes no row; lengths are few, for few compilations.
+        used = int(np.flatnonzero(mask.any(axis=0)).max(initial=0)) + 1
+        length = max(SHORTEST_TEXT, 1 << (used - 1).bit_length())
+        return ids[:, :length], mask[:, :length]
 
     def embed_images(
         self,

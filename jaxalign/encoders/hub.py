@@ -7,8 +7,6 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
     HFValidationError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -84,7 +82,8 @@ def _fetch(name: str, revision: str | None) -> Path:
             kinds.append(OPEN_CLIP_WEIGHTS)
         for kind in kinds or [WEIGHTS_FILE]:
             # One file, or several that an index names.
-            pattern = kind.replace(".safetensors", "*.safetensors")
+            shards = (folder / f"{kind}.index.json").is_file()
+            pattern = kind.replace(".", "-*-of-*.", 1) if shards else kind
             # The commit that the settings came from, even if a branch moves meanwhile.
             snapshot_download(name, revision=folder.name, allow_patterns=[pattern])
             if list(folder.glob(pattern)):
@@ -99,7 +98,7 @@ def _fetch(name: str, revision: str | None) -> Path:
             f"{at}: the hub has no such model, or it is private; check the name, or "
             "log in with `hf auth login`."
         ) from error
-    except (EntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:  # whatever the network's libraries raise
         raise ValueError(
             f"{at} is not in the hub's cache on this machine and could not be fetched "
             f"({_first_line(error)}); go online once, or download it elsewhere and "
@@ -117,4 +116,5 @@ def _fetch(name: str, revision: str | None) -> Path:
 
 def _first_line(error: Exception) -> str:
     """Name an error in one line."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

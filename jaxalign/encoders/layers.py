@@ -201,10 +201,9 @@ def attend(
         preferred_element_type=jnp.float32,
     )
     query, key, value = (
-        x.reshape(n, x.shape[1], heads, d // heads)
-        for x in (query / math.sqrt(d // heads), key, value)
+        x.reshape(n, x.shape[1], heads, d // heads) for x in (query, key, value)
     )
-    scores = product("nqhe,nkhe->nhqk", query, key)
+    scores = product("nqhe,nkhe->nhqk", query, key) / math.sqrt(d // heads)
     if mask is not None:
         scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
     peak = jax.lax.stop_gradient(scores.max(-1, keepdims=True))

@@ -63,7 +63,7 @@ class ImagePreprocessor:
         self.file = find_image_settings(folder) or IMAGE_FILE
         with _told_damage(Path(folder), (self.file,)), quiet_transformers():
             self._processor = AutoImageProcessor.from_pretrained(
-                str(folder), backend="pil"
+                str(folder), backend="pil", trust_remote_code=False
             )
             for name in _TRAINING_OUTPUTS:
                 if getattr(self._processor, name, False):
@@ -120,11 +120,19 @@ class ImagePreprocessor:
         return np.asarray(pixels, np.float32).transpose(1, 2, 0)
 
     def canonical(self) -> str:
-        """Return the settings that change pixels, as JSON with sorted keys."""
+        """Return the settings that change pixels, and some pixels, as JSON."""
         settings = self._processor.to_dict()
         kept = {key: settings.get(key) for key in _PIXEL_KEYS}
         kept |= {key: settings[key] for key in _RARE_PIXEL_KEYS if settings.get(key)}
-        return json.dumps(kept, sort_keys=True, default=_as_plain)
+        return json.dumps([kept, self._probe()], sort_keys=True, default=_as_plain)
+
+    def _probe(self) -> list[float]:
+        """Return some pixels: what processors of other kinds do shows in no setting."""
+        ramp = np.arange(48 * 48 * 3, dtype=np.uint32) * 2654435761 >> 24
+        picture = Image.fromarray(ramp.astype(np.uint8).reshape(48, 48, 3))
+        pixels = self._pixels(picture).ravel()
+        # Few and rounded: the last bits may differ between versions.
+        return [round(float(value), 2) for value in pixels[:: -(-pixels.size // 48)]]
 
 
 class TextPreprocessor:
@@ -144,7 +152,9 @@ class TextPreprocessor:
         self._own_length = own_length
         read = (*TOKENIZER_FILES, TOKENIZER_SETTINGS)
         with _told_damage(folder, read), quiet_transformers():
-            self._tokenizer = AutoTokenizer.from_pretrained(str(folder))
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), trust_remote_code=False
+            )
             if own_length:
                 self._length = min(length, self._tokenizer.model_max_length)
             self(["a"])  # some wrong settings only show on use
@@ -168,6 +178,11 @@ class TextPreprocessor:
           ValueError: if something else than strings comes, or one with half a
             character (a lone surrogate).
         """
+        if not isinstance(texts, Sequence | np.ndarray):
+            raise ValueError(
+                "`embed_texts(texts=...)` expected a list of strings, got "
+                f"{type(texts).__name__}; pass list(texts), one string for each row."
+            )
         wrong = [type(text).__name__ for text in texts if not isinstance(text, str)]
         if isinstance(texts, str) or wrong:
             got = "one string" if isinstance(texts, str) else f"{wrong[0]} among them"
@@ -206,7 +221,13 @@ class TextPreprocessor:
         """Return the tokenizer's own files, how it pads and cuts, and some ids."""
         tokenizer = self._tokenizer
         sides = [tokenizer.padding_side, tokenizer.truncation_side]
-        settings = [tokenizer.pad_token_id, *sides, self(_PROBES)[0].tolist()]
+        # Tokens that other files than the tokenizer's own add or make special.
+        added = [
+            [number, repr(token)]
+            for number, token in sorted(tokenizer.added_tokens_decoder.items())
+        ]
+        probes = self(_PROBES)[0].tolist()
+        settings = [tokenizer.pad_token_id, *sides, probes, added]
         return self._content + json.dumps(settings).encode()
 
 
@@ -233,6 +254,11 @@ def as_pictures(images: Sequence[np.ndarray | Image.Image]) -> list[Image.Image]
         raise ValueError(
             "`embed_images(images=...)` expected a list of pictures, got one "
             f"{type(images).__name__}; pass [picture], or list(array) for a stack."
+        )
+    if not isinstance(images, Sequence):
+        raise ValueError(
+            "`embed_images(images=...)` expected a list of pictures, got "
+            f"{type(images).__name__}; pass list(images), one picture for each row."
         )
     return [_as_picture(image) for image in images]
 

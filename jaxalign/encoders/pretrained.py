@@ -4,9 +4,10 @@
 import os
 from typing import Literal, get_args
 
+import jax
 from flax import nnx
 
-from jaxalign.encoders.checkpoint import read_checkpoint
+from jaxalign.encoders.checkpoint import abstract_model, read_checkpoint
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.hub import find_folder
@@ -72,7 +73,7 @@ def load_encoders(
 
 
 def untrained_encoders(like: Encoders, *, seed: int) -> Encoders:
-    """Return encoders of the same architecture and preprocessing at a random start.
+    """Return encoders of the same architecture, dtype and preprocessing, untrained.
 
     A control: what a map between such encoders scores is owed to the architecture and
     the data, not to learning.
@@ -85,7 +86,15 @@ def untrained_encoders(like: Encoders, *, seed: int) -> Encoders:
       The encoders; their space has its own fingerprint.
     """
     family = find_family(like.config.model_type)
-    graph, parameters = nnx.split(family.build(like.config, rngs=nnx.Rngs(seed)))
+    graph, _ = abstract_model(family, like.config)
+    dtype = jax.tree.leaves(like._parameters)[0].dtype
+
+    @jax.jit
+    def draw():
+        state = nnx.state(family.build(like.config, rngs=nnx.Rngs(seed)))
+        return jax.tree.map(lambda values: values.astype(dtype), state)
+
+    parameters = draw()
     return Encoders(
         graph,
         parameters,

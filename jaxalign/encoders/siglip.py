@@ -137,6 +137,11 @@ class Siglip(nnx.Module):
         dim = text.width
         if getattr(config.text_config, "projection_size", None) is not None:
             dim = read_integer(config.text_config, "projection_size")
+        if dim != vision.width:
+            raise ValueError(
+                f"`config.json`: expected texts of the pictures' width {vision.width}, "
+                f"got {dim}; check hidden_size of both towers, and projection_size."
+            )
         self.vision = SiglipVision(vision, rngs=rngs)
         self.text = SiglipText(text, dim, rngs=rngs)
         # Zhai et al. 2023, section 3.2: temperature 10 and bias -10 at the start.

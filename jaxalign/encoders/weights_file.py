@@ -94,8 +94,13 @@ def _map_shards(index: Path) -> dict[str, np.ndarray]:
             f"`read_tensors(folder=...)` expected the tensors that {index.name} names, "
             f"got files without {absent[:8]}; download the checkpoint again."
         )
+    named = {name: shards[file][name] for name, file in places.items()}
     # A tensor that no index names is not hidden: the caller refuses what is extra.
-    return {name: tensor for shard in shards.values() for name, tensor in shard.items()}
+    return {
+        name: named.get(name, tensor)
+        for shard in shards.values()
+        for name, tensor in shard.items()
+    }
 
 
 def _map_file(path: Path) -> dict[str, np.ndarray]:

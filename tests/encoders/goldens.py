@@ -23,7 +23,7 @@ def load(variant):
     return nnx.merge(graph, state), load_file(FOLDER / variant / "io.safetensors")
 
 
-def features(model, stored, *, jitted):
+def features(model, stored):
     """Return the model's features for the stored inputs, by name of the stored rows."""
     graph, state = nnx.split(model)
 
@@ -36,7 +36,7 @@ def features(model, stored, *, jitted):
         }
 
     inputs = (jnp.asarray(stored[name]) for name in ("pixels", "ids", "mask"))
-    return (jax.jit(run) if jitted else run)(state, *inputs)
+    return jax.jit(run)(state, *inputs)
 
 
 def assert_same_rows(features, expected):

@@ -11,11 +11,10 @@ from tests.encoders import goldens
 VARIANTS = ("clip-quick-gelu", "clip-gelu-legacy-eos")
 
 
-@pytest.mark.parametrize("jitted", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_rows_equal_the_goldens(variant, jitted):
+def test_rows_equal_the_goldens(variant):
     model, stored = goldens.load(variant)
-    features = goldens.features(model, stored, jitted=jitted)
+    features = goldens.features(model, stored)
     for name, rows in features.items():
         goldens.assert_same_rows(rows, stored[name])
 

@@ -14,7 +14,6 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.encoders.checkpoint import load_model, save_model
 from jaxalign.encoders.pretrained import load_encoders, untrained_encoders
-from jaxalign.sharding import replicated
 from tests import tiny_encoders
 
 TEXTS = ["a red apple", "", "an emoji of the blue clock", "fish " * 50, "שלום", "😀"]
@@ -93,7 +92,7 @@ def test_second_calls_do_not_retrace(encoders, monkeypatch):
     def fail(*arguments):
         raise AssertionError("traced again")
 
-    monkeypatch.setattr("jaxalign.encoders.pretrained._unit_rows", fail)
+    monkeypatch.setattr("jaxalign.encoders.encoders._unit_rows", fail)
     second = encoders.encode_image(pixels), encoders.encode_text(ids)
     jax.tree.map(np.testing.assert_array_equal, first, second)
     with pytest.raises(AssertionError, match="traced again"):
@@ -105,19 +104,23 @@ def test_second_calls_do_not_retrace(encoders, monkeypatch):
 
 def test_a_mesh_splits_rows_without_a_collective_and_changes_none(encoders):
     sharding = ja.row_sharding(ja.data_mesh())
+    spread = encoders.on_mesh(sharding.mesh)
+    # Placed once, not sent with each call.
+    leaves = jax.tree.leaves(spread._parameters)
+    assert all(len(leaf.devices()) == 8 for leaf in leaves)
+    assert spread.space == encoders.space
     pixels, ids = tiny_encoders.random_pixels(16), tiny_encoders.random_ids(16)
-    for encode, program, batch in (
-        (encoders.encode_image, encoders._jitted_image_rows, pixels),
-        (encoders.encode_text, encoders._jitted_text_rows, ids),
+    for name, encode, expected, batch in (
+        ("image", spread.encode_image, encoders.encode_image, pixels),
+        ("text", spread.encode_text, encoders.encode_text, ids),
     ):
         placed = jax.device_put(batch, sharding)
-        parameters = jax.device_put(encoders._parameters, replicated(sharding.mesh))
-        compiled = program.lower(parameters, placed).compile()
-        assert "num_partitions=8" in compiled.as_text()
-        assert COLLECTIVES.findall(compiled.as_text()) == []
-        spread = compiled(parameters, placed)
-        assert spread.sharding.is_equivalent_to(sharding, 2)
-        np.testing.assert_allclose(spread, encode(batch), atol=ROWS)
+        program = spread.compile(name, placed).as_text()
+        assert "num_partitions=8" in program
+        assert COLLECTIVES.findall(program) == []
+        rows = encode(placed)
+        assert rows.sharding.is_equivalent_to(sharding, 2)
+        np.testing.assert_allclose(rows, expected(batch), atol=ROWS)
 
 
 # --- bfloat16
@@ -257,6 +260,19 @@ def test_untrained_encoders_are_controls_of_their_own_space(encoders):
     rows = np.asarray(control.encode_image(pixels))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=ROWS)
     assert np.abs(rows - np.asarray(encoders.encode_image(pixels))).max() > 0.01
+
+
+def test_showing_encoders_reads_no_file(folder, tmp_path):
+    copy = tiny_encoders.copy_folder(folder, tmp_path / "copy")
+    (copy / "tokenizer.json").write_text("{")
+    encoders = load_encoders(copy)
+    assert "space" not in repr(encoders)
+
+
+def test_untrained_encoders_have_the_dtype_of_the_trained(folder):
+    half = untrained_encoders(load_encoders(folder, dtype="bfloat16"), seed=0)
+    leaves = jax.tree.leaves(half._parameters)
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("bfloat16")}
 
 
 # --- refusals

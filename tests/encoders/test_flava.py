@@ -37,11 +37,25 @@ def _edit(path, **values):
 # --- rows
 
 
-@pytest.mark.parametrize("jitted", [False, True])
+def test_padding_is_as_short_as_the_longest_text(folders, monkeypatch):
+    encoders = load_encoders(folders["flava"])
+    monkeypatch.setattr("jaxalign.encoders.encoders.SHORTEST_TEXT", 2)
+    short, mask = encoders.tokenize(["a", "a fish"])
+    assert short.shape == mask.shape
+    assert short.shape[1] < encoders.tokenize(["a red fish " * 9])[0].shape[1]
+    monkeypatch.undo()
+    whole, all_of_it = encoders.tokenize(["a", "a fish"])
+    np.testing.assert_allclose(
+        encoders.encode_text(short, mask),
+        encoders.encode_text(whole, all_of_it),
+        atol=ROWS,
+    )
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_rows_equal_the_goldens(variant, jitted):
+def test_rows_equal_the_goldens(variant):
     model, stored = goldens.load(variant)
-    features = goldens.features(model, stored, jitted=jitted)
+    features = goldens.features(model, stored)
     for name, rows in features.items():
         goldens.assert_same_rows(rows, stored[name])
 

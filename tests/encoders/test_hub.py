@@ -69,6 +69,15 @@ class TestErrors:
         with pytest.raises(ValueError, match="pickled ones could run code"):
             ja.load_encoders("someone/tiny-clip")
 
+    @pytest.mark.parametrize("error", [OSError(), RuntimeError("reading timed out")])
+    def test_whatever_the_network_raises(self, monkeypatch, error):
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr(hub, "snapshot_download", fail)
+        with pytest.raises(ValueError, match="go online once"):
+            ja.load_encoders("someone/tiny-clip")
+
     @pytest.mark.parametrize(
         ("error", "remedy"),
         [

@@ -186,6 +186,16 @@ def test_settings_that_change_ids_change_the_space(
     assert before.canonical() != after.canonical()
 
 
+def test_special_tokens_of_other_files_change_the_space(folders, tmp_path):
+    copy = tiny_encoders.copy_folder(folders["clip"], tmp_path / "copy")
+    edit_json(copy / TOKENIZER_SETTINGS, additional_special_tokens=["fish"])
+    before, after = (
+        TextPreprocessor(folder, length=12) for folder in (folders["clip"], copy)
+    )
+    assert (before(["a red fish"])[0] != after(["a red fish"])[0]).any()
+    assert before.canonical() != after.canonical()
+
+
 def test_names_of_one_tokenizer_are_one_space(hub_folders, tmp_path):
     copy = tiny_encoders.copy_folder(hub_folders["siglip2"], tmp_path / "copy")
     edit_json(copy / TOKENIZER_SETTINGS, tokenizer_class="GemmaTokenizerFast")

@@ -194,7 +194,7 @@ def _assert_models_agree(folder, config, seed):
         "text_rows": _reference_texts(theirs, ids),
         "masked_text_rows": _reference_texts(theirs, ids, mask),
     }
-    found = goldens.features(ours, inputs, jitted=True)
+    found = goldens.features(ours, inputs)
     for name, rows in expected.items():
         _assert_close(found[name], rows)
     assert float(ours.logit_scale[...]) == theirs.logit_scale.item()

@@ -52,6 +52,14 @@ def test_several_files_are_one_checkpoint(tmp_path):
     assert_same(read_tensors(tmp_path))
 
 
+def test_the_index_says_which_of_two_copies_counts(tmp_path):
+    write_shards(tmp_path)
+    second = tmp_path / "model-00002-of-00002.safetensors"
+    stale = {name: TENSORS[name] for name in ("c", "scalar", "none")}
+    save_file({**stale, "a": -TENSORS["a"]}, second)
+    assert_same(read_tensors(tmp_path))
+
+
 def test_a_file_of_another_name(tmp_path):
     save_file(TENSORS, tmp_path / "open_clip_model.safetensors")
     assert_same(read_tensors(tmp_path, "open_clip_model.safetensors"))
