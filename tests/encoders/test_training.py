@@ -316,6 +316,7 @@ def undisturbed(tmp_path_factory):
     return _run(tmp_path_factory.mktemp("undisturbed"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [1, 5])
 def test_a_run_killed_and_started_again_ends_in_the_same_bits(
     undisturbed, tmp_path, kill_at

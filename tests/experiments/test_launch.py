@@ -21,6 +21,11 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def _slow(arguments, said):
+    """A case for the long run: each starts a process of its own."""
+    return pytest.param(arguments, said, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -29,15 +34,17 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--source=jaxalign/openmoji-clip@v1"], "leave revision out"),
         (["--dtype=float16"], "dtype.*bfloat16"),
         (["--dataset=imagenet"], "no such data set; jaxalign knows openmoji"),
-        (["--seeds=0,0"], "--seeds: expected distinct integers"),
-        (["--seeds=99999999999999999999"], "--seeds: expected distinct integers of 0"),
-        (["--source=~nosuchuser/m"], "nosuchuser.*expected a shipped pair"),
-        (["--fit_on=sound"], "fit_on.*image"),
-        (["leftover"], "unexpected arguments: leftover"),
-        (["--no_such_flag=1"], "no_such_flag"),
-        (["--batch_size=0"], "batch_size"),
-        (["--dataset=openmoji/tiny", "--source=nowhere"], "nowhere"),
-        (["--source=."], "expected a checkpoint folder with config.json"),
+        _slow(["--seeds=0,0"], "--seeds: expected distinct integers"),
+        _slow(
+            ["--seeds=99999999999999999999"], "--seeds: expected distinct integers of 0"
+        ),
+        _slow(["--source=~nosuchuser/m"], "nosuchuser.*expected a shipped pair"),
+        _slow(["--fit_on=sound"], "fit_on.*image"),
+        _slow(["leftover"], "unexpected arguments: leftover"),
+        _slow(["--no_such_flag=1"], "no_such_flag"),
+        _slow(["--batch_size=0"], "batch_size"),
+        _slow(["--dataset=openmoji/tiny", "--source=nowhere"], "nowhere"),
+        _slow(["--source=."], "expected a checkpoint folder with config.json"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(arguments, said, tmp_path):
