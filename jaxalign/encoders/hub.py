@@ -74,9 +74,7 @@ def _fetch(name: str, revision: str | None) -> Path:
     """Fetch settings, then the one kind of weights that they call for."""
     at = f"`load_encoders(name={name!r}, revision={revision!r})`"
     try:
-        folder = Path(
-            snapshot_download(name, revision=revision, allow_patterns=_SETTINGS)
-        )
+        folder = _download(name, revision, _SETTINGS)
         kinds = [WEIGHTS_FILE] if has_known_config(folder) else []
         if (folder / OPEN_CLIP_CONFIG).is_file():
             kinds.append(OPEN_CLIP_WEIGHTS)
@@ -85,7 +83,7 @@ def _fetch(name: str, revision: str | None) -> Path:
             shards = (folder / f"{kind}.index.json").is_file()
             pattern = kind.replace(".", "-*-of-*.", 1) if shards else kind
             # The commit that the settings came from, even if a branch moves meanwhile.
-            snapshot_download(name, revision=folder.name, allow_patterns=[pattern])
+            _download(name, folder.name, [pattern])
             if list(folder.glob(pattern)):
                 break
     except RevisionNotFoundError as error:
@@ -112,6 +110,20 @@ def _fetch(name: str, revision: str | None) -> Path:
             "`model.save_pretrained(folder)`, and pass the folder."
         )
     return folder
+
+
+def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
+    """Fetch files; without a network, take what an earlier call left in the cache."""
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (RevisionNotFoundError, RepositoryNotFoundError):
+        raise
+    except Exception as error:
+        try:
+            found = snapshot_download(name, revision=revision, local_files_only=True)
+        except Exception:
+            raise error from None
+        return Path(found)
 
 
 def _first_line(error: Exception) -> str:
