@@ -27,6 +27,7 @@ from jaxalign.encoders.layers import (
     PatchEmbedding,
     Stack,
 )
+from jaxalign.encoders.projected import ProjectedTowers, prepend_class_token
 
 LEGACY_EOS_ID = 2
 """Configs with this eos id pool at the largest id (the original CLIP's rule)."""
@@ -49,10 +50,7 @@ class ClipVision(nnx.Module):
 
     def __call__(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
         """Return the normalised state of the class token."""
-        patches = self.patches(pixels)
-        n, _, width = patches.shape
-        token = jnp.broadcast_to(self.class_token[...], (n, 1, width))
-        tokens = jnp.concatenate([token, patches], axis=1)
+        tokens = prepend_class_token(self.class_token[...], self.patches(pixels))
         tokens = self.norm_in(tokens + self.positions.table[...][None])
         return self.norm_out(self.stack(tokens)[:, 0])
 
@@ -94,7 +92,7 @@ class ClipText(nnx.Module):
         return jnp.take_along_axis(states, last[:, None, None], axis=1)[:, 0]
 
 
-class Clip(nnx.Module):
+class Clip(ProjectedTowers):
     """CLIP's two towers with their projections and temperature.
 
     Attributes:
@@ -113,13 +111,3 @@ class Clip(nnx.Module):
         self.logit_scale = nnx.Param(
             jnp.asarray(config.logit_scale_init_value, jnp.float32)
         )
-
-    def image_features(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
-        """Return projected image rows, not normalised."""
-        return self.image_projection(self.vision(pixels))
-
-    def text_features(
-        self, ids: Int[Array, "n t"], mask: Bool[Array, "n t"] | None = None
-    ) -> Float[Array, "n d"]:
-        """Return projected text rows, not normalised."""
-        return self.text_projection(self.text(ids, mask))

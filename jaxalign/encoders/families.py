@@ -5,8 +5,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
 from transformers import CLIPConfig, FlavaConfig, PreTrainedConfig, SiglipConfig
 
 from jaxalign.encoders.clip import Clip
@@ -20,26 +18,6 @@ from jaxalign.encoders.rules import (
     siglip_rules,
 )
 from jaxalign.encoders.siglip import Siglip
-
-
-class ImageTextModel(nnx.Module):
-    """What every family's model offers: rows of both modalities in one space.
-
-    Attributes:
-      logit_scale: scalar parameter, the logarithm of the inverse temperature.
-    """
-
-    logit_scale: nnx.Param
-
-    def image_features(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
-        """Return image rows, not normalised."""
-        raise TypeError("`ImageTextModel` is an interface; use a family's model.")
-
-    def text_features(
-        self, ids: Int[Array, "n t"], mask: Bool[Array, "n t"] | None = None
-    ) -> Float[Array, "n d"]:
-        """Return text rows, not normalised."""
-        raise TypeError("`ImageTextModel` is an interface; use a family's model.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,7 @@ from jaxalign.encoders.layers import (
     PatchEmbedding,
     Stack,
 )
+from jaxalign.encoders.projected import ProjectedTowers, prepend_class_token
 
 
 class FlavaVision(nnx.Module):
@@ -47,10 +48,7 @@ class FlavaVision(nnx.Module):
 
     def __call__(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
         """Return the normalised state of the class token."""
-        patches = self.patches(pixels)
-        n, _, width = patches.shape
-        token = jnp.broadcast_to(self.class_token[...], (n, 1, width))
-        tokens = jnp.concatenate([token, patches], axis=1)
+        tokens = prepend_class_token(self.class_token[...], self.patches(pixels))
         tokens = tokens + self.positions.table[...][None]
         return self.norm_out(self.stack(tokens)[:, 0])
 
@@ -90,7 +88,7 @@ class FlavaText(nnx.Module):
         return self.norm_out(self.stack(states, visible)[:, 0])
 
 
-class Flava(nnx.Module):
+class Flava(ProjectedTowers):
     """FLAVA's two towers with their projections and temperature.
 
     Attributes:
@@ -108,13 +106,3 @@ class Flava(nnx.Module):
         self.logit_scale = nnx.Param(
             jnp.asarray(config.logit_scale_init_value, jnp.float32)
         )
-
-    def image_features(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
-        """Return projected image rows, not normalised."""
-        return self.image_projection(self.vision(pixels))
-
-    def text_features(
-        self, ids: Int[Array, "n t"], mask: Bool[Array, "n t"] | None = None
-    ) -> Float[Array, "n d"]:
-        """Return projected text rows, not normalised."""
-        return self.text_projection(self.text(ids, mask))

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every family builds what its rules name; others are refused by name."""
 
-import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from jaxalign.encoders.families import FAMILIES, ImageTextModel, find_family
+from jaxalign.encoders.families import FAMILIES, find_family
 from tests import tiny_encoders
 
 
@@ -36,8 +35,3 @@ def test_the_rules_name_each_parameter_once(name):
 def test_unknown_families_are_refused_with_those_that_exist():
     with pytest.raises(ValueError, match=r"'clip', 'flava', 'siglip'\], got 'bert'"):
         find_family("bert")
-
-
-def test_the_interface_computes_nothing():
-    with pytest.raises(TypeError, match="interface"):
-        ImageTextModel().image_features(jnp.zeros((1, 2, 2, 3)))
