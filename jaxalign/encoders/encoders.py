@@ -82,6 +82,11 @@ class Encoders:
         self._jitted_text_rows = jax.jit(self._text_rows)
         self._spread: dict[tuple[jax.sharding.Mesh, Partition], Encoders] = {}
 
+    @property
+    def dtype(self) -> str:
+        """Of the parameters and activations: "float32" or "bfloat16"."""
+        return jax.tree.leaves(self._parameters)[0].dtype.name
+
     def __repr__(self) -> str:
         # To find the space takes a pass over all weights: only what is known is shown.
         space = self.__dict__.get("space", "")

@@ -113,6 +113,26 @@ class FolderPreprocessing:
         length = max(SHORTEST_TEXT, 1 << used.bit_length())
         return ids[:, :length], mask[:, :length] if self._masks_padding else None
 
+    def to_full_length(
+        self, ids: Int[np.ndarray, "n t"], mask: Bool[np.ndarray, "n t"] | None
+    ) -> tuple[Int[np.ndarray, "n full"], Bool[np.ndarray, "n full"] | None]:
+        """Pad what `texts` gave to the most tokens that a text of this model has.
+
+        Any id will do: what `texts` left out changes no row.
+        """
+        missing = ((0, 0), (0, self._text_length - ids.shape[1]))
+        return np.pad(ids, missing), None if mask is None else np.pad(mask, missing)
+
+    def image_settings(self) -> str:
+        """Return all that changes pixels: who has the same makes the same pixels.
+
+        Raises:
+          ValueError: if the folder holds no image preprocessing, or see `images`.
+        """
+        self.images([])
+        assert self._image_preprocessor is not None
+        return self._image_preprocessor.canonical()
+
     def canonical(self) -> bytes:
         """Return all that changes pixels and ids; nothing where there is neither."""
         images, texts = self._image_preprocessor, self._text_preprocessor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxalign.embedding import embed
+from jaxalign.embedding.stream import embed
 from jaxalign.encoders.checkpoint import load_model, save_model
 from jaxalign.encoders.families import FAMILIES
 from jaxalign.encoders.preprocessing import IMAGE_FILE, ImagePreprocessor

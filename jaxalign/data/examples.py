@@ -1,0 +1,1 @@
+from jaxalign.data.catalog import Source as Source
