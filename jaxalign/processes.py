@@ -26,7 +26,7 @@ def join_processes(
 
     To be called before anything asks JAX for its devices. Processes are found by the
     arguments, all three together, or by the environment: SLURM steps and Open MPI jobs
-    of more than one task, TPU machines, and `JAX_COORDINATOR_ADDRESS` beside them.
+    of more than one task, and TPU machines.
 
     Args:
       coordinator_address: "host:port" that process 0 listens on and all can reach.
@@ -67,12 +67,14 @@ def join_processes(
 
 def _is_cluster(environment: Mapping[str, str]) -> bool:
     """Tell whether a launcher started this process as one of several."""
-    tasks = [
-        environment.get("SLURM_STEP_NUM_TASKS", "1"),
-        environment.get("OMPI_COMM_WORLD_SIZE", "1"),
-    ]
-    if any(count.isdigit() and int(count) > 1 for count in tasks):
-        return True
-    # On a TPU machine JAX's own detection works for one host and for many.
-    has_tpu = bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"))
-    return has_tpu and importlib.util.find_spec("libtpu") is not None
+    tasks = [environment.get("OMPI_COMM_WORLD_SIZE", "1")]
+    # Outside a step (a shell in an allocation) there are no tasks to join.
+    if "SLURM_STEP_NODELIST" in environment:
+        tasks.append(environment.get("SLURM_STEP_NUM_TASKS", "1"))
+    return any(count.isdigit() and int(count) > 1 for count in tasks) or _has_tpu()
+
+
+def _has_tpu() -> bool:
+    """Tell whether this is a TPU machine: JAX's own detection works on one or many."""
+    has_chips = bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"))
+    return has_chips and importlib.util.find_spec("libtpu") is not None
