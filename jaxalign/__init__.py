@@ -71,6 +71,10 @@ if TYPE_CHECKING:
     from jaxalign.solve.procrustes import solve_procrustes as solve_procrustes
     from jaxalign.status import SolveError as SolveError
     from jaxalign.status import Status as Status
+    from jaxalign.store.reader import EmbeddingStore as EmbeddingStore
+    from jaxalign.store.reader import StoredBatch as StoredBatch
+    from jaxalign.store.trouble import FullDiskError as FullDiskError
+    from jaxalign.store.writer import StoreWriter as StoreWriter
 
 _HOMES: dict[str, str] = {
     "AlignmentMap": "jaxalign.maps.alignment_map",
@@ -78,7 +82,9 @@ _HOMES: dict[str, str] = {
     "DATA_AXIS": "jaxalign.sharding",
     "EmbeddedSet": "jaxalign.embedding.batch",
     "EmbeddingBatch": "jaxalign.embedding.batch",
+    "EmbeddingStore": "jaxalign.store.reader",
     "Encoders": "jaxalign.encoders.encoders",
+    "FullDiskError": "jaxalign.store.trouble",
     "LinearSolution": "jaxalign.solve.linear",
     "MlpSolution": "jaxalign.solve.mlp",
     "Moments": "jaxalign.moments",
@@ -91,6 +97,8 @@ _HOMES: dict[str, str] = {
     "Run": "jaxalign.evaluate.protocol",
     "SolveError": "jaxalign.status",
     "Status": "jaxalign.status",
+    "StoreWriter": "jaxalign.store.writer",
+    "StoredBatch": "jaxalign.store.reader",
     "average_over_seeds": "jaxalign.evaluate.rows",
     "average_prompts": "jaxalign.evaluate.zeroshot",
     "bootstrap_interval": "jaxalign.evaluate.intervals",

@@ -26,6 +26,7 @@ from transformers import CLIPConfig
 from experiments import launch
 from experiments.benchmarks import peers
 from experiments.benchmarks.alternating import median_seconds
+from jaxalign.atomic_files import write_atomically
 from jaxalign.encoders.checkpoint import save_model
 from jaxalign.encoders.configs import (
     TextConfig,
@@ -37,7 +38,7 @@ from jaxalign.encoders.configs import (
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.pretrained import DTYPES, load_encoders
-from jaxalign.report.results import library_versions, write_atomically
+from jaxalign.report.results import library_versions
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Counted runs of each engine.", 1)
 _PEERS = flags.DEFINE_boolean("peers", True, "Also time torch and ONNX Runtime.")

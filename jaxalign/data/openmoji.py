@@ -35,6 +35,7 @@ import tqdm
 from absl import logging
 
 from jaxalign.data import openmoji_table, render_workers, renderings
+from jaxalign.file_lock import locked
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -187,7 +188,8 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
     if not folder.exists():
         renderings.svg_folder()  # say what is missing before anything is written
         _make_folder(root)
-        with _locked(root / ".openmoji.lock"):
+        notice = "Another process prepares OpenMoji; waiting for it."
+        with locked(root / ".openmoji.lock", notice=notice):
             if not folder.exists():
                 _clear_unfinished(folder)
                 with _quiet_tfds(), tempfile.TemporaryDirectory() as no_downloads:
@@ -268,23 +270,6 @@ def _make_folder(root: Path) -> None:
             f"`data_dir`: {str(root)!r} cannot hold the prepared data set "
             f"({error.strerror}); name a folder that can be written."
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the system drops it if the process dies."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # no such locks outside POSIX
-        yield
-        return
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.warning("Another process prepares OpenMoji; waiting for it.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _clear_unfinished(folder: Path) -> None:
