@@ -1,1 +1,0 @@
-from jaxalign.data.catalog import Source as Source
