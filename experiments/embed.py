@@ -21,8 +21,6 @@ from typing import Any, Literal, cast
 import jax
 import numpy as np
 from absl import flags
-from jaxalign.store.reader import EmbeddingStore
-from jaxalign.store.writer import StoreWriter
 from tqdm import tqdm
 
 from experiments import launch, launch_processes
@@ -34,6 +32,8 @@ from jaxalign.embedding.stream import embed
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import PARTITIONS, Partition
 from jaxalign.sharding import data_mesh
+from jaxalign.store.reader import EmbeddingStore
+from jaxalign.store.writer import StoreWriter
 
 StoreDtype = Literal["float32", "float16"]
 
@@ -49,8 +49,8 @@ _STRICT = flags.DEFINE_boolean(
 _PART_EXAMPLES = flags.DEFINE_integer(
     "part_examples",
     None,
-    "Examples a file, rounded up to whole batches. Default: 65536, or fewer, so that "
-    "each process has four files.",
+    "Examples a file, rounded up to whole batches; a process writes whole files. "
+    "Default: 65536, or fewer, so that there are 32 files.",
     lower_bound=1,
 )
 _MAX_EXAMPLES = flags.DEFINE_integer(
@@ -72,6 +72,7 @@ _PARTITION = flags.DEFINE_enum(
 )
 
 LARGEST_PART = 65536
+PARTS = 32
 TINY_EXAMPLES = 200
 POLL_SECONDS = 1.0
 SHOWN = 5
@@ -100,16 +101,22 @@ class Share:
     index: int = 0
     count: int = 1
 
-    def parts(self, parts: int) -> range:
-        """Return this process's share of consecutive parts."""
-        return range(
-            self.index * parts // self.count, (self.index + 1) * parts // self.count
+    def examples(self, examples: int, part_examples: int) -> range:
+        """Return the examples of this process's parts, which follow each other."""
+        parts = -(-examples // part_examples)
+        first, stop = (
+            min(number * parts // self.count * part_examples, examples)
+            for number in (self.index, self.index + 1)
         )
+        return range(first, stop)
 
 
-def choose_part_examples(config: Config, examples: int, processes: int) -> int:
-    """Return how many examples go into a file, a multiple of the batch size."""
-    wanted = config.part_examples or min(LARGEST_PART, -(-examples // (4 * processes)))
+def choose_part_examples(config: Config, examples: int) -> int:
+    """Return how many examples go into a file, a multiple of the batch size.
+
+    The same for any number of processes, so that another number may go on.
+    """
+    wanted = config.part_examples or min(LARGEST_PART, -(-examples // PARTS))
     return -(-wanted // config.batch_size) * config.batch_size
 
 
@@ -137,12 +144,12 @@ def run(
     log: Callable[[str], None] = print,
 ) -> dict[str, EmbeddingStore]:
     """Embed what the stores miss, one store a model; return them when all are whole."""
-    info = catalog.dataset_info(config.dataset, data_dir=config.data_dir)
+    info = catalog.dataset_info(config.dataset)
     source = catalog.load_dataset(
         config.dataset, config.split, data_dir=config.data_dir
     )
     examples = min(len(source), config.max_examples or len(source))
-    part_examples = choose_part_examples(config, examples, share.count)
+    part_examples = choose_part_examples(config, examples)
     with contextlib.ExitStack() as stack:
         writers = {
             role: stack.enter_context(
@@ -159,14 +166,13 @@ def run(
             )
             for role, model in models.items()
         }
-        parts = share.parts(-(-examples // part_examples))
+        own = share.examples(examples, part_examples)
         missing = {
-            role: writer.missing(
-                parts.start * part_examples, min(parts.stop * part_examples, examples)
-            )
+            role: writer.missing(own.start, own.stop)
             for role, writer in writers.items()
         }
         left = merge_ranges([part for ranges in missing.values() for part in ranges])
+        log(describe_left(sum(map(len, left)), own, share))
         if left:
             batches = embedding_batches(
                 source,
@@ -283,7 +289,7 @@ def describe_stores(stores: dict[str, EmbeddingStore]) -> str:
     """Say what was written, and what was left out and why."""
     lines = []
     for role, store in stores.items():
-        widths = ", ".join(f"{name} {dim}" for name, dim in store.modalities.items())
+        widths = ", ".join(f"{name} {store.dim(name)}" for name in store.modalities)
         lines.append(
             f"{role}: {len(store)} rows ({widths}; {store.dtype}) in {store.folder}"
         )
@@ -299,11 +305,24 @@ def describe_stores(stores: dict[str, EmbeddingStore]) -> str:
     return "\n".join(lines)
 
 
+def describe_left(left: int, own: range, share: Share) -> str:
+    """Say how much there is to do, and for whom."""
+    who = f"Process {share.index} of {share.count}: " if share.count > 1 else ""
+    if left == len(own):
+        return f"{who}{left} examples to embed."
+    return f"{who}{left} of {len(own)} examples left to embed; the rest is there."
+
+
 def default_workers() -> int:
     """Return how many processes decode: none where they would take the encoder's."""
     if jax.default_backend() == "cpu":
         return 0
     return max(1, (os.cpu_count() or 1) // jax.local_device_count() - 1)
+
+
+def default_split(splits: Sequence[str]) -> str:
+    """Return the split that is for evaluation, by its name, or the first."""
+    return next((name for name in ("test", "learnt") if name in splits), splits[0])
 
 
 def read_config() -> Config:
@@ -312,11 +331,11 @@ def read_config() -> Config:
     Raises:
       ValueError: if one of them is wrong.
     """
-    info = catalog.dataset_info(launch.dataset_name(), data_dir=launch.DATA_DIR.value)
+    info = catalog.dataset_info(launch.dataset_name())
     limit = _MAX_EXAMPLES.value
     return Config(
         dataset=launch.dataset_name(),
-        split=_SPLIT.value or info.default_split,
+        split=_SPLIT.value or default_split(info.splits),
         data_dir=launch.DATA_DIR.value,
         batch_size=launch.BATCH_SIZE.value,
         partition=cast(Partition, _PARTITION.value),

@@ -220,7 +220,9 @@ def inspect_eight_devices(folder: Path) -> dict[str, Any]:
             "compilations of a run with a ragged tail": counts[0],
             "compilations of a second run": counts[1],
             "collectives in the compiled text": len(
-                re.findall(r"all-reduce|all-gather|all-to-all|collective-", program.as_text())
+                re.findall(
+                    r"all-reduce|all-gather|all-to-all|collective-", program.as_text()
+                )
             ),
             "work of each device": flops(program) / flops(whole),
         }
