@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -141,7 +141,7 @@ def run(
     *,
     share: Share = Share(),
     mesh: jax.sharding.Mesh | None = None,
-    log: Callable[[str], None] = print,
+    quiet: bool = False,
 ) -> dict[str, EmbeddingStore]:
     """Embed what the stores miss, one store a model; return them when all are whole."""
     info = catalog.dataset_info(config.dataset)
@@ -172,7 +172,8 @@ def run(
             for role, writer in writers.items()
         }
         left = merge_ranges([part for ranges in missing.values() for part in ranges])
-        log(describe_left(sum(map(len, left)), own, share))
+        if not quiet:
+            print(describe_left(sum(map(len, left)), own, share), flush=True)
         if left:
             batches = embedding_batches(
                 source,
@@ -184,18 +185,20 @@ def run(
                 num_workers=config.workers,
             )
             captions = {
-                role: model.embed_texts(info.class_captions)
+                # The last row is for the label -1: examples without a class.
+                role: model.embed_texts([*info.class_captions, ""])
                 for role, model in models.items()
                 if info.class_captions is not None
             }
             stream = embed(
                 tuple(models.values()), batches, mesh=mesh, partition=config.partition
             )
-            for group in show_progress(fetch(stream), left, share):
+            for group in show_progress(fetch(stream), left, share, quiet=quiet):
                 for (role, writer), batch in zip(writers.items(), group, strict=True):
                     write(writer, batch, missing[role], captions.get(role))
         return {
-            role: finish_together(writer, role, log) for role, writer in writers.items()
+            role: finish_together(writer, role, quiet=quiet)
+            for role, writer in writers.items()
         }
 
 
@@ -206,16 +209,13 @@ def write(
     class_rows: np.ndarray | None,
 ) -> None:
     """Append a batch to a store that misses it; leave out what cannot be read."""
-    assert batch.index is not None
-    assert batch.problems is not None
-    assert batch.captions is not None
     real = batch.index >= 0
     first = int(batch.index[0])
     if not any(first in part for part in missing):
         return
     kept = batch.mask
     labels = batch.labels[kept]
-    text = class_rows[labels] if class_rows is not None else batch.text[kept]
+    text = np.asarray(batch.text)[kept] if class_rows is None else class_rows[labels]
     ids = batch.ids[kept].tolist()
     writer.append(
         {"image": batch.image[kept], "text": text},
@@ -251,14 +251,19 @@ def merge_ranges(ranges: Sequence[range]) -> list[range]:
 
 
 def show_progress(
-    stream: Iterable[tuple[EmbeddingBatch, ...]], left: Sequence[range], share: Share
+    stream: Iterable[tuple[EmbeddingBatch, ...]],
+    left: Sequence[range],
+    share: Share,
+    *,
+    quiet: bool,
 ) -> Iterator[tuple[EmbeddingBatch, ...]]:
     """Pass batches on, with a bar, a rate and the time left."""
     title = "Embedding"
     if share.count > 1:
         title += f", process {share.index} of {share.count}"
     skipped = 0
-    with tqdm(total=sum(map(len, left)), desc=title, unit=" examples") as bar:
+    total = sum(map(len, left))
+    with tqdm(total=total, desc=title, unit=" examples", disable=quiet) as bar:
         for group in stream:
             yield group  # counted when it is written
             batch = group[0]
@@ -269,17 +274,15 @@ def show_progress(
                 bar.set_postfix_str(f"{skipped} unreadable")
 
 
-def finish_together(
-    writer: StoreWriter, role: str, log: Callable[[str], None]
-) -> EmbeddingStore:
+def finish_together(writer: StoreWriter, role: str, *, quiet: bool) -> EmbeddingStore:
     """Return the finished store; wait while other processes still write theirs.
 
     Whoever finds all parts written writes the manifest.
     """
     told = False
     while not (writer.is_finished or writer.is_complete()):
-        if not told:
-            log(f"{role}: waiting for the parts of other processes.")
+        if not (told or quiet):
+            print(f"{role}: waiting for the parts of other processes.", flush=True)
             told = True
         time.sleep(POLL_SECONDS)
     return writer.finish()

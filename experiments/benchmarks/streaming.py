@@ -14,7 +14,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,23 +25,17 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from flax import nnx
 from PIL import Image
 from tqdm import tqdm
-from transformers import CLIPConfig
 
 from experiments import embed, launch
-from experiments.benchmarks.encoders import Case
+from experiments.benchmarks.models import clip_config, write_clip
 from jaxalign.atomic_files import write_atomically
 from jaxalign.data import catalog
 from jaxalign.data.ordered import ordered_batches
 from jaxalign.embedding.inputs import PrepareInputs
-from jaxalign.encoders.checkpoint import save_model
 from jaxalign.encoders.configs import vision_config
-from jaxalign.encoders.encoders import Encoders
-from jaxalign.encoders.families import find_family
 from jaxalign.encoders.partition import PARTITIONS
-from jaxalign.encoders.pretrained import SHIPPED, load_encoders
 from jaxalign.report.results import library_versions
 from jaxalign.sharding import data_mesh
 
@@ -71,31 +64,6 @@ def write_pictures(folder: Path, count: int) -> Path:
     return folder
 
 
-def write_model(folder: Path, config: CLIPConfig) -> Encoders:
-    """Write a random model with CLIP's image preprocessing and a small tokenizer."""
-    model = find_family("clip").build(config, rngs=nnx.Rngs(0))
-    save_model(folder, nnx.state(model), config)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(SHIPPED / "openmoji-clip" / name, folder)
-    size = vision_config(config).image_size
-    settings = {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": size},
-        "resample": 3,
-        "do_center_crop": True,
-        "crop_size": {"height": size, "width": size},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
-        "do_convert_rgb": True,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    return load_encoders(folder)
-
-
 def time_in_turns(
     calls: dict[str, tuple[Callable[[], object], int]], *, rounds: int
 ) -> dict[str, tuple[float, float]]:
@@ -120,11 +88,11 @@ def time_in_turns(
 
 
 def time_stream(
-    folder: Path, *, config: CLIPConfig, pictures: int, batch_size: int, rounds: int
+    folder: Path, *, config: Any, pictures: int, batch_size: int, rounds: int
 ) -> dict[str, Any]:
     """Time encoding, preprocessing and the whole way from disk to disk."""
     data = write_pictures(folder / "pictures", pictures)
-    model = write_model(folder / "model", config)
+    model = write_clip(folder / "model", config)
     source = catalog.load_dataset(str(data), "all")
     prepare = PrepareInputs((model,), strict=True)
 
@@ -156,7 +124,7 @@ def time_stream(
 
     def stream() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as workdir:
-            embed.run(settings, {"source": model}, Path(workdir), log=lambda line: None)
+            embed.run(settings, {"source": model}, Path(workdir), quiet=True)
 
     calls = {
         "encoding alone": (encode, batch_size),
@@ -186,11 +154,13 @@ def time_stream(
 def inspect_eight_devices(folder: Path) -> dict[str, Any]:
     """On eight virtual devices: count compilations and collectives, divide the work."""
     data = write_pictures(folder / "ragged", 37)
-    model = write_model(folder / "small", Case("", "image", 16, tiny=True).config())
+    model = write_clip(folder / "small", clip_config(tiny=True))
     compiled: list[str] = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, _, **__: compiled.append(event)
-    )
+
+    def note(event: str, duration_secs: float, **_: str | int) -> None:
+        compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
 
     def compilations() -> int:
         return sum("backend_compile" in event for event in compiled)
@@ -209,7 +179,7 @@ def inspect_eight_devices(folder: Path) -> dict[str, Any]:
                 {"source": model},
                 folder / partition / run,
                 mesh=data_mesh(),
-                log=lambda line: None,
+                quiet=True,
             )
             counts.append(compilations() - before)
         size = vision_config(model.config).image_size
@@ -221,7 +191,8 @@ def inspect_eight_devices(folder: Path) -> dict[str, Any]:
             "compilations of a second run": counts[1],
             "collectives in the compiled text": len(
                 re.findall(
-                    r"all-reduce|all-gather|all-to-all|collective-", program.as_text()
+                    r"all-reduce|all-gather|all-to-all|collective-",
+                    program.as_text() or "",
                 )
             ),
             "work of each device": flops(program) / flops(whole),
@@ -231,16 +202,16 @@ def inspect_eight_devices(folder: Path) -> dict[str, Any]:
 
 def flops(program: jax.stages.Compiled) -> float:
     """Return the operations that the compiler counts for one device."""
-    costs = program.cost_analysis()
-    return (costs[0] if isinstance(costs, list) else costs)["flops"]
+    costs: Any = program.cost_analysis()
+    return costs["flops"]
 
 
 def measure_memory(folder: Path, pictures: int) -> dict[str, Any]:
     """Embed so many pictures with a small model; return the peak of this process."""
     data = write_pictures(folder / "pictures", pictures)
-    model = write_model(folder / "model", Case("", "image", 32, tiny=True).config())
+    model = write_clip(folder / "model", clip_config(tiny=True))
     settings = embed.Config(dataset=str(data), split="all", batch_size=32)
-    embed.run(settings, {"source": model}, folder / "rows", log=lambda line: None)
+    embed.run(settings, {"source": model}, folder / "rows", quiet=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"pictures": pictures, "peak_MB": peak / 1024}
 
@@ -295,14 +266,13 @@ def main() -> None:
     """Measure, print, and write `results.json`."""
     tiny = launch.TINY.value
     workdir = launch.open_workdir("runs/benchmarks/streaming")
-    case = Case("", "image", 32, patch=32, tiny=tiny)
     pictures = 64 if tiny else _PICTURES.value
     with tempfile.TemporaryDirectory() as folder:
         results: dict[str, Any] = {
             "versions": library_versions(),
             "stream": time_stream(
                 Path(folder),
-                config=case.config(),
+                config=clip_config(tiny=tiny),
                 pictures=pictures,
                 batch_size=launch.BATCH_SIZE.value if launch.BATCH_SIZE.present else 32,
                 rounds=1 if tiny else _ROUNDS.value,

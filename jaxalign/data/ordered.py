@@ -118,25 +118,21 @@ class _BatchSource:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, number: int) -> list[dict[str, Any]]:
-        part = int(np.searchsorted(self._ends, number, side="right"))
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        part = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[part - 1]) if part else 0
-        start = (number - before) * self._batch_size
+        start = (index - before) * self._batch_size
         rows = [
-            self._read(index)
-            for index in self._examples[part][start : start + self._batch_size]
+            self._read(number)
+            for number in self._examples[part][start : start + self._batch_size]
         ]
         filling = {**rows[-1], "mask": False, "index": -1, "problem": ""}
         return rows + [filling] * (self._batch_size - len(rows))
 
-    def _read(self, index: int) -> dict[str, Any]:
+    def _read(self, number: int) -> dict[str, Any]:
         try:
-            return {
-                **self._source[index],
-                "index": index,
-                "mask": True,
-                "problem": "",
-            }
+            example = self._source[number]
+            return {**example, "index": number, "mask": True, "problem": ""}
         except UnreadablePictureError as error:
             if self._strict:
                 raise
@@ -145,7 +141,7 @@ class _BatchSource:
                 "text": "",
                 "label": -1,
                 "id": error.id,
-                "index": index,
+                "index": number,
                 "mask": False,
                 "problem": error.reason,
             }

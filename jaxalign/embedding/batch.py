@@ -18,11 +18,9 @@ class EmbeddingBatch:
       labels: (n,) classes.
       mask: (n,), False on padding and on pictures that could not be read.
       space: the fingerprint of the rows' space.
-      index: (n,) numbers of the examples in their source, -1 on padding; None where
-        the batches did not say.
-      captions: (n,) the texts; None where the batches brought none.
-      problems: (n,) why a picture could not be read, else empty; None where the
-        batches did not say.
+      index: (n,) numbers of the examples in their source, -1 on padding.
+      captions: (n,) the texts; empty where the batches brought none.
+      problems: (n,) why a picture could not be read, else empty.
 
     On a mesh of several processes `image` and `text` are rows of all of them, and the
     rest is of this process.
@@ -34,9 +32,9 @@ class EmbeddingBatch:
     labels: Int[np.ndarray, " n"]
     mask: Bool[np.ndarray, " n"]
     space: str
-    index: Int[np.ndarray, " n"] | None = None
-    captions: Shaped[np.ndarray, " n"] | None = None
-    problems: Shaped[np.ndarray, " n"] | None = None
+    index: Int[np.ndarray, " n"]
+    captions: Shaped[np.ndarray, " n"]
+    problems: Shaped[np.ndarray, " n"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,10 +55,14 @@ def embed(
     if mesh is not None:
         models = tuple(model.on_mesh(mesh, partition) for model in models)
     full_length = mesh is not None and mesh.is_multi_process
-    iterator = iter(batches)
+    iterator: Any = iter(batches)
+    seen = 0
     try:
         for batch in iterator:
-            inputs = batch["inputs"] if "inputs" in batch else _inputs(models, batch)
+            if "inputs" not in batch:
+                batch = _prepare(models, batch, seen)
+            inputs = batch["inputs"]
+            seen += len(batch["mask"])
             if len(inputs) != len(models):
                 raise ValueError(
                     f"`embed(encoders=..., batches=...)` expected inputs of "
@@ -75,9 +79,9 @@ def embed(
             iterator.close()
 
 
-def _inputs(
-    models: Sequence[Encoders], batch: Mapping[str, Any]
-) -> list[dict[str, np.ndarray]]:
+def _prepare(
+    models: Sequence[Encoders], batch: Mapping[str, Any], first: int
+) -> dict[str, Any]:
     """Preprocess a batch of stacked pictures and strings for each model."""
     inputs = []
     for model in models:
@@ -88,7 +92,11 @@ def _inputs(
             if mask is not None:
                 made["ids_mask"] = mask
         inputs.append(made)
-    return inputs
+    mask = np.asarray(batch["mask"])
+    nothing = np.full(len(mask), "")
+    numbers = np.where(mask, first + np.arange(len(mask)), -1)
+    defaults = {"index": numbers, "text": nothing, "problem": nothing}
+    return {**defaults, **batch, "inputs": inputs}
 
 
 def _encode(
@@ -106,7 +114,6 @@ def _encode(
             # All processes must run one program, whatever the lengths of their texts.
             ids, mask = model.preprocessing.to_full_length(ids, mask)
         text = model.encode_text(ids, mask)
-    optional = {"index": "index", "captions": "text", "problems": "problem"}
     return EmbeddingBatch(
         image=model.encode_image(inputs["pixels"]),
         text=text,
@@ -114,9 +121,7 @@ def _encode(
         labels=np.asarray(batch["label"]),
         mask=np.asarray(batch["mask"]),
         space=model.space,
-        **{
-            field: np.asarray(batch[key])
-            for field, key in optional.items()
-            if key in batch
-        },
+        index=np.asarray(batch["index"]),
+        captions=np.asarray(batch["text"]),
+        problems=np.asarray(batch["problem"]),
     )
