@@ -29,6 +29,11 @@ class StoreWriter:
 
     def __init__(self, folder: str | os.PathLike[str], plan: Plan, process_index: int):
         self._call = f"`EmbeddingStore.create({os.fspath(folder)!r})`"
+        if process_index < 0:
+            raise ValueError(
+                f"{self._call}: expected a process_index of at least 0, got "
+                f"{process_index}; pass `jax.process_index()`."
+            )
         self._folder = Path(folder)
         self._plan = plan
         self._temporary_folder = start.temporary_folder(self._folder, process_index)

@@ -130,7 +130,7 @@ def test_sigkill_at_random_moments(tmp_path):
     whole = tree(tmp_path / "whole")
     drawn = random.Random(0)
     root = Path(__file__).parents[2]
-    for _ in range(3):
+    for _ in range(2):
         folder = empty(tmp_path / "store")
         kills = 0
         finished = False
