@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxalign.store import part_writer, reader
@@ -37,6 +37,7 @@ def test_properties_are_those_of_the_writer(store):
     assert EmbeddingStore.open(store.folder, space=SPACE).folder == store.folder
 
 
+@settings(deadline=None)
 @given(start=bounds, stop=bounds)
 def test_slices_are_those_of_the_whole(store, start, stop):
     start = start or 0
@@ -59,6 +60,7 @@ def test_rows_of_one_part_are_a_read_only_view(store):
     assert not isinstance(store.rows("image", 3, 6), np.memmap)
 
 
+@settings(deadline=None)
 @given(
     size=st.integers(1, 20),
     start=bounds,

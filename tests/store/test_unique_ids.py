@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxalign.store import unique_ids
 from jaxalign.store.unique_ids import repeated_ids
 
 
+@settings(deadline=None)
 @given(
     ids=st.lists(st.integers(0, 40).map(str), max_size=60),
     block=st.integers(1, 10),

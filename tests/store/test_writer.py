@@ -321,6 +321,7 @@ def test_a_closed_writer_writes_nothing(tmp_path):
             call()
 
 
+@settings(deadline=None)
 @given(
     pieces=st.lists(st.integers(0, 30), max_size=8, unique=True),
     whole=st.tuples(st.integers(0, 30), st.integers(0, 30)),
