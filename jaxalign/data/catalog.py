@@ -1,63 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The named data sets: splits, class names, prompts, and where they come from.
+"""The named data sets and the user's own: splits, class names, prompts, opening them.
 
-`load_dataset` gives a random-access source of examples, each a dict:
+`load_dataset` gives a random-access source of examples, each a dict with the keys of
+`examples.py`. Those of OpenMoji have more:
 
 | key | value |
 |---|---|
-| `image` | uint8 (height, width, 3) |
-| `id` | unique in the split, "1F600/plain" |
 | `emoji`, `name`, `keywords` | file stem, CLDR name, keywords joined by ", " |
-| `label`, `category` | int, indices into `DatasetInfo.class_names`, `.category_names` |
+| `category` | int, an index into `DatasetInfo.category_names` |
 | `subgroup` | the label's class name |
 | `concept` | str, alike for all variants of one emoji |
 | `rendering`, `style`, `background` | str: how the picture was drawn |
 """
 
 import dataclasses
-import io
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
-from PIL import Image
 
 from jaxalign.data import openmoji_table, prompts
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Random access to examples, each a dict; what Grain reads from."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetInfo:
-    """What is known of a data set before it is read.
-
-    Attributes:
-      name: its name in the catalog.
-      splits: the names that `load_dataset` takes.
-      class_names: the labels' meaning, in order.
-      category_names: the coarser categories' meaning, in order.
-      class_prompts: an ensemble of texts a class, in the labels' order.
-      credit: whom a report must credit.
-      license: of pictures and texts.
-    """
-
-    name: str
-    splits: tuple[str, ...]
-    class_names: tuple[str, ...]
-    category_names: tuple[str, ...]
-    class_prompts: tuple[tuple[str, ...], ...]
-    credit: str
-    license: str
+from jaxalign.data.examples import CataloguedSource, InMemorySource
+from jaxalign.data.examples import DatasetInfo as DatasetInfo
+from jaxalign.data.examples import Source as Source
+from jaxalign.data.pictures import decode_picture
+from jaxalign.data.tfds_sets import TFDS_SETS
 
 
 def default_data_dir() -> Path:
@@ -72,46 +43,54 @@ def load_dataset(
     *,
     data_dir: str | os.PathLike | None = None,
     in_memory: bool = False,
-) -> Source:
-    """Open one split of a named data set, preparing it on first use.
+) -> CataloguedSource:
+    """Open one split of a data set, preparing a named one on first use.
 
     Args:
-      name: "openmoji", or "openmoji/tiny" for about 200 of its emoji.
+      name: a name of the catalog: "openmoji" ("openmoji/tiny" for about 200 of its
+        emoji), "oxford_iiit_pet", "cifar100", "caltech101", "dtd" or "stl10"; or the
+        path of your own data, see `own_data.py`: a folder with a CSV or JSONL file of
+        captions and labels, WebDataset tar files, or a folder that TFDS has prepared.
       split: one of `dataset_info(name).splits`.
-      data_dir: where prepared data sets live; the user's cache folder by default.
+      data_dir: where prepared data sets live; the user's cache folder by default. Not
+        used for a path.
       in_memory: decode every picture now and keep it, for training over many epochs
         (12 KB a picture of OpenMoji, 100 MB for a training split).
 
     Returns:
-      A random-access source of example dicts, in a fixed order.
+      A random-access source of example dicts, in a fixed order. Where a picture cannot
+      be read, its example raises `pictures.UnreadablePictureError`.
 
     Raises:
       ValueError: for an unknown name or split, with those that exist; for a folder that
-        cannot be written.
+        cannot be written; for data of the user's own that breaks its format.
       ModuleNotFoundError: if preparing needs packages that are not installed.
     """
-    info = dataset_info(name)
-    if split not in info.splits:
+    dataset = _find(name, "load_dataset")
+    splits = dataset.info().splits
+    if split not in splits:
         raise ValueError(
             f"`load_dataset({name!r}, split={split!r})`: no such split; "
-            f"{name} has {', '.join(info.splits)}."
+            f"{name} has {', '.join(splits)}."
         )
-    source = _CATALOG[name].load(split, Path(data_dir or default_data_dir()))
-    return [source[i] for i in range(len(source))] if in_memory else source
+    source = dataset.load(split, Path(data_dir or default_data_dir()))
+    return InMemorySource(source) if in_memory else source
 
 
-def dataset_info(name: str) -> DatasetInfo:
-    """Return what is known of a named data set; nothing is prepared.
+def dataset_info(name: str, data_dir: str | os.PathLike | None = None) -> DatasetInfo:
+    """Return what is known of a data set; nothing is prepared.
+
+    Args:
+      name: as for `load_dataset`. Of the user's own data, its list or the headers of
+        its tar files are read.
+      data_dir: as for `load_dataset`; nothing that is known depends on it.
 
     Raises:
-      ValueError: for an unknown name, with those that exist.
+      ValueError: for an unknown name, with those that exist; for data of the user's own
+        that breaks its format.
     """
-    if name not in _CATALOG:
-        raise ValueError(
-            f"`dataset_info(name={name!r})`: no such data set; "
-            f"jaxalign knows {', '.join(_CATALOG)}."
-        )
-    return _CATALOG[name].info()
+    del data_dir
+    return _find(name, "dataset_info").info()
 
 
 def split_classes(
@@ -145,15 +124,33 @@ def split_classes(
 @dataclasses.dataclass(frozen=True)
 class _Entry:
     info: Callable[[], DatasetInfo]
-    load: Callable[[str, Path], Source]
+    load: Callable[[str, Path], CataloguedSource]
+
+
+def _find(name: str, caller: str) -> _Entry:
+    """Look a name up in the catalog, then on disk."""
+    if name in _CATALOG:
+        return _CATALOG[name]
+    # It loads Arrow, which the named data sets do without.
+    from jaxalign.data import own_data
+
+    found = own_data.open_own_data(name)
+    if found is None:
+        raise ValueError(
+            f"`{caller}(name={name!r})`: no such data set; jaxalign knows "
+            f"{', '.join(_CATALOG)}. Your own is named by its path, and there is no "
+            "such file or folder."
+        )
+    return _Entry(lambda: found.info, lambda split, data_dir: found.load(split))
 
 
 class _OpenMojiSource:
     """Examples of one OpenMoji split, decoded on access."""
 
-    def __init__(self, records: Any, class_names: Sequence[str]):
+    def __init__(self, records: Any, class_names: Sequence[str], fingerprint: str):
         self._records = records
         self._class_names = class_names
+        self.fingerprint = fingerprint
 
     def __len__(self) -> int:
         return len(self._records)
@@ -166,8 +163,9 @@ class _OpenMojiSource:
             for key, value in record.items()
             if key not in ("image", "subgroup", "category")
         }
-        with Image.open(io.BytesIO(record["image"])) as image:
-            example["image"] = np.asarray(image.convert("RGB"))
+        image = decode_picture(record["image"], id=example["id"])
+        example["image"] = np.asarray(image.convert("RGB"))
+        example["text"] = prompts.caption(example["name"])
         example["label"] = int(record["subgroup"])
         example["category"] = int(record["category"])
         example["subgroup"] = self._class_names[example["label"]]
@@ -189,11 +187,13 @@ def _openmoji(name: str, *, tiny: bool) -> _Entry:
             license=openmoji_table.LICENSE,
         )
 
-    def load(split: str, data_dir: Path) -> Source:
+    def load(split: str, data_dir: Path) -> CataloguedSource:
         from jaxalign.data import openmoji
 
         records = openmoji.open_split(data_dir, split, tiny=tiny)
-        return _OpenMojiSource(records, openmoji_table.subgroups())
+        version = f"{name} {split} {openmoji.OpenMoji.VERSION} {prompts.caption('')}"
+        digest = hashlib.sha256(version.encode()).hexdigest()
+        return _OpenMojiSource(records, openmoji_table.subgroups(), digest)
 
     return _Entry(info, load)
 
@@ -201,4 +201,5 @@ def _openmoji(name: str, *, tiny: bool) -> _Entry:
 _CATALOG = {
     "openmoji": _openmoji("openmoji", tiny=False),
     "openmoji/tiny": _openmoji("openmoji/tiny", tiny=True),
+    **{name: _Entry(found.info, found.load) for name, found in TFDS_SETS.items()},
 }

@@ -16,7 +16,7 @@ def test_examples_have_the_documented_keys(data_dir, tiny_splits):
     assert example["image"].dtype == np.uint8
     texts = {k for k, v in example.items() if isinstance(v, str)}
     assert texts == {
-        *("id", "emoji", "name", "keywords", "subgroup", "concept"),
+        *("id", "text", "emoji", "name", "keywords", "subgroup", "concept"),
         *("rendering", "style", "background"),
     }
     assert info.class_names[example["label"]] == example["subgroup"]

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a CSV or JSONL file that lists pictures with their captions and labels."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from jaxalign.data import columns
+from jaxalign.data.own_examples import ONLY_SPLIT, SCHEMA
+
+PICTURE_COLUMNS = ("file_name", "image_path", "image", "path", "filepath")
+CAPTION_COLUMNS = ("caption", "text", "title")
+LABEL_COLUMNS = ("label", "class")
+
+_SCHEMA = pa.schema([*SCHEMA, ("path", pa.large_string()), ("line", pa.int64())])
+
+
+def read_caption_file(path: Path) -> pa.Table:
+    """Read a list of pictures.
+
+    Of the names that a column may have (`PICTURE_COLUMNS`, `CAPTION_COLUMNS`,
+    `LABEL_COLUMNS`, "split", "id") the first one found is read; other columns are not.
+
+    Args:
+      path: a CSV file with a header, commas and double quotes, or a JSONL file with an
+        object a line; UTF-8.
+
+    Returns:
+      A table of `own_examples.SCHEMA` and "path" (of the picture, as written).
+
+    Raises:
+      ValueError: for a file that cannot be read, columns that are missing, a path that
+        leads out of the file's folder, or an id twice in a split; with line numbers.
+    """
+    read = _jsonl_rows if path.suffix.lower() == ".jsonl" else _csv_rows
+    builder = columns.TableBuilder(_SCHEMA)
+    chosen = None
+    with _told_unreadable(path):
+        for line, row in read(path):
+            chosen = chosen or _choose_columns(row, path)
+            builder.add(*_cells(row, chosen, path, line), line)
+    if chosen is None:
+        raise ValueError(f"{str(path)!r} lists no pictures; expected a line a picture.")
+    table = builder.finish()
+    duplicate = columns.find_duplicate(table.select(["split", "id"]))
+    if duplicate is not None:
+        first, second = (table["line"][row].as_py() for row in duplicate)
+        raise ValueError(
+            f"{str(path)!r}: expected one example an id, got "
+            f"{table['id'][duplicate[0]].as_py()!r} on the lines {first} and {second}; "
+            "a column `id` may tell apart what shows the same picture."
+        )
+    return table.drop_columns(["line"])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+    """What the columns of one file are called; None for those it lacks."""
+
+    picture: str
+    caption: str | None
+    label: str | None
+    split: str | None
+    id: str | None
+
+
+def _choose_columns(row: Mapping[str, Any], path: Path) -> _Columns:
+    def first(names: Sequence[str]) -> str | None:
+        return next((name for name in names if name in row), None)
+
+    picture = first(PICTURE_COLUMNS)
+    found = _Columns(
+        picture or "",
+        first(CAPTION_COLUMNS),
+        first(LABEL_COLUMNS),
+        first(["split"]),
+        first(["id"]),
+    )
+    has_text = found.caption or found.label
+    if not picture or not has_text:
+        wanted = PICTURE_COLUMNS if not picture else CAPTION_COLUMNS + LABEL_COLUMNS
+        raise ValueError(
+            f"{str(path)!r}: expected a column {_or(wanted)}, got "
+            f"{', '.join(map(repr, row))}; a CSV file needs a header and commas."
+        )
+    return found
+
+
+def _cells(
+    row: Mapping[str, Any], chosen: _Columns, path: Path, line: int
+) -> tuple[str, str, str | None, str | None, str]:
+    """Return split, id, caption, label and picture path of one row."""
+
+    def cell(name: str, *, may_be_empty: bool = False) -> str:
+        if name not in row:
+            raise ValueError(
+                f"{str(path)!r}, line {line}: the column {name!r} is missing."
+            )
+        value = "" if row[name] is None else row[name]
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise ValueError(
+                f"{str(path)!r}, line {line}: expected text or a whole number as "
+                f"{name!r}, got {value!r}."
+            )
+        if value == "" and not may_be_empty:
+            raise ValueError(f"{str(path)!r}, line {line}: {name!r} is empty.")
+        return str(value)
+
+    picture = cell(chosen.picture)
+    if _leads_outside(picture):
+        raise ValueError(
+            f"{str(path)!r}, line {line}: expected the path of a picture in or below "
+            f"{str(path.parent)!r}, got {picture!r}, which leads out of it; give paths "
+            "relative to that folder."
+        )
+    return (
+        cell(chosen.split) if chosen.split else ONLY_SPLIT,
+        cell(chosen.id) if chosen.id else picture,
+        cell(chosen.caption, may_be_empty=True) if chosen.caption else None,
+        cell(chosen.label, may_be_empty=True) if chosen.label else None,
+        picture,
+    )
+
+
+def _leads_outside(path: str) -> bool:
+    """True for absolute paths, of Windows too, and those that climb above their start.
+
+    >>> [_leads_outside(p) for p in ("a/../b.jpg", "a/../../b.jpg", "C:/b.jpg")]
+    [False, True, True]
+    """
+    path = path.replace("\\", "/")
+    if path.startswith("/") or path[1:2] == ":":
+        return True
+    return ".." in path and posixpath.normpath(path).split("/")[0] == ".."
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (first line, cells by column) of each row."""
+    line = 1
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True, skipinitialspace=True)
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            if len(set(header)) < len(header):
+                raise ValueError(
+                    f"{str(path)!r}: expected each column once, got "
+                    f"{', '.join(header)}."
+                )
+            line = reader.line_num + 1
+            for cells in reader:
+                if len(cells) not in (0, len(header)):
+                    raise ValueError(
+                        f"{str(path)!r}, line {line}: expected {len(header)} cells "
+                        f"({', '.join(header)}), got {len(cells)}; texts with commas "
+                        "need double quotes."
+                    )
+                if cells:
+                    yield line, dict(zip(header, cells, strict=True))
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise ValueError(
+                f"{str(path)!r}, line {line}: not a row of a CSV file ({error})."
+            ) from error
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line, object) of each line that is not blank."""
+    with path.open(encoding="utf-8-sig") as file:
+        for line, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                row = error
+            if not isinstance(row, dict):
+                raise ValueError(
+                    f"{str(path)!r}, line {line}: expected a JSON object, got "
+                    f"{text.strip()[:60]!r}."
+                )
+            yield line, row
+
+
+@contextlib.contextmanager
+def _told_unreadable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeError as error:
+        raise ValueError(
+            f"{str(path)!r} is not UTF-8 ({error}); save it in that encoding."
+        ) from error
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
+
+
+def _or(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + f" or {names[-1]}"

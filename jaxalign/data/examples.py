@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a data set is: a source of examples by random access, and what is known of it.
+
+Every example of a source of the catalog is a dict with these keys; a data set may add
+others:
+
+| key | value |
+|---|---|
+| `image` | uint8 array (height, width, 3), or a loaded Pillow image of any mode |
+| `id` | str, unique in the split |
+| `text` | str, the caption at evaluation; "" where there is none |
+| `label` | int, an index into `DatasetInfo.class_names`; -1 where there is none |
+
+`source[i]` raises `pictures.UnreadablePictureError` where the picture cannot be read.
+Sources are picklable, and several threads may read one at a time.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from jaxalign.data.pictures import UnreadablePictureError
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to examples, each a dict; what Grain reads from."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class CataloguedSource(Source, Protocol):
+    """A source that tells whether it is still the one that was read before."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex; another one where the list, captions, labels or files differ."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set before it is read.
+
+    Attributes:
+      name: its name in the catalog, or the path of the user's own.
+      splits: the names that `load_dataset` takes.
+      class_names: the labels' meaning, in order; empty where there are no labels.
+      category_names: the coarser categories' meaning, in order.
+      class_prompts: an ensemble of texts a class, in the labels' order.
+      credit: whom a report must credit.
+      license: of pictures and texts.
+      class_captions: one caption a class, where the class alone decides an example's
+        caption (`text`); None where examples bring their own.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+    class_names: tuple[str, ...]
+    category_names: tuple[str, ...]
+    class_prompts: tuple[tuple[str, ...], ...]
+    credit: str
+    license: str
+    class_captions: tuple[str, ...] | None = None
+
+
+class InMemorySource(Sequence):
+    """All examples of a source, read and decoded once.
+
+    A picture that cannot be read raises its error each time it is asked for, as it does
+    in the source itself.
+    """
+
+    def __init__(self, source: CataloguedSource):
+        self.fingerprint = source.fingerprint
+        self._examples = [_read(source, index) for index in range(len(source))]
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]:  # pyright: ignore
+        example = self._examples[index]
+        if isinstance(example, UnreadablePictureError):
+            raise example
+        return example
+
+
+def _read(source: Source, index: int) -> dict[str, Any] | UnreadablePictureError:
+    try:
+        return source[index]
+    except UnreadablePictureError as error:
+        return error

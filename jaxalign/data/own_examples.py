@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examples that users bring themselves: what is common to folders and to tar files.
+
+A reader fills a table, a row an example, with the columns of `SCHEMA` and others that
+say where the picture is; `own_dataset` makes a data set of it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from jaxalign.data import columns
+from jaxalign.data.examples import CataloguedSource, DatasetInfo
+
+SCHEMA = pa.schema(
+    [
+        ("split", pa.large_string()),
+        ("id", pa.large_string()),
+        ("caption", pa.large_string()),  # null where there is none
+        ("label", pa.large_string()),  # null or "" where there is none
+    ]
+)
+
+ONLY_SPLIT = "all"
+"""The split of a data set that is not split."""
+
+CLASS_TEMPLATE = "a photo of a {}."
+"""The prompt of a class of the user's own, the generic one of CLIP."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnDataset:
+    """A data set of the user's: what is known of it, and how a split is opened."""
+
+    info: DatasetInfo
+    load: Callable[[str], CataloguedSource]
+
+
+class OwnSource:
+    """Examples of a table; a subclass reads the pictures."""
+
+    def __init__(self, table: pa.Table, class_captions: tuple[str, ...], files: str):
+        """Keep the rows of one split.
+
+        Args:
+          table: "id", "label" (class numbers), "text" unless the class decides it, and
+            what the subclass needs.
+          class_captions: the texts of examples, if the table has none.
+          files: a digest of the files that the table was read from.
+        """
+        self._columns = {name: table[name].chunk(0) for name in table.column_names}
+        self._class_captions = class_captions
+        self._files = files
+        self._fingerprint = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex; another one where the list, captions, labels or files differ."""
+        if not self._fingerprint:
+            self._fingerprint = columns.fingerprint(
+                self._columns, *self._class_captions, self._files
+            )
+        return self._fingerprint
+
+    def __len__(self) -> int:
+        return len(self._columns["id"])
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
+        row = range(len(self))[index]
+        label = self.cell("label", row)
+        return {
+            "image": self.read_picture(row),
+            "id": self.cell("id", row),
+            "text": self._text(row, label),
+            "label": label,
+        }
+
+    def _text(self, row: int, label: int) -> str:
+        if "text" in self._columns:
+            return self.cell("text", row)
+        return self._class_captions[label] if label >= 0 else ""
+
+    def cell(self, name: str, row: int) -> Any:
+        """Return one cell as a Python value."""
+        return self._columns[name][row].as_py()
+
+    def read_picture(self, row: int) -> Image.Image:
+        """Read one picture; an `UnreadablePictureError` if that is impossible."""
+        raise NotImplementedError
+
+
+def own_dataset(
+    name: str,
+    table: pa.Table,
+    make_source: Callable[[pa.Table, tuple[str, ...]], OwnSource],
+) -> OwnDataset:
+    """Make a data set of a table.
+
+    An example without a caption is captioned by the name of its class.
+
+    Args:
+      name: what the user calls it, its path.
+      table: the columns of `SCHEMA` and those of the pictures' places.
+      make_source: from a split's rows ("id", "label", "text" where examples bring
+        captions, the places) and the classes' captions.
+    """
+    class_names, labels = columns.number_classes(table["label"].combine_chunks())
+    class_captions = tuple(map(readable_class, class_names))
+    captions = table["caption"].combine_chunks()
+    by_class = captions.null_count == len(captions)
+    rows = table.drop_columns(["caption", "label"])
+    rows = rows.append_column("label", pa.array(labels))
+    if not by_class:
+        of_class = pa.array([*class_captions, ""], pa.large_string())
+        named = of_class.take(pa.array(np.where(labels < 0, len(class_names), labels)))
+        rows = rows.append_column("text", pc.fill_null(captions, named))
+    info = DatasetInfo(
+        name=name,
+        splits=tuple(table["split"].unique().to_pylist()),
+        class_names=class_names,
+        category_names=(),
+        class_prompts=tuple((CLASS_TEMPLATE.format(c),) for c in class_captions),
+        credit="",
+        license="",
+        class_captions=class_captions if by_class else None,
+    )
+
+    def load(split: str) -> CataloguedSource:
+        chosen = rows.filter(pc.field("split") == split).drop_columns(["split"])
+        return make_source(columns.one_chunk(chosen), class_captions)
+
+    return OwnDataset(info, load)
+
+
+def readable_class(name: str) -> str:
+    """Turn a label into words.
+
+    >>> readable_class("british_shorthair")
+    'british shorthair'
+    """
+    return name.replace("_", " ")

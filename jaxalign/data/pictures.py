@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding a picture of unknown quality: whole, or one error that says why not."""
+
+import contextlib
+import errno
+import functools
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+"""Pillow's names of the formats that are read.
+
+Pillow knows more. Some of them start programs of the system (EPS starts Ghostscript),
+which pictures from anywhere must not.
+"""
+
+# Faults of this process or machine: the next picture would fail as well.
+_NOT_THE_PICTURE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+class UnreadablePictureError(ValueError):
+    """A picture that cannot be read.
+
+    Attributes:
+      id: of its example.
+      reason: what is wrong with it, in words.
+    """
+
+    def __init__(self, id: str, reason: str):
+        super().__init__(id, reason)
+        self.id = id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"The picture {self.id!r} cannot be read: {self.reason}."
+
+
+def decode_picture(source: bytes | str | os.PathLike[str], *, id: str) -> Image.Image:
+    """Read a picture whole.
+
+    Args:
+      source: the encoded picture, or the path of its file.
+      id: of its example, for the error.
+
+    Returns:
+      The loaded image, the first one of an animation, in the mode that the file has and
+      not turned by its EXIF data. It holds no file open.
+
+    Raises:
+      UnreadablePictureError: if there is no such file, or no picture in it that can be
+        decoded to its end; if it has so many pixels that Pillow suspects an attack.
+    """
+    encoded = source if isinstance(source, bytes) else read_file(source, id=id)
+    if not encoded:
+        raise UnreadablePictureError(id, "the file is empty")
+    try:
+        with (
+            _pillow_warnings_off(),
+            Image.open(io.BytesIO(encoded), formats=_formats()) as image,
+        ):
+            image.load()
+    # Pillow's decoders raise whatever a broken file leads them to.
+    except Exception as error:
+        raise UnreadablePictureError(id, _reason(error)) from error
+    if not all(image.size):
+        raise UnreadablePictureError(id, f"it has no pixels {image.size}")
+    return image
+
+
+def read_file(
+    path: str | os.PathLike[str], *, id: str, offset: int = 0, size: int | None = None
+) -> bytes:
+    """Read a picture's bytes, a whole file or a part of one.
+
+    Args:
+      path: of the file.
+      id: of the picture's example, for the error.
+      offset: where the picture begins, bytes.
+      size: how many bytes it has; None for all that follow.
+
+    Raises:
+      UnreadablePictureError: if there is no such file, or it is too short.
+    """
+    where = repr(os.fspath(path))
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would not end
+            raise UnreadablePictureError(id, f"{where} is not a file")
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset)
+            encoded = file.read(-1 if size is None else size)
+    except OSError as error:
+        if error.errno in _NOT_THE_PICTURE:
+            raise
+        raise UnreadablePictureError(id, f"{where}: {error.strerror}") from error
+    if size is not None and len(encoded) < size:
+        raise UnreadablePictureError(id, f"{where} ends inside it")
+    return encoded
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Return those of the formats that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"it is no picture of a known format ({', '.join(FORMATS)})"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it is too large; {str(error)[:1].lower()}{str(error)[1:].rstrip('.')}"
+    return f"it is damaged ({type(error).__name__}: {error})"
+
+
+# Pillow warns of odd metadata and of large pictures. `warnings.catch_warnings` may not
+# be used by several threads at once: one would restore what another has set.
+_lock = threading.Lock()
+_decoding = 0
+_pillow_filter: tuple = ()
+
+
+@contextlib.contextmanager
+def _pillow_warnings_off() -> Iterator[None]:
+    """Ignore warnings of Pillow's modules while any thread decodes."""
+    global _decoding, _pillow_filter
+    with _lock:
+        _decoding += 1
+        if _decoding == 1:
+            warnings.filterwarnings("ignore", module=r"PIL\.\w")
+            _pillow_filter = warnings.filters[0]
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if _decoding == 0:
+                with contextlib.suppress(ValueError):  # someone else has reset them
+                    warnings.filters.remove(_pillow_filter)  # pyright: ignore

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An index of WebDataset tar files: which samples they hold, and at which bytes.
+
+The members of a sample share a key, their path up to the first dot of its last part;
+the rest is their kind. Everything but the pictures is read while the headers are:
+captions, labels and JSON. Nothing is extracted, and nothing is ever unpickled.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import tqdm
+from absl import logging
+
+from jaxalign.data import columns
+from jaxalign.data.own_examples import ONLY_SPLIT, SCHEMA
+
+PICTURE_KINDS = ("jpg", "jpeg", "png", "webp", "bmp", "gif")
+
+_PLACES = [("tar", pa.int32()), ("offset", pa.int64()), ("size", pa.int64())]
+_SCHEMA = pa.schema([*SCHEMA, *_PLACES])
+_KEY_AND_KIND = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclasses.dataclass
+class _Sample:
+    """What one key has: where its picture is, its texts."""
+
+    picture: tuple[int, int] | None = None
+    texts: dict[str, str] = dataclasses.field(default_factory=dict)
+    kinds: set[str] = dataclasses.field(default_factory=set)
+
+
+def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
+    """Read the headers of tar files, and all of their captions and labels.
+
+    A sample's caption is its `.txt`, or "caption" or "text" of its `.json`; its label
+    is its `.cls`, or "label" or "class" of its `.json`. A key without a picture is no
+    sample: it is left out, and told in a warning.
+
+    Args:
+      paths: tar files, not compressed.
+
+    Returns:
+      A table of `own_examples.SCHEMA` and "tar" (index into `paths`), "offset" and
+      "size" of the picture, bytes; and a digest of the files.
+
+    Raises:
+      ValueError: for a file that is no tar, is compressed or cut off; for members whose
+        path leads out of the tar, that are links or devices, or stand there twice; for
+        samples with two pictures, or with neither caption nor label; if there are no
+        samples; for two files of one stem, since ids begin with it.
+    """
+    _check_stems(paths)
+    builder = columns.TableBuilder(_SCHEMA)
+    digest = hashlib.sha256()
+    seen: set[str] = set()
+    count = 0
+    with tqdm.tqdm(
+        total=sum(path.stat().st_size for path in paths),
+        desc=f"Indexing {len(paths)} tar files",
+        unit="B",
+        unit_scale=True,
+        file=sys.stderr,
+        delay=1.0,
+    ) as progress:
+        for number, path in enumerate(paths):
+            samples = _read_samples(path, digest)
+            for key, sample in samples.items():
+                seen |= sample.kinds
+                if sample.picture is None:
+                    continue
+                caption, label = _caption_and_label(sample, f"{str(path)!r}, {key!r}")
+                identifier = f"{path.stem}/{key}"
+                place = (number, *sample.picture)
+                builder.add(ONLY_SPLIT, identifier, caption, label, *place)
+                count += 1
+            _tell_left_out(path, samples)
+            progress.update(path.stat().st_size)
+    if count == 0:
+        raise ValueError(
+            f"{str(paths[0])!r}: expected samples with a picture "
+            f"(.{', .'.join(PICTURE_KINDS)}), got members of the kinds "
+            f"{', '.join(sorted(seen)) or 'none'} in {len(paths)} tar files."
+        )
+    return builder.finish(), digest.hexdigest()
+
+
+def _check_stems(paths: Sequence[Path]) -> None:
+    first_of: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in first_of:
+            raise ValueError(
+                f"{str(first_of[path.stem])!r} and {str(path)!r}: expected tar files "
+                "of different names, since the examples' ids begin with them; rename "
+                "one."
+            )
+        first_of[path.stem] = path
+
+
+def _read_samples(path: Path, digest: Any) -> dict[str, _Sample]:
+    """Read one tar's samples by key, in the order of their first members."""
+    samples: dict[str, _Sample] = {}
+    for member, content in _members(path):
+        mark = (member.name, member.size, member.offset_data, member.mtime)
+        digest.update(repr(mark).encode("utf-8", "backslashreplace"))
+        match = _KEY_AND_KIND.fullmatch(member.name.removeprefix("./"))
+        if match is None:  # hidden files, names without a kind
+            continue
+        key, kind = match[1], match[2].lower()
+        where = f"{str(path)!r}, member {member.name!r}"
+        sample = samples.setdefault(key, _Sample())
+        if kind in sample.kinds:
+            raise ValueError(
+                f"{where}: expected each member once, got two of this key and kind."
+            )
+        sample.kinds.add(kind)
+        if kind in PICTURE_KINDS:
+            if sample.picture is not None:
+                raise ValueError(
+                    f"{where}: expected one picture a sample, got two; their keys must "
+                    "differ before the first dot."
+                )
+            sample.picture = (member.offset_data, member.size)
+        elif kind in ("txt", "cls", "json"):
+            sample.texts[kind] = _decode(content, where)
+    return samples
+
+
+def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """Yield the files in a tar; the contents of pictures and unknown kinds are b""."""
+    try:
+        with path.open("rb") as file:
+            _refuse_compressed(file.read(6), path)
+            file.seek(0)
+            with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
+                while (member := _next_member(tar, path)) is not None:
+                    _check_member(member, path)
+                    if member.isreg():
+                        wanted = member.name.lower().endswith((".txt", ".cls", ".json"))
+                        content = tar.extractfile(member) if wanted else None
+                        yield member, content.read() if content else b""
+                end = tar.offset
+            # Where a header is damaged or missing, `next` ends as if all were well.
+            file.seek(end)
+            last = file.read(_BLOCK)
+    except tarfile.TarError as error:
+        raise _cut_off(path, str(error)) from error
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
+    if last != bytes(_BLOCK):
+        raise _cut_off(path, f"byte {end} is neither a header nor the closing block")
+
+
+def _next_member(tar: tarfile.TarFile, path: Path) -> tarfile.TarInfo | None:
+    try:
+        member = tar.next()
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header leads to errors of many kinds
+        raise _cut_off(path, str(error)) from error
+    cast(Any, tar).members.clear()  # it would keep them all
+    return member
+
+
+def _cut_off(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"{str(path)!r}: expected a whole tar file, got one that is damaged or cut off "
+        f"({reason}); fetch or write it again."
+    )
+
+
+def _refuse_compressed(beginning: bytes, path: Path) -> None:
+    if beginning.startswith(_COMPRESSED):
+        raise ValueError(
+            f"{str(path)!r} is compressed; decompress it first (gunzip, say): pictures "
+            "are read at their place in the tar file."
+        )
+
+
+def _check_member(member: tarfile.TarInfo, path: Path) -> None:
+    """Refuse what a data set of pictures has no honest use for."""
+    where = f"{str(path)!r}, member {member.name!r}"
+    parts = re.split(r"[/\\]", member.name)
+    if not parts[0] or ".." in parts:
+        raise ValueError(
+            f"{where}: expected a path within the tar, got one that leads out of it; "
+            "the whole tar is refused. Nothing of it was extracted."
+        )
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        raise ValueError(
+            f"{where}: expected files and folders only, got a link, device or sparse "
+            "file; write the tar again with --dereference --hard-dereference."
+        )
+    try:
+        member.name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where}: its name is not UTF-8; rename it.") from error
+
+
+def _decode(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} is not UTF-8 ({error}).") from error
+
+
+def _caption_and_label(sample: _Sample, where: str) -> tuple[str | None, str | None]:
+    """Find caption and label in a sample's own members, else in its JSON."""
+    fields = _parse_json(sample.texts.get("json"), where)
+    caption = sample.texts.get("txt", fields.get("caption", fields.get("text")))
+    label = sample.texts.get("cls", fields.get("label", fields.get("class")))
+    if not isinstance(caption, str | None):
+        raise ValueError(f"{where}: expected a text as its caption, got {caption!r}.")
+    if isinstance(label, bool) or not isinstance(label, str | int | None):
+        raise ValueError(
+            f"{where}: expected a name or a whole number as its label, got {label!r}."
+        )
+    if caption is None and label is None:
+        raise ValueError(
+            f"{where}: expected a caption (.txt, or `caption` or `text` in .json) or a "
+            f"label (.cls, or `label` or `class` in .json), got the members "
+            f"{', '.join(sorted(sample.kinds))}."
+        )
+    return (
+        None if caption is None else caption.strip(),
+        None if label is None else str(label).strip(),
+    )
+
+
+def _parse_json(text: str | None, where: str) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        fields = error
+    if not isinstance(fields, dict):
+        raise ValueError(
+            f"{where}: expected a JSON object in its .json, got {text[:60]!r}."
+        )
+    return fields
+
+
+def _tell_left_out(path: Path, samples: dict[str, _Sample]) -> None:
+    left_out = [key for key, sample in samples.items() if sample.picture is None]
+    if left_out:
+        logging.warning(
+            "%s: %d keys have no picture and are left out: %s%s",
+            path,
+            len(left_out),
+            ", ".join(left_out[:5]),
+            ", ..." if len(left_out) > 5 else "",
+        )

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Preparing a data set of TFDS: the one step that needs TensorFlow, once."""
+
+import contextlib
+import importlib
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import logging
+
+from jaxalign.data.tfds_folder import FORMAT
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import tensorflow_datasets as tfds
+
+
+def prepared_folder(name: str, data_dir: str | os.PathLike) -> Path:
+    """Return the folder of a prepared data set; prepare it first where it is missing.
+
+    Two processes may call this at once: the second waits for the first. A process that
+    is killed leaves an unfinished folder, which the next one clears away; what it had
+    downloaded is used again.
+
+    Args:
+      name: of the data set in TFDS; one without configs.
+      data_dir: folder of TFDS data sets; made if missing.
+
+    Raises:
+      ModuleNotFoundError: if it must be prepared and TensorFlow is not installed.
+      ValueError: if the folder cannot be written, or downloading or preparing fails.
+    """
+    root = Path(os.path.expanduser(data_dir))
+    found = _newest_version(root / name)
+    if found is not None:
+        return found
+    _check_tensorflow(name, root)
+    with _locked(root / f".{name}.lock"):
+        found = _newest_version(root / name)  # another process may have prepared it
+        return found or _prepare(name, root)
+
+
+def _newest_version(folder: Path) -> Path | None:
+    """Return the newest version; TFDS gives a folder its name when it is complete."""
+    versions = [
+        path
+        for path in folder.glob("*.*.*")
+        if all(part.isdigit() for part in path.name.split("."))
+    ]
+    if not versions:
+        return None
+    return max(versions, key=lambda path: tuple(map(int, path.name.split("."))))
+
+
+def _check_tensorflow(name: str, root: Path) -> None:
+    try:
+        importlib.import_module("tensorflow")
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"Preparing the data set `{name}` needs TensorFlow, once: pip install "
+            f"'jaxalign[tfds]'; looked for a prepared one in {str(root / name)!r}. One "
+            "that TFDS has prepared elsewhere in array_record files is read without: "
+            "name its folder as `data_dir`, ~/tensorflow_datasets for example.",
+            name="tensorflow",
+        ) from error
+
+
+def _prepare(name: str, root: Path) -> Path:
+    for leftover in (root / name).glob("incomplete.*"):  # the caller holds the lock
+        logging.info("Removing the unfinished %s.", leftover)
+        shutil.rmtree(leftover)
+    downloads = root / "downloads"
+    try:
+        builder = tfds.builder(name, data_dir=os.fspath(root), file_format=FORMAT)
+        builder.download_and_prepare(download_dir=os.fspath(downloads))
+    except Exception as error:
+        raise ValueError(
+            f"`load_dataset({name!r})`: TFDS could not download or prepare it in "
+            f"{str(root)!r} ({type(error).__name__}: {error}); start again: what is in "
+            f"{str(downloads)!r} is not downloaded anew."
+        ) from error
+    return Path(os.fspath(builder.data_dir))
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the system drops it if the process dies."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        raise ValueError(
+            f"`data_dir`: {str(path.parent)!r} cannot hold the prepared data set "
+            f"({error.strerror}); name a folder that can be written."
+        ) from error
+    with lock:
+        try:
+            import fcntl
+        except ModuleNotFoundError:  # no such locks outside POSIX
+            yield
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.warning("Another process holds %s; waiting for it.", path)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WebDataset tar files by random access."""
+
+import functools
+import glob
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from PIL import Image
+
+from jaxalign.data.own_examples import OwnDataset, OwnSource, own_dataset
+from jaxalign.data.pictures import decode_picture, read_file
+from jaxalign.data.tar_index import index_tars
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+class WebDatasetSource(OwnSource):
+    """Pictures that are read at their place in a tar file.
+
+    A file is opened for each picture: that takes microseconds, needs no lock between
+    threads or care when a process forks, and no set has too many files to be open.
+    """
+
+    def __init__(
+        self,
+        table: pa.Table,
+        class_captions: tuple[str, ...],
+        *,
+        paths: Sequence[Path],
+        files: str,
+    ):
+        super().__init__(table, class_captions, files)
+        self._paths = paths
+
+    def read_picture(self, row: int) -> Image.Image:
+        """Read one picture; an `UnreadablePictureError` if that is impossible."""
+        identifier = self.cell("id", row)
+        encoded = read_file(
+            self._paths[self.cell("tar", row)],
+            id=identifier,
+            offset=self.cell("offset", row),
+            size=self.cell("size", row),
+        )
+        return decode_picture(encoded, id=identifier)
+
+
+def open_tars(name: str, paths: Sequence[Path]) -> OwnDataset:
+    """Open WebDataset tar files as one data set; its only split is "all".
+
+    Args:
+      name: what the user calls the data set.
+      paths: the files in order.
+
+    Raises:
+      ValueError: see `tar_index.index_tars`.
+    """
+    table, digest = index_tars(paths)
+    make_source = functools.partial(WebDatasetSource, paths=tuple(paths), files=digest)
+    return own_dataset(name, table, make_source)
+
+
+def expand_pattern(pattern: str) -> list[str]:
+    """Return the files of a glob pattern or of a pattern with braces, as a shell does.
+
+    Braces hold a range or alternatives; what they give need not exist.
+
+    >>> expand_pattern("a-{08..10}.tar")
+    ['a-08.tar', 'a-09.tar', 'a-10.tar']
+    >>> expand_pattern("{train,val}-{0..1}.tar")
+    ['train-0.tar', 'train-1.tar', 'val-0.tar', 'val-1.tar']
+    """
+    pieces = _BRACES.split(pattern)  # text and contents of braces take turns
+    choices = [
+        _alternatives(piece) if number % 2 else [piece]
+        for number, piece in enumerate(pieces)
+    ]
+    names = map("".join, itertools.product(*choices))
+    return [
+        path
+        for name in names
+        for path in (sorted(glob.glob(name)) if re.search(r"[*?[]", name) else [name])
+    ]
+
+
+def _alternatives(braces: str) -> list[str]:
+    """Expand what stands between braces: "000..012" or "train,val"."""
+    found = _RANGE.fullmatch(braces)
+    if found is None:
+        return braces.split(",")
+    first, last = found.groups()
+    is_padded = any(len(n) > 1 and n.startswith("0") for n in (first, last))
+    width = max(len(first), len(last)) if is_padded else 0
+    return [str(number).zfill(width) for number in range(int(first), int(last) + 1)]
