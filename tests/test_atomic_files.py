@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import stat
 
 import pytest
 
@@ -50,3 +51,24 @@ def test_failure_leaves_no_file_and_keeps_the_old_one(tmp_path, monkeypatch):
         write_atomically(tmp_path / "other.json", "new")
     assert [found.name for found in tmp_path.iterdir()] == ["results.json"]
     assert path.read_text() == "old"
+
+
+def test_bytes_reach_the_disk_before_their_name_and_the_name_before_the_return(
+    tmp_path, monkeypatch
+):
+    calls = []
+    sync, replace = os.fsync, os.replace
+
+    def note_sync(descriptor):
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        calls.append("folder" if is_folder else "file")
+        sync(descriptor)
+
+    def note_replace(source, target):
+        calls.append("name")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    write_atomically(tmp_path / "file", "text")
+    assert calls == ["file", "name", "folder"]

@@ -2,7 +2,7 @@
 """Whether a store's files are those of its manifest: quickly, and to the last bit."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,20 @@ def faults_to_the_bit(
                 f"{digest.hexdigest()[:12]}... found"
             )
     return faults
+
+
+def refuse_faults(call: str, faults: Sequence[str]) -> None:
+    """Refuse files that are not the manifest's.
+
+    Raises:
+      ValueError: naming some of them.
+    """
+    if faults:
+        raise ValueError(
+            f"{call}: expected the files of its manifest, got others: "
+            f"{'; '.join(faults[:5])}{'; ...' if len(faults) > 5 else ''}. Copy the "
+            "store again, or embed into another folder."
+        )
 
 
 def _header_faults(path: Path, name: str, entry: Mapping[str, Any]) -> list[str]:

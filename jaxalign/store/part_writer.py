@@ -52,7 +52,10 @@ class PartWriter:
         """Write the next rows and their metadata."""
         for modality in self._shapes:
             self._streams[modality].write(np.ascontiguousarray(rows[modality]).data)
-        self._pending = pa.concat_tables([self._pending, table])
+        # A copy: the table is a view of its chunk's bytes, rows and all, which would
+        # stay in memory until the row group is full.
+        copied = table.take(np.arange(table.num_rows))
+        self._pending = pa.concat_tables([self._pending, copied])
         while self._pending.num_rows >= ROW_GROUP:
             self._write_group(self._pending.slice(0, ROW_GROUP))
             self._pending = self._pending.slice(ROW_GROUP)

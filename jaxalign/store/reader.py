@@ -13,7 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxalign.store.incoming import COLUMN_TYPES
-from jaxalign.store.integrity import faults_at_a_glance, faults_to_the_bit
+from jaxalign.store.integrity import (
+    faults_at_a_glance,
+    faults_to_the_bit,
+    refuse_faults,
+)
 from jaxalign.store.layout import METADATA, stray_files
 from jaxalign.store.manifest import Manifest, read_manifest
 from jaxalign.store.part_writer import ROW_GROUP
@@ -154,7 +158,7 @@ class EmbeddingStore:
                 f"{manifest.plan.space[:12]}...; embed with the same model as before, "
                 "or open the store of that one."
             )
-        _refuse_faults(call, faults_at_a_glance(place, manifest.files))
+        refuse_faults(call, faults_at_a_glance(place, manifest.files))
         return cls(place, manifest)
 
     @property
@@ -355,7 +359,7 @@ class EmbeddingStore:
             f"{name}: not in the manifest"
             for name in stray_files(self._folder, self._manifest.files)
         ]
-        _refuse_faults(call, faults)
+        refuse_faults(call, faults)
 
     def _path(self, kind: str, part: int) -> Path:
         """Return the path of a part's file."""
@@ -368,16 +372,6 @@ class EmbeddingStore:
             first, last = max(begin - offset, 0), min(end - offset, rows)
             if first < last:
                 yield part, first, last
-
-
-def _refuse_faults(call: str, faults: Sequence[str]) -> None:
-    """Raise over files that are not the manifest's."""
-    if faults:
-        raise ValueError(
-            f"{call}: expected the files of its manifest, got others: "
-            f"{'; '.join(faults[:5])}{'; ...' if len(faults) > 5 else ''}. Copy the "
-            "store again, or embed into another folder."
-        )
 
 
 def _refuse_unfinished(call: str, folder: Path) -> None:

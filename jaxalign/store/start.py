@@ -36,7 +36,7 @@ def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
       ValueError: if the folder cannot be written, holds something else or another
         store, or another run is writing it.
     """
-    # Twice at most, unless someone makes and deletes the folder meanwhile.
+    # Three times at most, unless someone makes and deletes the folder meanwhile.
     for _ in range(100):
         manifest = read_manifest(call, folder)
         if manifest is not None:
@@ -53,7 +53,15 @@ def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
                 for part in range(plan.parts)
                 for name in plan.part_files(part).values()
             }
-        refuse_stray_files(call, folder, expected)
+        try:
+            refuse_stray_files(call, folder, expected)
+        except ValueError:
+            # They may be the store's own: another process began, or ended, just now.
+            if stored is None and (
+                read_plan(call, folder) or read_manifest(call, folder)
+            ):
+                continue
+            raise
         # Whoever finishes the store deletes the folder of the locks: look again then.
         with contextlib.suppress(FileNotFoundError):
             lock = _lock(call, folder, process_index)

@@ -36,7 +36,8 @@ def full_disk_told(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None or error.errno not in _FULL:
             raise
-        free = shutil.disk_usage(folder).free
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(there).free
         raise FullDiskError(
             error.errno,
             f"the store in {str(folder)!r} cannot grow: {os.strerror(error.errno)} "
@@ -54,7 +55,7 @@ def unwritable_told(call: str, folder: Path) -> Iterator[None]:
       ValueError: if the folder cannot be made or written.
     """
     try:
-        with full_disk_told(folder if folder.exists() else Path.cwd()):
+        with full_disk_told(folder.absolute()):
             yield
     except FullDiskError:
         raise

@@ -68,7 +68,9 @@ def repeated_ids(
     found: dict[str, tuple[str, int, int]] = {}
     row = 0
     for ids in blocks():
-        for index in np.flatnonzero(np.isin(hash_ids(ids), wanted)):
+        # By sorting: NumPy 2.0's table of integers overflows with 64 unsigned bits.
+        among = np.isin(hash_ids(ids), wanted, kind="sort")
+        for index in np.flatnonzero(among):
             name = ids[index]
             place = row + int(index)
             if seen.setdefault(name, place) != place:

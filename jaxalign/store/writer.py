@@ -9,13 +9,9 @@ from typing import IO, Any
 import numpy as np
 from absl import logging
 
-from jaxalign.file_lock import locked
-from jaxalign.store import parts as part_files
 from jaxalign.store import start
-from jaxalign.store.chunks import Chunk, gaps, list_chunks, read_chunk, write_chunk
-from jaxalign.store.documents import read_document, write_document
-from jaxalign.store.incoming import Batch, check_batch, order_columns
-from jaxalign.store.layout import UNFINISHED
+from jaxalign.store.incoming import Batch, check_batch
+from jaxalign.store.ledger import Ledger
 from jaxalign.store.manifest import Manifest, read_manifest, write_manifest
 from jaxalign.store.plan import Plan
 from jaxalign.store.reader import EmbeddingStore
@@ -33,14 +29,15 @@ class StoreWriter:
 
     def __init__(self, folder: str | os.PathLike[str], plan: Plan, process_index: int):
         self._call = f"`EmbeddingStore.create({os.fspath(folder)!r})`"
+        if process_index < 0:
+            raise ValueError(
+                f"{self._call}: expected a process_index of at least 0, got "
+                f"{process_index}; pass `jax.process_index()`."
+            )
         self._folder = Path(folder)
         self._plan = plan
-        self._temporary = start.temporary_folder(self._folder, process_index)
-        self._sealed: dict[int, part_files.PartRecord] = {}
-        # Chunks whose bytes were read, and the hashes of their ids, by part.
-        self._whole: set[Path] = set()
-        self._seen: dict[int, tuple[set[Path], set[int]]] = {}
-        self._columns: dict[str, str] | None = None
+        self._temporary_folder = start.temporary_folder(self._folder, process_index)
+        self._ledger = Ledger(self._folder, plan, self._temporary_folder)
         with unwritable_told(self._call, self._folder):
             self._lock: IO | None = start.enter(
                 self._call, self._folder, plan, process_index
@@ -96,20 +93,22 @@ class StoreWriter:
 
         Raises:
           FullDiskError: if a part cannot be sealed for want of room.
+          ValueError: if the writer is closed, and the store not finished.
         """
         stop = self._plan.examples if stop is None else stop
         if first >= stop or self.is_finished:
             return []
+        self._check_open(f"`missing(first={first})`")
         found = []
         try:
             for part in range(self.part_of(first), self.part_of(stop - 1) + 1):
-                with full_disk_told(self._folder), self._part_locked(part):
-                    chunks = self._settle(part)
-                if chunks is None:
-                    continue
-                whole = self._plan.part_range(part)
-                wanted = range(max(first, whole.start), min(stop, whole.stop))
-                found.extend(gaps(wanted, [chunk.range for chunk in chunks]))
+                with full_disk_told(self._folder):
+                    left = self._ledger.missing(part)
+                found += [
+                    range(max(gap.start, first), min(gap.stop, stop))
+                    for gap in left
+                    if gap.start < stop and first < gap.stop
+                ]
         except FileNotFoundError:
             # Another process finished, and the folder of the locks is gone.
             if not self.is_finished:
@@ -146,40 +145,20 @@ class StoreWriter:
             part.
         """
         call = f"`append(first={first})`"
-        if self._lock is None:
-            raise ValueError(
-                f"{call}: expected an open writer of an unfinished store, got one that "
-                "is finished or closed; see `missing` for what is to be written."
-            )
+        self._check_open(call)
         batch = check_batch(
             call, self._plan, rows=rows, ids=ids, columns=columns, skipped=skipped
         )
         covered = self._check_range(call, first, examples, batch)
-        part = self.part_of(first)
         with full_disk_told(self._folder):
-            # Before the part's lock: `finish` takes the two locks in this order.
-            self._agree_on_columns(call, batch)
-            with self._part_locked(part):
-                chunks = self._unwritten(call, part, covered)
-                self._refuse_repeated(call, part, chunks, batch)
-                place = part_files.chunk_folder(self._folder, part)
-                path = write_chunk(place, first, len(covered), batch, self._temporary)
-                self._whole.add(path)
-                self._note_ids(part, path, batch.ids)
-                self._settle(part)
+            self._ledger.agree_on_columns(call, batch)
+            self._ledger.add(call, self.part_of(first), covered, batch)
 
     def is_complete(self) -> bool:
         """Tell whether all examples are covered, by whichever processes."""
         if self.is_finished:
             return True
-        covered = all(
-            self._record(part) is not None
-            or not gaps(
-                self._plan.part_range(part),
-                [chunk.range for chunk in self._chunks(part)],
-            )
-            for part in range(self.parts)
-        )
+        covered = all(self._ledger.is_covered(part) for part in range(self.parts))
         # Another process may have finished, and deleted the records, meanwhile.
         return covered or self.is_finished
 
@@ -213,6 +192,9 @@ class StoreWriter:
     def _write_manifest(self) -> None:
         """Check what concerns the whole store, and declare it finished."""
         call = f"`finish()` of {str(self._folder)!r}"
+        self._check_open(call)
+        # Nothing remembered: the files of a part may have been deleted since.
+        self._ledger = Ledger(self._folder, self._plan, self._temporary_folder)
         missing = self.missing()
         if missing:
             some = ", ".join(f"{gap.start}-{gap.stop - 1}" for gap in missing[:5])
@@ -222,10 +204,11 @@ class StoreWriter:
                 f"{', ...' if len(missing) > 5 else ''}; embed what `missing()` lists, "
                 "and finish then."
             )
+        records = (self._ledger.record(part) for part in range(self.parts))
         manifest = Manifest(
             plan=self._plan,
-            columns=self._stored_columns() or {"id": "string"},
-            parts=[self._sealed[part] for part in range(self.parts)],
+            columns=self._ledger.columns() or {"id": "string"},
+            parts=[record for record in records if record is not None],
         )
         start.refuse_stray_files(call, self._folder, set(manifest.files))
         paths = [self._folder / name for name in manifest.files]
@@ -241,57 +224,16 @@ class StoreWriter:
                 f"repeat: {some}; all rows are kept, but a store cannot be finished "
                 "with them: make the ids unique, and embed into another folder."
             )
-        write_manifest(self._folder, manifest, temporary_folder=self._temporary)
+        write_manifest(self._folder, manifest, temporary_folder=self._temporary_folder)
 
-    def _part_locked(self, part: int):
-        """Hold the lock of a part, which processes may share."""
-        return locked(self._folder / UNFINISHED / f"part-{part}.lock")
-
-    def _record(self, part: int) -> part_files.PartRecord | None:
-        """Return the record of a sealed part."""
-        if part not in self._sealed:
-            record = part_files.read_record(self._folder, part)
-            if record is None:
-                return None
-            self._sealed[part] = record
-            self._seen.pop(part, None)
-        return self._sealed[part]
-
-    def _chunks(self, part: int) -> list[Chunk]:
-        """List the chunks of a part that is not sealed."""
-        place = part_files.chunk_folder(self._folder, part)
-        return list_chunks(place, self._plan.part_range(part))
-
-    def _settle(self, part: int) -> list[Chunk] | None:
-        """Return a part's whole chunks; None once it is sealed, here or before.
-
-        The caller holds the part's lock.
-        """
-        if self._record(part) is not None:
-            part_files.remove_chunks(self._folder, part)
-            return None
-        chunks = []
-        for chunk in self._chunks(part):
-            if chunk.path in self._whole or not part_files.discard_if_damaged(chunk):
-                self._whole.add(chunk.path)
-                chunks.append(chunk)
-        ranges = [chunk.range for chunk in chunks]
-        if gaps(self._plan.part_range(part), ranges):
-            return chunks
-        record = part_files.seal_part(
-            self._folder,
-            self._plan,
-            part,
-            chunks,
-            columns=self._stored_columns() or {},
-            temporary_folder=self._temporary,
-        )
-        if record is None:  # damaged between two readings
-            return self._chunks(part)
-        self._sealed[part] = record
-        self._seen.pop(part, None)
-        self._whole.difference_update(chunk.path for chunk in chunks)
-        return None
+    def _check_open(self, call: str) -> None:
+        """Refuse to write without the lock."""
+        if self._lock is None:
+            raise ValueError(
+                f"{call}: expected an open writer of an unfinished store, got one that "
+                "is closed, or whose store is finished; call it within "
+                "`with EmbeddingStore.create(...) as writer`."
+            )
 
     def _check_range(
         self, call: str, first: int, examples: int | None, batch: Batch
@@ -319,81 +261,3 @@ class StoreWriter:
                 "there, or choose part_examples as a multiple of the batch size."
             )
         return covered
-
-    def _unwritten(self, call: str, part: int, covered: range) -> list[Chunk]:
-        """Return a part's chunks; refuse to write what is written already."""
-        if self.is_finished:
-            written = covered
-        elif self._record(part) is not None:
-            written = self._plan.part_range(part)
-        else:
-            chunks = self._chunks(part)
-            overlapping = [
-                chunk.range
-                for chunk in chunks
-                if chunk.range.start < covered.stop and covered.start < chunk.range.stop
-            ]
-            if not overlapping:
-                return chunks
-            written = overlapping[0]
-        raise ValueError(
-            f"{call}: expected examples that are not written yet, got "
-            f"{covered.start} to {covered.stop - 1}, while {written.start} to "
-            f"{written.stop - 1} are there; append only what `missing()` lists, in one "
-            "process."
-        )
-
-    def _stored_columns(self) -> dict[str, str] | None:
-        """Return the columns that the first append of any process had."""
-        if self._columns is None:
-            path = self._folder / UNFINISHED / "columns.json"
-            try:
-                self._columns = order_columns(read_document(path)["columns"])
-            except FileNotFoundError:
-                return None
-        return self._columns
-
-    def _agree_on_columns(self, call: str, batch: Batch) -> None:
-        """Let the first batch of the store fix the columns; refuse others."""
-        if not batch.columns:
-            return
-        if self._stored_columns() is None:
-            with start.store_locked(self._folder):
-                if self._stored_columns() is None:
-                    path = self._folder / UNFINISHED / "columns.json"
-                    write_document(path, {"columns": batch.columns})
-        stored = self._stored_columns()
-        if batch.columns != stored:
-            raise ValueError(
-                f"{call}: expected columns {stored}, as in the store's first append, "
-                f"got {batch.columns}; pass the same columns for all rows, or start "
-                "anew in another folder."
-            )
-
-    def _refuse_repeated(
-        self, call: str, part: int, chunks: list[Chunk], batch: Batch
-    ) -> None:
-        """Refuse ids that the part has already; other parts are seen to at the end."""
-        if not batch.ids:
-            return
-        paths, hashes = self._seen.setdefault(part, (set(), set()))
-        for chunk in chunks:
-            if chunk.path not in paths:
-                stored = read_chunk(chunk)
-                self._note_ids(part, chunk.path, stored.ids if stored else [])
-        suspects = {name for name in batch.ids if hash(name) in hashes}
-        for chunk in chunks if suspects else []:
-            stored = read_chunk(chunk)
-            twice = suspects.intersection(stored.ids if stored else [])
-            if twice:
-                raise ValueError(
-                    f"{call}: expected ids that differ, got {min(twice)!r}, which is "
-                    f"among examples {chunk.range.start} to {chunk.range.stop - 1} "
-                    "already; make ids unique, such as by a number."
-                )
-
-    def _note_ids(self, part: int, path: Path, ids: list[str]) -> None:
-        """Remember the ids of a chunk, by their hashes."""
-        paths, hashes = self._seen.setdefault(part, (set(), set()))
-        paths.add(path)
-        hashes.update(map(hash, ids))
