@@ -3,12 +3,11 @@
 
 import contextlib
 import csv
-import dataclasses
 import json
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -60,8 +59,7 @@ def read_caption_file(path: Path) -> pa.Table:
     return table.drop_columns(["line"])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Columns:
+class _Columns(NamedTuple):
     """What the columns of one file are called; None for those it lacks."""
 
     picture: str
@@ -97,23 +95,12 @@ def _cells(
     row: Mapping[str, Any], chosen: _Columns, path: Path, line: int
 ) -> tuple[str, str, str | None, str | None, str]:
     """Return split, id, caption, label and picture path of one row."""
-
-    def cell(name: str, *, may_be_empty: bool = False) -> str:
-        if name not in row:
-            raise ValueError(
-                f"{str(path)!r}, line {line}: the column {name!r} is missing."
-            )
-        value = "" if row[name] is None else row[name]
-        if isinstance(value, bool) or not isinstance(value, (str, int)):
-            raise ValueError(
-                f"{str(path)!r}, line {line}: expected text or a whole number as "
-                f"{name!r}, got {value!r}."
-            )
-        if value == "" and not may_be_empty:
-            raise ValueError(f"{str(path)!r}, line {line}: {name!r} is empty.")
-        return str(value)
-
-    picture = cell(chosen.picture)
+    cells = {}
+    for name in chosen:
+        if name is not None:
+            may_be_empty = name in (chosen.caption, chosen.label)
+            cells[name] = _cell(row, name, path, line, may_be_empty=may_be_empty)
+    picture = cells[chosen.picture]
     if _leads_outside(picture):
         raise ValueError(
             f"{str(path)!r}, line {line}: expected the path of a picture in or below "
@@ -121,12 +108,28 @@ def _cells(
             "relative to that folder."
         )
     return (
-        cell(chosen.split) if chosen.split else ONLY_SPLIT,
-        cell(chosen.id) if chosen.id else picture,
-        cell(chosen.caption, may_be_empty=True) if chosen.caption else None,
-        cell(chosen.label, may_be_empty=True) if chosen.label else None,
+        cells.get(chosen.split, ONLY_SPLIT),
+        cells.get(chosen.id, picture),
+        cells.get(chosen.caption),
+        cells.get(chosen.label),
         picture,
     )
+
+
+def _cell(
+    row: Mapping[str, Any], name: str, path: Path, line: int, *, may_be_empty: bool
+) -> str:
+    if name not in row:
+        raise ValueError(f"{str(path)!r}, line {line}: the column {name!r} is missing.")
+    value = "" if row[name] is None else row[name]
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(
+            f"{str(path)!r}, line {line}: expected text or a whole number as {name!r}, "
+            f"got {value!r}."
+        )
+    if value == "" and not may_be_empty:
+        raise ValueError(f"{str(path)!r}, line {line}: {name!r} is empty.")
+    return str(value)
 
 
 def _leads_outside(path: str) -> bool:

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import itertools
 import os
-import threading
+import string
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,9 +27,6 @@ with warnings.catch_warnings():
 
 FORMAT = "array_record"
 _CAPTION_FEATURES = ("caption", "text")
-
-# TFDS's readers guard themselves; opening them does not.
-_opening = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +51,11 @@ class TfdsFolder:
 
 
 class TfdsSource:
-    """Examples of one prepared split. Every process opens the files for itself."""
+    """Examples of one prepared split.
+
+    TFDS's readers open their files on first use, in each process, and take several
+    threads.
+    """
 
     def __init__(
         self,
@@ -78,29 +79,36 @@ class TfdsSource:
         Raises:
           ValueError: if a file is missing or damaged.
         """
-        self._path, self._split = folder.path, split
+        self._split = split
         self._id_format = id_format
+        parsed = string.Formatter().parse(id_format)
+        named = [name for _, name, _, _ in parsed if name and name != "class_name"]
+        self._id_features = named
+        missing = [name for name in named if not folder.is_text(name)]
+        if missing:
+            raise ValueError(
+                f"{str(folder.path)!r}: expected a text feature {missing[0]!r} for the "
+                f"ids, got {', '.join(folder.features)}."
+            )
         self._caption_feature = caption_feature
         self._class_captions = tuple(class_captions)
         self._label_names = folder.label_names
         self.fingerprint = _fingerprint(folder, split, repr(self._settings()))
-        self._records: Sequence[Mapping[str, Any]] | None = None
-        lengths = [length for _, length in folder.shards[split]]
-        self._length = sum(lengths)
+        lengths = [length for _, length in folder.shards[split] if length]
         with _told_damage(folder.path):
-            records = self._open()
+            self._records = _open_records(folder.path, split)
             # A file that is cut off has lost its index: none of its records is left.
             for first in itertools.accumulate([0, *lengths[:-1]]):
-                records[first]
+                self._records[first]
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._records)
 
     def __getitem__(self, index: int, /) -> dict[str, Any]:
         row = range(len(self))[index]
         number = f"{self._split}/{row:06d}"
         try:
-            record = self._open()[row]
+            record = self._records[row]
         except (ImportError, OSError, MemoryError):
             raise
         except Exception as error:
@@ -116,26 +124,13 @@ class TfdsSource:
         return {"image": image, "id": identifier, "text": text, "label": label}
 
     def _identify(self, record: Mapping[str, Any], label: int) -> str:
-        values = {
-            k: _as_text(v) for k, v in record.items() if isinstance(v, bytes | str)
-        }
-        values.pop("image", None)
+        values = {name: _as_text(record[name]) for name in self._id_features}
         if self._label_names is not None and label >= 0:
             values["class_name"] = self._label_names[label]
         return self._id_format.format_map(values)
 
     def _settings(self) -> tuple:
         return self._id_format, self._caption_feature, self._class_captions
-
-    def _open(self) -> Sequence[Mapping[str, Any]]:
-        if self._records is None:
-            with _opening:
-                if self._records is None:
-                    self._records = _open_records(self._path, self._split)
-        return self._records
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_records": None}
 
 
 def read_tfds_folder(path: Path) -> TfdsFolder:
@@ -162,9 +157,9 @@ def read_tfds_folder(path: Path) -> TfdsFolder:
     if FORMAT not in formats:
         raise ValueError(
             f"{str(path)!r}: expected array_record files, got {', '.join(formats)}; "
-            "add them with: pip install 'jaxalign[tfds]' && python -m "
-            "tensorflow_datasets.scripts.convert_format "
-            f"--out_file_format={FORMAT} --dataset_version_dir={path}"
+            "prepare the data set anew in another `data_dir`: jaxalign does so for the "
+            "names of its catalog, TFDS by tfds.builder(name, data_dir=..., "
+            f"file_format={FORMAT!r}).download_and_prepare()."
         )
     if not isinstance(features.get("image"), tfds.features.Image):
         raise ValueError(
@@ -236,7 +231,7 @@ def _builder(path: Path, file_format: str | None = None) -> tfds.core.DatasetBui
     return tfds.builder_from_directory(os.fspath(path), file_format=file_format)
 
 
-def _open_records(path: Path, split: str) -> Sequence[Mapping[str, Any]]:
+def _open_records(path: Path, split: str) -> Any:
     # Any, for the decorator of `as_data_source` hides its signature.
     builder: Any = _builder(path, FORMAT)
     pictures = {

@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,15 @@ def _prepare(name: str, root: Path) -> Path:
     downloads = root / "downloads"
     try:
         builder = tfds.builder(name, data_dir=os.fspath(root), file_format=FORMAT)
-        builder.download_and_prepare(download_dir=os.fspath(downloads))
+        # It prints where it is; standard output is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare(download_dir=os.fspath(downloads))
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"Preparing the data set `{name}` needs the package {error.name!r}; "
+            "pip install 'jaxalign[tfds]'",
+            name=error.name,
+        ) from error
     except Exception as error:
         raise ValueError(
             f"`load_dataset({name!r})`: TFDS could not download or prepare it in "
