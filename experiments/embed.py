@@ -12,7 +12,6 @@ several (see BUILD.md), which then share --workdir.
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from jaxalign.embedding.inputs import embedding_batches
 from jaxalign.embedding.stream import embed
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import PARTITIONS, Partition
+from jaxalign.processors import cpu_count
 from jaxalign.sharding import data_mesh
 from jaxalign.store.reader import EmbeddingStore
 from jaxalign.store.writer import StoreWriter
@@ -59,8 +59,8 @@ _MAX_EXAMPLES = flags.DEFINE_integer(
 _WORKERS = flags.DEFINE_integer(
     "workers",
     None,
-    "Processes that decode and preprocess ahead; 0: a thread does. Default: one a core "
-    "less one where a GPU or TPU encodes, else 0.",
+    "Processes that decode and preprocess ahead; 0: a thread does. Default: 0 on CPU; "
+    "where a GPU or TPU encodes, one less than cores, at most 16.",
     lower_bound=0,
 )
 
@@ -74,6 +74,7 @@ _PARTITION = flags.DEFINE_enum(
 LARGEST_PART = 65536
 PARTS = 32
 TINY_EXAMPLES = 200
+MOST_WORKERS = 16
 POLL_SECONDS = 1.0
 SHOWN = 5
 
@@ -320,7 +321,7 @@ def default_workers() -> int:
     """Return how many processes decode: none where they would take the encoder's."""
     if jax.default_backend() == "cpu":
         return 0
-    return max(1, (os.cpu_count() or 1) // jax.local_device_count() - 1)
+    return min(MOST_WORKERS, max(1, cpu_count() - 1))
 
 
 def default_split(splits: Sequence[str]) -> str:
@@ -379,8 +380,12 @@ def main() -> None:
     print(f"{time.perf_counter() - started:.0f} s in all.", flush=True)
 
 
-for _module in (launch, launch_processes):
-    flags.adopt_module_key_flags(_module)
+flags.adopt_module_key_flags(launch_processes)
+for _name in (
+    *("source", "target", "dtype", "dataset", "data_dir", "workdir", "batch_size"),
+    "tiny",
+):
+    flags.declare_key_flag(_name)
 
 if __name__ == "__main__":
     launch.launch(main)

@@ -36,6 +36,7 @@ from jaxalign.data.ordered import ordered_batches
 from jaxalign.embedding.inputs import PrepareInputs
 from jaxalign.encoders.configs import vision_config
 from jaxalign.encoders.partition import PARTITIONS
+from jaxalign.processors import cpu_count
 from jaxalign.report.results import library_versions
 from jaxalign.sharding import data_mesh
 
@@ -134,7 +135,7 @@ def time_stream(
     seconds = time_in_turns(calls, rounds=rounds)
     (encode_wall, encode_cores), (_, read_cores), (wall, _) = seconds.values()
     on_cpu = jax.default_backend() == "cpu"
-    cores = len(os.sched_getaffinity(0))
+    cores = cpu_count()
     ceiling = cores / (encode_cores + read_cores) if on_cpu else 1 / encode_wall
     return {
         "device": jax.devices()[0].device_kind,

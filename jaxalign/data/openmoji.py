@@ -36,6 +36,7 @@ from absl import logging
 
 from jaxalign.data import openmoji_table, render_workers, renderings
 from jaxalign.file_lock import locked
+from jaxalign.processors import cpu_count
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -142,7 +143,7 @@ class OpenMoji(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         drawn = render_workers.draw_all(
             [(emoji.stem, rendering) for emoji, rendering in jobs],
-            processes=min(_cpu_count(), 8),
+            processes=min(cpu_count(), 8),
         )
         with contextlib.closing(drawn):
             pairs = zip(jobs, drawn, strict=True)
@@ -292,10 +293,3 @@ def _quiet_tfds() -> Iterator[None]:
     finally:
         logging.set_verbosity(verbosity)
         tfds.enable_progress_bar()
-
-
-def _cpu_count() -> int:
-    """Count the processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -17,6 +17,8 @@ from absl import flags
 from jaxalign.data.examples import Source
 from jaxalign.data.pictures import UnreadablePictureError
 
+_LEAST_SHARED_BYTES = 1 << 16
+
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
@@ -67,9 +69,12 @@ def ordered_batches(
     batches = grain.MapDataset.source(
         _BatchSource(source, batch_size, chosen, strict=strict)
     ).map(collate or stack_examples)
-    return batches.to_iter_dataset(
+    ahead = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
-    ).mp_prefetch(
+    )
+    # Pixels pass in shared memory; what is small is sooner copied.
+    options = grain.experimental.DatasetOptions(min_shm_size=_LEAST_SHARED_BYTES)
+    return grain.experimental.WithOptionsIterDataset(ahead, options).mp_prefetch(
         grain.MultiprocessingOptions(
             num_workers=num_workers, per_worker_buffer_size=prefetch
         )
