@@ -9,7 +9,7 @@
 
 Row i of the three files of part k belongs together. A part without rows has no files:
 embedding-reader leaves empty `.npy` files out when it pairs them with the parquet ones,
-and so would pair every later part with its neighbour's metadata.
+and then fails, for every later part meets its neighbour's metadata.
 """
 
 from collections.abc import Iterable

@@ -108,6 +108,10 @@ class EmbeddingStore:
         Returns:
           The writer; its `is_finished` is True if there is nothing left to do.
 
+        Notes:
+          While a part becomes its files, its rows are on the disk twice. In memory are
+          a batch of rows at a time, and 64 bits for each id of a part.
+
         Raises:
           FullDiskError: if the disk is full.
           ValueError: if the folder cannot be written or holds something else, such as
