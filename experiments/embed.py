@@ -12,6 +12,7 @@ several (see BUILD.md), which then share --workdir.
 
 import contextlib
 import dataclasses
+import gc
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -197,6 +198,9 @@ def run(
             for group in show_progress(fetch(stream), left, share, quiet=quiet):
                 for (role, writer), batch in zip(writers.items(), group, strict=True):
                     write(writer, batch, missing[role], captions.get(role))
+            # JAX lets go of arrays that it was handed when garbage is collected; the
+            # last ones, shared with workers, would else be found unowned at the end.
+            gc.collect()
         return {
             role: finish_together(writer, role, quiet=quiet)
             for role, writer in writers.items()
