@@ -310,6 +310,23 @@ def test_fingerprints_tell_splits_and_contents_apart(pets_dir, tmp_path):
     assert len(prints.pop()) == len(hashlib.sha256().hexdigest())
 
 
+def test_a_damaged_record_is_one_unreadable_picture(pets_dir, tmp_path):
+    shutil.copytree(pets_dir, tmp_path, dirs_exist_ok=True)
+    path = next((tmp_path / PETS.name).glob("*/*-test.array_record*"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"pet_0.jpg", b"pet_?.jpg"))  # its checksum fails
+    source = ja.load_dataset("oxford_iiit_pet", "test", data_dir=tmp_path)
+    with pytest.raises(UnreadablePictureError, match="its record is damaged") as caught:
+        source[0]
+    assert caught.value.id == "test/000000"
+    assert source[1]["id"] == "pet_1.jpg"
+
+
+def _lose_records(folder):
+    path = folder / "dataset_info.json"
+    path.write_text(path.read_text().replace('"41"', '"42"'))
+
+
 def _cut(folder):
     path = next(folder.glob("*-test.array_record*"))
     os.truncate(path, path.stat().st_size - 100)
@@ -327,7 +344,9 @@ def _remove_info(folder):
     (folder / "dataset_info.json").unlink()
 
 
-@pytest.mark.parametrize("damage", [_cut, _remove_shard, _break_info, _remove_info])
+@pytest.mark.parametrize(
+    "damage", [_cut, _lose_records, _remove_shard, _break_info, _remove_info]
+)
 def test_a_damaged_folder_is_told(pets_dir, tmp_path, damage):
     shutil.copytree(pets_dir, tmp_path, dirs_exist_ok=True)
     damage(tmp_path / PETS.name / "4.0.0")
