@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from experiments import launch
 from jaxalign.data import catalog, prompts
-from jaxalign.embedding import EmbeddedSet
+from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
 from jaxalign.evaluate.embedded_split import (

@@ -29,7 +29,13 @@ TARGET = flags.DEFINE_string(
 DTYPE = flags.DEFINE_enum(
     "dtype", "float32", DTYPES, "Of the encoders' weights and activations."
 )
-DATASET = flags.DEFINE_string("dataset", "openmoji", "Name of the data set.")
+DATASET = flags.DEFINE_string(
+    "dataset",
+    "openmoji",
+    "Name of the data set (openmoji, oxford_iiit_pet, cifar100, caltech101, dtd, "
+    "stl10), or a path: a folder of pictures with captions.csv, WebDataset tar files, "
+    "a folder that TFDS has prepared.",
+)
 DATA_DIR = flags.DEFINE_string(
     "data_dir",
     None,
@@ -105,7 +111,7 @@ def dataset_name() -> str:
       ValueError: if there is no such data set; those that exist are named.
     """
     name = DATASET.value
-    if TINY.value and not name.endswith("/tiny"):
+    if TINY.value and name == "openmoji":
         name = f"{name}/tiny"
     catalog.dataset_info(name)
     return name

@@ -24,6 +24,7 @@ from flax import nnx
 from PIL import Image
 
 from experiments import launch
+from jaxalign.atomic_files import write_atomically
 from jaxalign.data import catalog, pipeline, prompts
 from jaxalign.data.grouping import DrawOne, GroupedSource
 from jaxalign.encoders.checkpoint import save_model
@@ -35,7 +36,7 @@ from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
 from jaxalign.encoders.tokenizer_training import read_tokenizer
 from jaxalign.encoders.training import Progress, train
 from jaxalign.evaluate.retrieval import exact_recall
-from jaxalign.report.results import library_versions, write_atomically
+from jaxalign.report.results import library_versions
 
 _RECIPE = flags.DEFINE_enum(
     "recipe", None, sorted(RECIPES), "Which pair to train.", required=True

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from jaxalign.data.catalog import dataset_info as dataset_info
     from jaxalign.data.catalog import load_dataset as load_dataset
     from jaxalign.data.catalog import split_classes as split_classes
+    from jaxalign.data.ordered import ordered_batches as ordered_batches
     from jaxalign.data.pipeline import image_text_batches as image_text_batches
     from jaxalign.data.planted import PlantedPairs as PlantedPairs
     from jaxalign.data.planted import planted_pairs as planted_pairs
     from jaxalign.data.planted import random_rotation as random_rotation
-    from jaxalign.embedding import EmbeddedSet as EmbeddedSet
-    from jaxalign.embedding import EmbeddingBatch as EmbeddingBatch
-    from jaxalign.embedding import embed as embed
-    from jaxalign.embedding import gather as gather
+    from jaxalign.embedding.batch import EmbeddedSet as EmbeddedSet
+    from jaxalign.embedding.batch import EmbeddingBatch as EmbeddingBatch
+    from jaxalign.embedding.fetch import fetch as fetch
+    from jaxalign.embedding.fetch import gather as gather
+    from jaxalign.embedding.inputs import embedding_batches as embedding_batches
+    from jaxalign.embedding.stream import embed as embed
     from jaxalign.encoders.encoders import Encoders as Encoders
     from jaxalign.encoders.pretrained import load_encoders as load_encoders
     from jaxalign.encoders.pretrained import untrained_encoders as untrained_encoders
@@ -68,14 +71,20 @@ if TYPE_CHECKING:
     from jaxalign.solve.procrustes import solve_procrustes as solve_procrustes
     from jaxalign.status import SolveError as SolveError
     from jaxalign.status import Status as Status
+    from jaxalign.store.reader import EmbeddingStore as EmbeddingStore
+    from jaxalign.store.reader import StoredBatch as StoredBatch
+    from jaxalign.store.trouble import FullDiskError as FullDiskError
+    from jaxalign.store.writer import StoreWriter as StoreWriter
 
 _HOMES: dict[str, str] = {
     "AlignmentMap": "jaxalign.maps.alignment_map",
     "Anchors": "jaxalign.evaluate.methods",
     "DATA_AXIS": "jaxalign.sharding",
-    "EmbeddedSet": "jaxalign.embedding",
-    "EmbeddingBatch": "jaxalign.embedding",
+    "EmbeddedSet": "jaxalign.embedding.batch",
+    "EmbeddingBatch": "jaxalign.embedding.batch",
+    "EmbeddingStore": "jaxalign.store.reader",
     "Encoders": "jaxalign.encoders.encoders",
+    "FullDiskError": "jaxalign.store.trouble",
     "LinearSolution": "jaxalign.solve.linear",
     "MlpSolution": "jaxalign.solve.mlp",
     "Moments": "jaxalign.moments",
@@ -88,6 +97,8 @@ _HOMES: dict[str, str] = {
     "Run": "jaxalign.evaluate.protocol",
     "SolveError": "jaxalign.status",
     "Status": "jaxalign.status",
+    "StoreWriter": "jaxalign.store.writer",
+    "StoredBatch": "jaxalign.store.reader",
     "average_over_seeds": "jaxalign.evaluate.rows",
     "average_prompts": "jaxalign.evaluate.zeroshot",
     "bootstrap_interval": "jaxalign.evaluate.intervals",
@@ -96,15 +107,17 @@ _HOMES: dict[str, str] = {
     "class_top1": "jaxalign.evaluate.retrieval",
     "data_mesh": "jaxalign.sharding",
     "dataset_info": "jaxalign.data.catalog",
-    "embed": "jaxalign.embedding",
+    "embed": "jaxalign.embedding.stream",
+    "embedding_batches": "jaxalign.embedding.inputs",
     "evaluate_map": "jaxalign.evaluate.protocol",
     "evaluate_native": "jaxalign.evaluate.protocol",
     "exact_recall": "jaxalign.evaluate.retrieval",
+    "fetch": "jaxalign.embedding.fetch",
     "fit_map": "jaxalign.maps.fit",
     "fit_methods": "jaxalign.evaluate.methods",
     "fit_mlp": "jaxalign.solve.mlp",
     "format_table": "jaxalign.report.table",
-    "gather": "jaxalign.embedding",
+    "gather": "jaxalign.embedding.fetch",
     "image_text_batches": "jaxalign.data.pipeline",
     "init_moments": "jaxalign.moments",
     "load_dataset": "jaxalign.data.catalog",
@@ -112,6 +125,7 @@ _HOMES: dict[str, str] = {
     "mean_cosine": "jaxalign.evaluate.cosine",
     "merge_moments": "jaxalign.moments",
     "mismatched_cosine": "jaxalign.evaluate.cosine",
+    "ordered_batches": "jaxalign.data.ordered",
     "pad_rows": "jaxalign.sharding",
     "planted_pairs": "jaxalign.data.planted",
     "polar_factor": "jaxalign.solve.polar",

@@ -15,17 +15,19 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from flax import nnx
-from transformers import CLIPConfig
 
 from experiments import launch
 from experiments.benchmarks import peers
 from experiments.benchmarks.alternating import median_seconds
+from experiments.benchmarks.models import clip_config
+from jaxalign.atomic_files import write_atomically
 from jaxalign.encoders.checkpoint import save_model
 from jaxalign.encoders.configs import (
     TextConfig,
@@ -37,7 +39,7 @@ from jaxalign.encoders.configs import (
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.pretrained import DTYPES, load_encoders
-from jaxalign.report.results import library_versions, write_atomically
+from jaxalign.report.results import library_versions
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Counted runs of each engine.", 1)
 _PEERS = flags.DEFINE_boolean("peers", True, "Also time torch and ONNX Runtime.")
@@ -55,27 +57,9 @@ class Case:
     patch: int = 32
     tiny: bool = False
 
-    def config(self) -> CLIPConfig:
+    def config(self) -> Any:
         """Return the sizes of CLIP ViT-B, or toy ones."""
-        if self.tiny:
-            small = dict(
-                hidden_size=64,
-                intermediate_size=128,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-            )
-            vision = dict(small, patch_size=self.patch // 4, image_size=32)
-            text = dict(small, vocab_size=500, max_position_embeddings=16)
-            return CLIPConfig(vision_config=vision, text_config=text)
-        vision = dict(
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            patch_size=self.patch,
-            image_size=224,
-        )
-        return CLIPConfig(vision_config=vision)
+        return clip_config(patch=self.patch, tiny=self.tiny)
 
 
 def make_cases(*, tiny: bool, batch_size: int | None) -> list[Case]:
@@ -88,7 +72,7 @@ def make_cases(*, tiny: bool, batch_size: int | None) -> list[Case]:
     return [*cases, Case("CLIP text", "text", batch_size or 32, tiny=tiny)]
 
 
-def count_flops(config: CLIPConfig, modality: str) -> int:
+def count_flops(config: Any, modality: str) -> int:
     """Return the floating-point operations of one row's matrix products.
 
     With t tokens of width d, and h inside the MLP, a block takes 2 t (4 d^2 + 2 d h)
@@ -155,7 +139,7 @@ def run_case(case: Case, *, rounds: int, with_peers: bool, matmul: int) -> list[
     ]
 
 
-def make_batch(case: Case, config: CLIPConfig) -> np.ndarray:
+def make_batch(case: Case, config: Any) -> np.ndarray:
     """Draw pixels, or token ids that end with the end token."""
     rng = np.random.default_rng(0)
     if case.modality == "image":

@@ -12,7 +12,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from jaxalign.data.catalog import Source
+from jaxalign.data.examples import Source
 
 
 class GroupedSource:

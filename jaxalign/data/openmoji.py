@@ -35,6 +35,8 @@ import tqdm
 from absl import logging
 
 from jaxalign.data import openmoji_table, render_workers, renderings
+from jaxalign.file_lock import locked
+from jaxalign.processors import cpu_count
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -141,7 +143,7 @@ class OpenMoji(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         drawn = render_workers.draw_all(
             [(emoji.stem, rendering) for emoji, rendering in jobs],
-            processes=min(_cpu_count(), 8),
+            processes=min(cpu_count(), 8),
         )
         with contextlib.closing(drawn):
             pairs = zip(jobs, drawn, strict=True)
@@ -187,7 +189,8 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
     if not folder.exists():
         renderings.svg_folder()  # say what is missing before anything is written
         _make_folder(root)
-        with _locked(root / ".openmoji.lock"):
+        notice = "Another process prepares OpenMoji; waiting for it."
+        with locked(root / ".openmoji.lock", notice=notice):
             if not folder.exists():
                 _clear_unfinished(folder)
                 with _quiet_tfds(), tempfile.TemporaryDirectory() as no_downloads:
@@ -270,23 +273,6 @@ def _make_folder(root: Path) -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the system drops it if the process dies."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # no such locks outside POSIX
-        yield
-        return
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.warning("Another process prepares OpenMoji; waiting for it.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _clear_unfinished(folder: Path) -> None:
     """Remove what a killed process left; the caller holds the lock."""
     for leftover in folder.parent.glob(f"incomplete.*_{folder.name}"):
@@ -307,10 +293,3 @@ def _quiet_tfds() -> Iterator[None]:
     finally:
         logging.set_verbosity(verbosity)
         tfds.enable_progress_bar()
-
-
-def _cpu_count() -> int:
-    """Count the processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from jaxalign.data import prompts
-from jaxalign.data.catalog import Source
+from jaxalign.data.examples import Source
 
 Transform = (
     grain.transforms.Map
@@ -109,14 +109,6 @@ def batches_per_epoch(
     """
     rounding = math.floor if drop_remainder else math.ceil
     return rounding(rounding(num_examples / shard_count) / batch_size)
-
-
-class WriteCaption(grain.transforms.Map):
-    """Set `text` to the caption of evaluation, made of the name alone."""
-
-    def map(self, element: dict[str, Any]) -> dict[str, Any]:
-        """Add the caption to one example."""
-        return {**element, "text": prompts.caption(element["name"])}
 
 
 class WriteTrainingCaption(grain.transforms.RandomMap):

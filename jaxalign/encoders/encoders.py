@@ -21,12 +21,10 @@ from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.encoders.configs import text_config, vision_config
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.folder_preprocessing import FolderPreprocessing
+from jaxalign.encoders.partition import Partition, PartitionedRows
 from jaxalign.encoders.placing import digest_parameters
-from jaxalign.encoders.preprocessing import as_pictures
+from jaxalign.encoders.preprocessing import as_pictures, check_texts
 from jaxalign.sharding import replicated
-
-SHORTEST_TEXT = 16
-"""Tokens that texts with a padding mask are at least padded to, where positions do."""
 
 
 class Encoders:
@@ -40,6 +38,7 @@ class Encoders:
         that changes pixels, and the tokenizer. Two checkpoints with one fingerprint
         give the same rows; device, dtype and versions do not count.
       config: the checkpoint's config.
+      preprocessing: of pictures and strings, without the parameters; for workers.
     """
 
     def __init__(
@@ -61,12 +60,13 @@ class Encoders:
         self._image_size = vision_config(config).image_size
         text = text_config(config)
         self._text_length, self._vocabulary = text.length, text.vocabulary
-        self._preprocessing = FolderPreprocessing(
+        self.preprocessing = FolderPreprocessing(
             folder,
             name=name,
             image_size=self._image_size,
             text_length=self._text_length,
-            own_length=self._family.masks_padding,
+            masks_padding=self._family.masks_padding,
+            causal_text=self._family.causal_text,
             vocabulary=self._vocabulary,
         )
         self.dim = int(
@@ -80,6 +80,12 @@ class Encoders:
         )
         self._jitted_image_rows = jax.jit(self._image_rows)
         self._jitted_text_rows = jax.jit(self._text_rows)
+        self._spread: dict[tuple[jax.sharding.Mesh, Partition], Encoders] = {}
+
+    @property
+    def dtype(self) -> str:
+        """Of the parameters and activations: "float32" or "bfloat16"."""
+        return jax.tree.leaves(self._parameters)[0].dtype.name
 
     def __repr__(self) -> str:
         # To find the space takes a pass over all weights: only what is known is shown.
@@ -163,15 +169,32 @@ class Encoders:
         self._check_vocabulary(ids)
         return self._jitted_text_rows(self._parameters, ids, mask)
 
-    def on_mesh(self, mesh: jax.sharding.Mesh) -> "Encoders":
-        """Return the same encoders with their parameters on every device of a mesh.
+    def on_mesh(
+        self, mesh: jax.sharding.Mesh, partition: Partition = "pjit"
+    ) -> "Encoders":
+        """Return the same encoders, spread over a mesh.
 
-        Rows that are split over the mesh are then encoded where they lie. Without it
-        each call would send the parameters again.
+        Each device holds the parameters, placed once, and its share of the rows of a
+        call, which are split here if they are not yet. Without it each call on split
+        rows would send the parameters again.
+
+        Args:
+          mesh: of one axis, `DATA_AXIS`.
+          partition: "pjit" (jit with shardings) or "pmap"; the same rows by either.
+
+        Raises:
+          ValueError: see `PartitionedRows`.
         """
-        placed = copy.copy(self)
-        placed._parameters = jax.device_put(self._parameters, replicated(mesh))
-        return placed
+        key = (mesh, partition)
+        if key not in self._spread:
+            spread = copy.copy(self)
+            spread._jitted_image_rows = PartitionedRows(
+                self._image_rows, mesh, partition
+            )
+            spread._jitted_text_rows = PartitionedRows(self._text_rows, mesh, partition)
+            spread._parameters = jax.device_put(self._parameters, replicated(mesh))
+            self._spread[key] = spread
+        return self._spread[key]
 
     def compile(
         self, modality: Modality, batch: Shaped[ArrayLike, "..."]
@@ -205,15 +228,15 @@ class Encoders:
           ValueError: if the folder holds no image preprocessing, a damaged one, or one
             of another size than the model's.
         """
-        return self._preprocessing.images(images)
+        return self.preprocessing.images(images)
 
     def tokenize(
         self, texts: Sequence[str]
     ) -> tuple[Int[np.ndarray, "n t"], Bool[np.ndarray, "n t"] | None]:
         """Tokenize strings to one length with the folder's tokenizer.
 
-        That is the model's full length, unless padding is masked: then it is the next
-        power of two that the longest text needs.
+        Where padding changes no row (it is masked, or no token sees those after it)
+        that is a power of two above the longest text, else the model's full length.
 
         Returns:
           What `encode_text` takes: ids (n, t), and the padding mask if the model's
@@ -223,13 +246,7 @@ class Encoders:
           ValueError: if the folder holds no tokenizer, a damaged one, or one of
             another vocabulary, or if not strings come.
         """
-        ids, mask = self._preprocessing.texts(texts)
-        if not self._family.masks_padding:
-            return ids, None
-        # Padding that is masked changes no row; lengths are few, for few compilations.
-        used = int(np.flatnonzero(mask.any(axis=0)).max(initial=0)) + 1
-        length = max(SHORTEST_TEXT, 1 << (used - 1).bit_length())
-        return ids[:, :length], mask[:, :length]
+        return self.preprocessing.texts(texts)
 
     def embed_images(
         self,
@@ -273,12 +290,12 @@ class Encoders:
         Returns:
           (n, d), float32 unit rows on the host.
         """
-        ids, mask = self.tokenize(texts)
+        check_texts(texts)
 
-        def encode(rows):
-            return self.encode_text(ids[rows], None if mask is None else mask[rows])
+        def encode(chunk):
+            return self.encode_text(*self.tokenize(chunk))
 
-        return self._in_batches(encode, np.arange(len(ids)), batch_size)
+        return self._in_batches(encode, list(texts), batch_size)
 
     @functools.cached_property
     def space(self) -> str:
@@ -292,7 +309,7 @@ class Encoders:
             )
         digest = hashlib.sha256(weights)
         digest.update(json.dumps(_row_settings(self.config)).encode())
-        digest.update(self._preprocessing.canonical())
+        digest.update(self.preprocessing.canonical())
         return digest.hexdigest()
 
     def _check_vocabulary(self, ids: Int[ArrayLike, "n t"]) -> None:
@@ -319,7 +336,7 @@ class Encoders:
     def _in_batches(
         self,
         encode: Callable[[Any], Array],
-        items: Sequence[Any] | np.ndarray,
+        items: list[Any],
         batch_size: int,
     ) -> Float[np.ndarray, "n d"]:
         """Encode in equal batches; the last is filled up with copies."""
@@ -335,11 +352,7 @@ class Encoders:
         rows = []
         for start in range(0, len(items), size):
             chunk = items[start : start + size]
-            missing = size - len(chunk)
-            if isinstance(chunk, np.ndarray):
-                chunk = np.concatenate([chunk, chunk[-1:].repeat(missing, axis=0)])
-            else:
-                chunk = [*chunk, *[chunk[-1]] * missing]
+            chunk = [*chunk, *[chunk[-1]] * (size - len(chunk))]
             rows.append(np.asarray(encode(chunk)))
         return np.concatenate(rows)[: len(items)]
 

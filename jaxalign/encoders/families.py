@@ -31,6 +31,8 @@ class Family:
       rules: makes the rule table from a config.
       masks_padding: whether texts are encoded with their padding mask. Then padding
         changes no row, and a tokenizer may cut texts at less than all positions.
+      causal_text: whether a token sees only those before it. Then padding at the end
+        changes no row either.
       prefix: what models that hold this one put before its tensors' names.
       unread: beginnings of the names of tensors that are left unread on purpose, the
         prefix taken off. A family that has some can be read, but not be written.
@@ -41,12 +43,13 @@ class Family:
     build: Callable[..., Any]
     rules: Callable[[Any], list[Rule]]
     masks_padding: bool = False
+    causal_text: bool = False
     prefix: str = ""
     unread: tuple[str, ...] = ()
 
 
 FAMILIES = {
-    "clip": Family(CLIPConfig, "CLIPModel", Clip, clip_rules),
+    "clip": Family(CLIPConfig, "CLIPModel", Clip, clip_rules, causal_text=True),
     "flava": Family(
         FlavaConfig,
         "FlavaModel",

@@ -2,12 +2,15 @@
 """What a checkpoint folder says of pictures and strings, fitted to its model.
 
 Read when first asked for: a folder of config and weights alone is whole for those who
-bring pixels and ids.
+bring pixels and ids. It travels to worker processes as the folder's path and a few
+numbers, and may be used by several threads.
 """
 
 import functools
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -23,6 +26,9 @@ from jaxalign.encoders.preprocessing import (
     find_image_settings,
 )
 
+SHORTEST_TEXT = 16
+"""Tokens that texts are at least padded to, where padding changes no row."""
+
 
 class FolderPreprocessing:
     """A folder's image processor and tokenizer, checked against its model.
@@ -32,7 +38,8 @@ class FolderPreprocessing:
       name: what errors call the model.
       image_size: pixels of either side that the image tower takes.
       text_length: most tokens that the text tower takes.
-      own_length: whether the tokenizer's own length counts where it is less.
+      masks_padding: see `Family`.
+      causal_text: see `Family`.
       vocabulary: number of ids that the text tower knows.
     """
 
@@ -43,15 +50,26 @@ class FolderPreprocessing:
         name: str,
         image_size: int,
         text_length: int,
-        own_length: bool,
+        masks_padding: bool,
+        causal_text: bool,
         vocabulary: int,
     ):
         self.folder = folder
         self._name = name
         self._image_size = image_size
         self._text_length = text_length
-        self._own_length = own_length
+        self._masks_padding = masks_padding
+        self._causal_text = causal_text
         self._vocabulary = vocabulary
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was read is read again where this arrives.
+        read = ("_lock", "_image_preprocessor", "_text_preprocessor")
+        return {key: value for key, value in vars(self).items() if key not in read}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
     def images(
         self, images: Sequence[np.ndarray | Image.Image]
@@ -71,19 +89,49 @@ class FolderPreprocessing:
 
     def texts(
         self, texts: Sequence[str]
-    ) -> tuple[Int[np.ndarray, "n t"], Bool[np.ndarray, "n t"]]:
-        """Tokenize strings: ids, and False at padding.
+    ) -> tuple[Int[np.ndarray, "n t"], Bool[np.ndarray, "n t"] | None]:
+        """Tokenize strings to one length, see `Encoders.tokenize`.
 
         Raises:
           ValueError: if the folder holds no tokenizer, a damaged one, or one of
             another vocabulary; or see `TextPreprocessor`.
         """
-        if self._text_preprocessor is None:
-            raise ValueError(
-                f"`tokenize`: {self._name} has no tokenizer ({TOKENIZER_FILES[0]}); "
-                "add the checkpoint's, or pass token ids to `encode_text`."
-            )
-        return self._text_preprocessor(texts)
+        # A tokenizer sets its own padding on each call, so threads take turns.
+        with self._lock:
+            if self._text_preprocessor is None:
+                raise ValueError(
+                    f"`tokenize`: {self._name} has no tokenizer "
+                    f"({TOKENIZER_FILES[0]}); add the checkpoint's, or pass token ids "
+                    "to `encode_text`."
+                )
+            ids, mask = self._text_preprocessor(texts)
+        if not (self._masks_padding or self._causal_text):
+            return ids, None
+        used = int(np.flatnonzero(mask.any(axis=0)).max(initial=-1)) + 1
+        # One column of padding stays: models that pool at an end token which their
+        # tokenizer does not write find it there. Lengths are few: few compilations.
+        length = max(SHORTEST_TEXT, 1 << used.bit_length())
+        return ids[:, :length], mask[:, :length] if self._masks_padding else None
+
+    def to_full_length(
+        self, ids: Int[np.ndarray, "n t"], mask: Bool[np.ndarray, "n t"] | None
+    ) -> tuple[Int[np.ndarray, "n full"], Bool[np.ndarray, "n full"] | None]:
+        """Pad what `texts` gave to the most tokens that a text of this model has.
+
+        Any id will do: what `texts` left out changes no row.
+        """
+        missing = ((0, 0), (0, self._text_length - ids.shape[1]))
+        return np.pad(ids, missing), None if mask is None else np.pad(mask, missing)
+
+    def image_settings(self) -> str:
+        """Return all that changes pixels: who has the same makes the same pixels.
+
+        Raises:
+          ValueError: if the folder holds no image preprocessing, or see `images`.
+        """
+        self.images([])
+        assert self._image_preprocessor is not None
+        return self._image_preprocessor.canonical()
 
     def canonical(self) -> bytes:
         """Return all that changes pixels and ids; nothing where there is neither."""
@@ -121,7 +169,7 @@ class FolderPreprocessing:
         if folder is None or not any((folder / f).is_file() for f in TOKENIZER_FILES):
             return None
         preprocessor = TextPreprocessor(
-            folder, length=self._text_length, own_length=self._own_length
+            folder, length=self._text_length, own_length=self._masks_padding
         )
         if preprocessor.largest_id >= self._vocabulary:
             raise ValueError(

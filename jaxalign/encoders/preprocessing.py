@@ -175,27 +175,9 @@ class TextPreprocessor:
           int32 ids (n, length) and a mask, False at padding.
 
         Raises:
-          ValueError: if something else than strings comes, or one with half a
-            character (a lone surrogate).
+          ValueError: see `check_texts`.
         """
-        if not isinstance(texts, Sequence | np.ndarray):
-            raise ValueError(
-                "`embed_texts(texts=...)` expected a list of strings, got "
-                f"{type(texts).__name__}; pass list(texts), one string for each row."
-            )
-        wrong = [type(text).__name__ for text in texts if not isinstance(text, str)]
-        if isinstance(texts, str) or wrong:
-            got = "one string" if isinstance(texts, str) else f"{wrong[0]} among them"
-            raise ValueError(
-                f"`embed_texts(texts=...)` expected a list of strings, got {got}; "
-                "pass one string for each row."
-            )
-        broken = [text for text in texts if not _is_unicode(text)]
-        if broken:
-            raise ValueError(
-                "`embed_texts(texts=...)` expected text, got half a character in "
-                f"{broken[0][:80]!r}; decode bytes with errors='replace'."
-            )
+        check_texts(texts)
         if len(texts) == 0:
             none = np.zeros((0, self._length))
             return none.astype(np.int32), none.astype(bool)
@@ -261,6 +243,33 @@ def as_pictures(images: Sequence[np.ndarray | Image.Image]) -> list[Image.Image]
             f"{type(images).__name__}; pass list(images), one picture for each row."
         )
     return [_as_picture(image) for image in images]
+
+
+def check_texts(texts: Any) -> None:
+    """Refuse what is no list of strings.
+
+    Raises:
+      ValueError: if something else comes, or a string with half a character (a lone
+        surrogate).
+    """
+    if not isinstance(texts, Sequence | np.ndarray):
+        raise ValueError(
+            "`embed_texts(texts=...)` expected a list of strings, got "
+            f"{type(texts).__name__}; pass list(texts), one string for each row."
+        )
+    wrong = [type(text).__name__ for text in texts if not isinstance(text, str)]
+    if isinstance(texts, str) or wrong:
+        got = "one string" if isinstance(texts, str) else f"{wrong[0]} among them"
+        raise ValueError(
+            f"`embed_texts(texts=...)` expected a list of strings, got {got}; "
+            "pass one string for each row."
+        )
+    broken = [text for text in texts if not _is_unicode(text)]
+    if broken:
+        raise ValueError(
+            "`embed_texts(texts=...)` expected text, got half a character in "
+            f"{broken[0][:80]!r}; decode bytes with errors='replace'."
+        )
 
 
 @contextlib.contextmanager

@@ -100,5 +100,5 @@ def untrained_encoders(like: Encoders, *, seed: int) -> Encoders:
         parameters,
         like.config,
         name=f"{like.name} (untrained)",
-        folder=like._preprocessing.folder,
+        folder=like.preprocessing.folder,
     )

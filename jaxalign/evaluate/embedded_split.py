@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxalign.data import catalog, pipeline
-from jaxalign.embedding import EmbeddedSet, embed, gather
+from jaxalign.data import catalog
+from jaxalign.embedding.batch import EmbeddedSet
+from jaxalign.embedding.fetch import gather
+from jaxalign.embedding.inputs import embedding_batches
+from jaxalign.embedding.stream import embed
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.evaluate.methods import Anchors
 from jaxalign.evaluate.paired_set import PairedSet
@@ -107,10 +110,8 @@ def embed_examples(
     Returns:
       The rows by each of the m models, in the order of the examples.
     """
-    batches = pipeline.image_text_batches(
-        examples, batch_size=batch_size, transforms=[pipeline.WriteCaption()]
-    )
-    return gather(embed(tuple(models), batches), report=report)
+    batches = embedding_batches(examples, models, batch_size=batch_size)
+    return gather(embed(models, batches), report=report)
 
 
 def embed_class_texts(

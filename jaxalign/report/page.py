@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from jaxalign.atomic_files import write_atomically
 from jaxalign.evaluate.rows import MEAN_ONLY, METRICS, NO_MAP, ResultRow
 from jaxalign.report.figures import draw_bars, draw_similarities
 from jaxalign.report.finding import describe_finding
 from jaxalign.report.gallery import GalleryItem, picture_data_uri
-from jaxalign.report.results import library_versions, write_atomically
+from jaxalign.report.results import library_versions
 from jaxalign.report.similarities import SimilarityMaps
 from jaxalign.report.style import STYLE
 from jaxalign.report.summary import (

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxalign.atomic_files import write_atomically
 from jaxalign.evaluate.rows import ResultRow
 
 FORMAT = "jaxalign-results/1"
@@ -98,20 +99,3 @@ def read_results(path: str | os.PathLike[str]) -> Results:
         )
     rows = [ResultRow.from_json(row) for row in document["rows"]]
     return Results(rows=rows, versions=document["versions"])
-
-
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write text beside `path`, then rename: a reader sees all of it or nothing.
-
-    Args:
-      path: the file; missing folders are made, an older file is replaced.
-      text: its contents, written as UTF-8.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,15 +11,11 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-import jaxalign as ja
 from jaxalign.encoders.checkpoint import load_model, save_model
 from jaxalign.encoders.pretrained import load_encoders, untrained_encoders
 from tests import tiny_encoders
 
 TEXTS = ["a red apple", "", "an emoji of the blue clock", "fish " * 50, "שלום", "😀"]
-COLLECTIVES = re.compile(
-    r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
-)
 
 # Unit rows of two compilations of one program, and of batches of other sizes: sums
 # over at most 28 products, normalised.
@@ -97,30 +93,6 @@ def test_second_calls_do_not_retrace(encoders, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, first, second)
     with pytest.raises(AssertionError, match="traced again"):
         encoders.encode_image(tiny_encoders.random_pixels(7))
-
-
-# --- meshes
-
-
-def test_a_mesh_splits_rows_without_a_collective_and_changes_none(encoders):
-    sharding = ja.row_sharding(ja.data_mesh())
-    spread = encoders.on_mesh(sharding.mesh)
-    # Placed once, not sent with each call.
-    leaves = jax.tree.leaves(spread._parameters)
-    assert all(len(leaf.devices()) == 8 for leaf in leaves)
-    assert spread.space == encoders.space
-    pixels, ids = tiny_encoders.random_pixels(16), tiny_encoders.random_ids(16)
-    for name, encode, expected, batch in (
-        ("image", spread.encode_image, encoders.encode_image, pixels),
-        ("text", spread.encode_text, encoders.encode_text, ids),
-    ):
-        placed = jax.device_put(batch, sharding)
-        program = spread.compile(name, placed).as_text()
-        assert "num_partitions=8" in program
-        assert COLLECTIVES.findall(program) == []
-        rows = encode(placed)
-        assert rows.sharding.is_equivalent_to(sharding, 2)
-        np.testing.assert_allclose(rows, expected(batch), atol=ROWS)
 
 
 # --- bfloat16

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxalign.embedding import embed
+from jaxalign.embedding.stream import embed
 from jaxalign.encoders.checkpoint import load_model, save_model
 from jaxalign.encoders.families import FAMILIES
 from jaxalign.encoders.preprocessing import IMAGE_FILE, ImagePreprocessor
@@ -39,7 +39,7 @@ def _edit(path, **values):
 
 def test_padding_is_as_short_as_the_longest_text(folders, monkeypatch):
     encoders = load_encoders(folders["flava"])
-    monkeypatch.setattr("jaxalign.encoders.encoders.SHORTEST_TEXT", 2)
+    monkeypatch.setattr("jaxalign.encoders.folder_preprocessing.SHORTEST_TEXT", 2)
     short, mask = encoders.tokenize(["a", "a fish"])
     assert short.shape == mask.shape
     assert short.shape[1] < encoders.tokenize(["a red fish " * 9])[0].shape[1]

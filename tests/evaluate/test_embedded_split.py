@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from jaxalign.embedding import EmbeddedSet
+from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.evaluate.embedded_split import EmbeddedSplit
 
 LABELS = np.array([4, 4, 2, 2, 7, 7])

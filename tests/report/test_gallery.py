@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxalign.embedding import EmbeddedSet
+from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.report.gallery import find_gallery, picture_data_uri, sample_gallery

@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 import jaxalign as ja
-from jaxalign.data.pipeline import image_text_batches
-from jaxalign.embedding import embed, gather
+from jaxalign.data.ordered import ordered_batches
+from jaxalign.embedding.fetch import gather
+from jaxalign.embedding.stream import embed
+from jaxalign.encoders.partition import PARTITIONS
 from jaxalign.encoders.pretrained import load_encoders
 from tests import tiny_encoders
 
@@ -42,7 +44,7 @@ def source():
 
 
 def _batches(source, batch_size=BATCH):
-    return image_text_batches(source, batch_size=batch_size)
+    return ordered_batches(source, batch_size=batch_size)
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +139,12 @@ def test_batches_are_read_once_and_as_they_are_needed(models, source):
     assert read == [8]
 
 
-def test_a_mesh_changes_no_row(models, source, sets):
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_a_mesh_changes_no_row(models, source, sets, partition):
     mesh = ja.data_mesh()
-    batches = list(embed(models, _batches(source, 2 * BATCH), mesh=mesh))
+    batches = list(
+        embed(models, _batches(source, 2 * BATCH), mesh=mesh, partition=partition)
+    )
     sharding = ja.row_sharding(mesh)
     for batch in batches[0]:
         assert batch.image.sharding.is_equivalent_to(sharding, 2)
@@ -153,6 +158,20 @@ def test_a_mesh_changes_no_row(models, source, sets):
 def test_batches_that_no_mesh_can_split_are_refused(models, source):
     with pytest.raises(ValueError, match="8 devices, got 6 rows; choose another batch"):
         list(embed(models, _batches(source, 6), mesh=ja.data_mesh()))
+
+
+def test_pmap_needs_a_mesh(models, source):
+    with pytest.raises(ValueError, match="for all devices"):
+        list(embed(models, _batches(source), partition="pmap"))
+
+
+def test_a_ragged_tail_compiles_nothing_anew(models, source):
+    """All batches have one size and texts few lengths: two programs a model at most."""
+    encoders = models[0].on_mesh(ja.data_mesh())
+    before = encoders._jitted_image_rows._program._cache_size()
+    for _ in range(2):
+        list(embed(models[0], _batches(source, 2 * BATCH), mesh=ja.data_mesh()))
+    assert encoders._jitted_image_rows._program._cache_size() <= before + 1
 
 
 def test_an_empty_stream_is_refused():

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches in the data's own order, read ahead by Grain: what embedding streams from.
+
+Where the training pipeline shuffles and repeats, this one can start anywhere and read
+any ranges, so that what an interrupted run still misses comes in the batches that an
+undisturbed run would have had. A picture that cannot be read keeps its place: a black
+one stands in, masked, and says why.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from jaxalign.data.examples import Source
+from jaxalign.data.pictures import UnreadablePictureError
+
+_LEAST_SHARED_BYTES = 1 << 16
+
+Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
+
+
+def ordered_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    collate: Collate | None = None,
+    examples: Sequence[range] | None = None,
+    strict: bool = False,
+    num_threads: int = 1,
+    num_workers: int = 0,
+    prefetch: int = 2,
+) -> grain.IterDataset:
+    """Make batches of a source of examples, in order.
+
+    Args:
+      source: random access to example dicts, such as `load_dataset` returns.
+      batch_size: rows of every batch; the last of a range is filled up.
+      collate: what makes a batch of a list of `batch_size` examples, in a thread or a
+        worker process, so picklable if there are workers; `stack_examples` by default.
+        To the examples' own keys come `index` (int, the example's number; -1 for what
+        fills up), `mask` (False on what fills up and on unreadable pictures) and
+        `problem` (str, why a picture cannot be read, else empty).
+      examples: ranges of example numbers, step 1; all by default. No batch runs across
+        the end of a range.
+      strict: raise over a picture that cannot be read, instead of masking it.
+      num_threads: threads that make batches ahead, in this process or in each worker.
+      num_workers: worker processes; 0 for none. Worth their start (seconds) where
+        decoding keeps more than one core busy. A script that uses them needs the
+        `if __name__ == "__main__":` guard. Any number gives the same batches.
+      prefetch: batches held ready, in each worker.
+
+    Returns:
+      A Grain dataset of what `collate` returns.
+
+    Raises:
+      ValueError: if a size or a range is out of range.
+
+    Notes:
+      Memory: `prefetch + num_threads` batches a worker, whatever the source's length.
+    """
+    chosen = [range(len(source))] if examples is None else list(examples)
+    _check(len(source), batch_size, chosen)
+    if num_workers and not flags.FLAGS.is_parsed():
+        # Grain asks its own flags for every worker; a program without absl has none.
+        flags.FLAGS.mark_as_parsed()
+    batches = grain.MapDataset.source(
+        _BatchSource(source, batch_size, chosen, strict=strict)
+    ).map(collate or stack_examples)
+    ahead = batches.to_iter_dataset(
+        grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
+    )
+    # Pixels pass in shared memory; what is small is sooner copied.
+    options = grain.experimental.DatasetOptions(min_shm_size=_LEAST_SHARED_BYTES)
+    return grain.experimental.WithOptionsIterDataset(ahead, options).mp_prefetch(
+        grain.MultiprocessingOptions(
+            num_workers=num_workers, per_worker_buffer_size=prefetch
+        )
+    )
+
+
+def stack_examples(examples: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Stack the columns that all examples have; pictures must be of one shape.
+
+    Raises:
+      ValueError: if they are not.
+    """
+    shared = set.intersection(*(set(example) for example in examples))
+    batch = {}
+    for key in (key for key in examples[0] if key in shared):
+        values = [np.asarray(example[key]) for example in examples]
+        shapes = {value.shape for value in values}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"`ordered_batches`: the examples' {key!r} have the shapes "
+                f"{sorted(shapes)} and cannot be one array; pass a `collate` that "
+                "brings them to one shape."
+            )
+        batch[key] = np.stack(values)
+    return batch
+
+
+class _BatchSource:
+    """Element i is the list of the i-th batch's examples."""
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        examples: Sequence[range],
+        *,
+        strict: bool,
+    ):
+        self._source = source
+        self._batch_size = batch_size
+        self._examples = examples
+        self._strict = strict
+        counts = [-(-len(part) // batch_size) for part in examples]
+        self._ends = np.cumsum(counts, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[part - 1]) if part else 0
+        start = (index - before) * self._batch_size
+        rows = [
+            self._read(number)
+            for number in self._examples[part][start : start + self._batch_size]
+        ]
+        filling = {**rows[-1], "mask": False, "index": -1, "problem": ""}
+        return rows + [filling] * (self._batch_size - len(rows))
+
+    def _read(self, number: int) -> dict[str, Any]:
+        try:
+            example = self._source[number]
+            return {**example, "index": number, "mask": True, "problem": ""}
+        except UnreadablePictureError as error:
+            if self._strict:
+                raise
+            return {
+                "image": np.zeros((1, 1, 3), np.uint8),
+                "text": "",
+                "label": -1,
+                "id": error.id,
+                "index": number,
+                "mask": False,
+                "problem": error.reason,
+            }
+
+
+def _check(length: int, batch_size: int, examples: Sequence[range]) -> None:
+    if length < 1:
+        raise ValueError(
+            "`ordered_batches(source=...)` expected at least one example, got an "
+            "empty source."
+        )
+    if batch_size < 1:
+        raise ValueError(
+            f"`ordered_batches(batch_size={batch_size})` expected at least 1; larger "
+            "batches need more memory, and change no row."
+        )
+    for part in examples:
+        if part.step != 1 or not 0 <= part.start <= part.stop <= length:
+            raise ValueError(
+                f"`ordered_batches(examples=...)` expected ranges of step 1 within "
+                f"range({length}), got {part}; pass ranges of example numbers."
+            )

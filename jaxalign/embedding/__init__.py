@@ -1,0 +1,1 @@
+"""Encoders x batches -> streams of embedding batches, rows and ids together."""

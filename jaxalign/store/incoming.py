@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a batch must be before it is written: checked and brought to the disk's types.
+
+Each refusal names the argument, what was expected, what came, and what to do.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from jaxalign.store.plan import Plan
+
+# Columns that readers of such folders know come first, in this order.
+KNOWN_COLUMNS = ("id", "image_path", "caption", "label")
+COLUMN_TYPES = {"string": pa.string(), "int64": pa.int64()}
+
+
+class Batch(NamedTuple):
+    """Rows of some examples in order, with their metadata.
+
+    Attributes:
+      rows: modality to (n, d) in the plan's dtype, C-contiguous.
+      table: n rows of metadata, `id` among them; no columns if n is 0.
+      skipped: (id, reason) of examples without a row.
+    """
+
+    rows: dict[str, np.ndarray]
+    table: pa.Table
+    skipped: list[tuple[str, str]]
+
+    @property
+    def ids(self) -> list[str]:
+        """The rows' ids."""
+        return self.table["id"].to_pylist() if self.table.num_columns else []
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The metadata's columns, each with its type's name."""
+        return {field.name: str(field.type) for field in self.table.schema}
+
+
+def order_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Put columns in the one order that all parts have.
+
+    >>> list(order_columns({"width": 0, "label": 0, "colour": 0, "id": 0}))
+    ['id', 'label', 'colour', 'width']
+    """
+    known = [name for name in KNOWN_COLUMNS if name in columns]
+    others = sorted(set(columns) - set(known))
+    return {name: columns[name] for name in [*known, *others]}
+
+
+def check_batch(
+    call: str,
+    plan: Plan,
+    *,
+    rows: Mapping[str, Any],
+    ids: Sequence | np.ndarray,
+    columns: Mapping[str, Sequence | np.ndarray],
+    skipped: Sequence[tuple[str, str]],
+) -> Batch:
+    """Check a batch and convert it.
+
+    Raises:
+      ValueError: if widths, counts, dtypes or columns do not fit, a row is not finite
+        in the plan's dtype, or an id comes twice.
+    """
+    names = _check_ids(call, ids)
+    pairs = [(str(name), str(reason)) for name, reason in skipped]
+    if not names:
+        return Batch(rows={}, table=pa.table({}), skipped=pairs)
+    if set(rows) != set(plan.modalities):
+        raise ValueError(
+            f"{call}: expected rows of {sorted(plan.modalities)}, got {sorted(rows)}; "
+            "append all modalities of an example at once."
+        )
+    return Batch(
+        rows={
+            modality: _check_rows(call, plan, modality, rows[modality], names)
+            for modality in plan.modalities
+        },
+        table=_make_table(call, names, columns),
+        skipped=pairs,
+    )
+
+
+def _check_ids(call: str, ids: Sequence | np.ndarray) -> list[str]:
+    """Refuse ids that are no strings, and those that come twice."""
+    names = list(ids)
+    wrong = [name for name in names if not isinstance(name, str) or "\0" in name]
+    if wrong:
+        raise ValueError(
+            f"{call}: expected ids that are strings without NUL, got {wrong[0]!r}; "
+            "convert them with `str`."
+        )
+    if len(set(names)) < len(names):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        raise ValueError(
+            f"{call}: expected ids that differ, got {twice[0]!r} twice; make them "
+            "unique, such as by a number."
+        )
+    return [str(name) for name in names]
+
+
+def _check_rows(
+    call: str, plan: Plan, modality: str, given: Any, ids: list[str]
+) -> np.ndarray:
+    """Return rows in the plan's dtype; refuse those that it cannot hold."""
+    found = np.asarray(given)
+    expected = (len(ids), plan.modalities[modality])
+    if found.shape != expected:
+        raise ValueError(
+            f"{call}: expected {modality} rows of shape {expected}, one for each id, "
+            f"got {found.shape}; pass one row an example that is not skipped."
+        )
+    # bfloat16 comes from another package, and is no np.floating.
+    if not np.issubdtype(found.dtype, np.floating) and found.dtype.name != "bfloat16":
+        raise ValueError(
+            f"{call}: expected floating {modality} rows, got {found.dtype}; convert "
+            "them with `rows.astype(numpy.float32)`."
+        )
+    with np.errstate(over="ignore", under="ignore"):
+        kept = np.ascontiguousarray(found.astype(plan.storage_dtype, copy=False))
+    bad = ~np.isfinite(kept).all(axis=1)
+    if not bad.any():
+        return kept
+    some = ", ".join(repr(ids[index]) for index in np.flatnonzero(bad)[:3])
+    was_finite = np.isfinite(found[bad].astype(np.float64)).all(axis=1)
+    if was_finite.all():
+        raise ValueError(
+            f"{call}: expected {modality} rows within {plan.dtype}'s range, got "
+            f"{bad.sum()} beyond it, of {some}; normalise the rows, or create the "
+            "store with dtype='float32'."
+        )
+    raise ValueError(
+        f"{call}: expected finite {modality} rows, got {bad.sum()} with NaN or "
+        f"infinity, of {some}; look at these examples, and pass those that cannot be "
+        "embedded as skipped."
+    )
+
+
+def _make_table(
+    call: str, ids: list[str], columns: Mapping[str, Sequence | np.ndarray]
+) -> pa.Table:
+    """Build the metadata's table."""
+    if "id" in columns:
+        raise ValueError(
+            f"{call}: expected columns beside the ids, got one named 'id'; leave it "
+            "out."
+        )
+    values = order_columns({"id": ids, **columns})
+    return pa.table(
+        {
+            name: _make_column(call, name, column, len(ids))
+            for name, column in values.items()
+        }
+    )
+
+
+def _make_column(
+    call: str, name: str, values: Sequence | np.ndarray, count: int
+) -> pa.Array:
+    """Convert a column of strings or of whole numbers."""
+    plain = list(values.tolist() if isinstance(values, np.ndarray) else values)
+    if len(plain) != count:
+        raise ValueError(
+            f"{call}: expected column {name!r} to have one value for each of the "
+            f"{count} ids, got {len(plain)}; leave out those of skipped examples."
+        )
+    if all(isinstance(value, str) for value in plain):
+        kind = pa.string()
+    elif all(
+        isinstance(value, int | np.integer) and not isinstance(value, bool)
+        for value in plain
+    ):
+        kind = pa.int64()
+    else:
+        kinds = sorted({type(value).__name__ for value in plain})
+        raise ValueError(
+            f"{call}: expected column {name!r} to hold strings or whole numbers, all "
+            f"of one kind, got {kinds}; convert them with `str` or `int`."
+        )
+    try:
+        return pa.array(plain, type=kind)
+    except (pa.ArrowException, OverflowError, UnicodeError) as error:
+        raise ValueError(
+            f"{call}: expected column {name!r} to fit {kind}, got {error}; convert or "
+            "leave out what does not."
+        ) from error

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all who write one store must agree on, fixed before the first row."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxalign.store.documents import FORMAT
+from jaxalign.store.layout import METADATA, ROW_FOLDERS, part_file
+
+Dtype = Literal["float32", "float16"]
+DTYPES: tuple[Dtype, ...] = ("float32", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A store's contents before they are there.
+
+    Attributes:
+      space: the fingerprint of the rows' space.
+      dtype: of the rows on disk.
+      modalities: "image" and "text", or one of them, each with its width.
+      examples: of the data, those without rows among them.
+      part_examples: part k covers the examples from k * part_examples.
+      details: JSON values that say where the rows come from.
+    """
+
+    space: str
+    dtype: Dtype
+    modalities: dict[str, int]
+    examples: int
+    part_examples: int
+    details: dict[str, Any]
+
+    @property
+    def parts(self) -> int:
+        """How many parts the store has."""
+        return -(-self.examples // self.part_examples)
+
+    @property
+    def storage_dtype(self) -> np.dtype:
+        """The rows' dtype in the files: little-endian on every machine."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    def part_range(self, part: int) -> range:
+        """Return the examples of a part."""
+        first = part * self.part_examples
+        return range(first, min(first + self.part_examples, self.examples))
+
+    def part_files(self, part: int) -> dict[str, str]:
+        """Name a part's files: a modality or "metadata" to a relative path."""
+        kinds = (*self.modalities, METADATA)
+        return {kind: part_file(kind, part, self.parts) for kind in kinds}
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the plan as a JSON object."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "Plan":
+        """Take the plan out of `plan.json` or a manifest."""
+        names = (field.name for field in dataclasses.fields(cls))
+        return cls(**{name: document[name] for name in names})
+
+    def differences(self, other: "Plan") -> list[str]:
+        """Say where another plan differs: a line a field, `other`'s value first."""
+        here, there = _flat(self.to_document()), _flat(other.to_document())
+        names = dict.fromkeys([*here, *there])
+        return [
+            f"{name}: {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} "
+            "here"
+            for name in names
+            if here.get(name) != there.get(name)
+        ]
+
+
+def make_plan(
+    call: str,
+    *,
+    space: str,
+    dtype: Dtype,
+    modalities: Mapping[str, int],
+    examples: int,
+    part_examples: int,
+    details: Mapping[str, Any],
+) -> Plan:
+    """Check a caller's wishes and bring them to JSON's types.
+
+    Raises:
+      ValueError: naming the argument that cannot be.
+    """
+    if not isinstance(space, str) or not space:
+        raise ValueError(
+            f"{call}: expected a fingerprint as space, got {space!r}; pass "
+            "`encoders.space`."
+        )
+    if dtype not in DTYPES:
+        raise ValueError(f"{call}: expected a dtype of {DTYPES}, got {dtype!r}.")
+    if not modalities or not set(modalities) <= set(ROW_FOLDERS):
+        raise ValueError(
+            f"{call}: expected modalities among {sorted(ROW_FOLDERS)}, each with its "
+            f"width, got {dict(modalities)}; pass {{'image': 512, 'text': 512}}."
+        )
+    sizes = {"examples": examples, "part_examples": part_examples, **modalities}
+    wrong = {name: size for name, size in sizes.items() if not _is_positive(size)}
+    if wrong:
+        raise ValueError(
+            f"{call}: expected whole numbers of at least 1, got {wrong}; pass the "
+            "number of examples, of examples a part, and the widths of the rows."
+        )
+    try:
+        plain = json.loads(json.dumps(dict(details), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{call}: expected details of JSON values, got {error}; keep strings, "
+            "numbers, lists and dictionaries in them."
+        ) from error
+    return Plan(
+        space=str(space),
+        dtype=dtype,
+        modalities={name: int(modalities[name]) for name in sorted(modalities)},
+        examples=int(examples),
+        part_examples=int(part_examples),
+        details=plain,
+    )
+
+
+def _is_positive(size: Any) -> bool:
+    """Tell whether a size is a whole number of at least 1."""
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    return whole and int(size) >= 1
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Name nested values by their path, each as JSON."""
+    flat = {}
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = json.dumps(value, sort_keys=True)
+    return flat

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing a store: batches in any order, by one process or many, killed or not."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from absl import logging
+
+from jaxalign.store import start
+from jaxalign.store.incoming import Batch, check_batch
+from jaxalign.store.ledger import Ledger
+from jaxalign.store.manifest import Manifest, read_manifest, write_manifest
+from jaxalign.store.plan import Plan
+from jaxalign.store.reader import EmbeddingStore
+from jaxalign.store.trouble import full_disk_told, unwritable_told
+from jaxalign.store.unique_ids import repeated_ids, stored_ids
+
+
+class StoreWriter:
+    """What appends to an unfinished store; made by `EmbeddingStore.create`.
+
+    Used as a context manager it lets go of its lock at the end. A kill at any moment
+    loses the append it falls into, at most: create the writer again, embed what
+    `missing` lists, and the store's bytes are those of an undisturbed run.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], plan: Plan, process_index: int):
+        self._call = f"`EmbeddingStore.create({os.fspath(folder)!r})`"
+        if process_index < 0:
+            raise ValueError(
+                f"{self._call}: expected a process_index of at least 0, got "
+                f"{process_index}; pass `jax.process_index()`."
+            )
+        self._folder = Path(folder)
+        self._plan = plan
+        self._temporary_folder = start.temporary_folder(self._folder, process_index)
+        self._ledger = Ledger(self._folder, plan, self._temporary_folder)
+        with unwritable_told(self._call, self._folder):
+            self._lock: IO | None = start.enter(
+                self._call, self._folder, plan, process_index
+            )
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the lock; what was appended stays."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def folder(self) -> Path:
+        """The store's folder."""
+        return self._folder
+
+    @property
+    def parts(self) -> int:
+        """How many parts the store has."""
+        return self._plan.parts
+
+    def part_of(self, first: int) -> int:
+        """Return the part of an example."""
+        return first // self._plan.part_examples
+
+    def part_range(self, part: int) -> range:
+        """Return the examples of a part: one append stays within one."""
+        return self._plan.part_range(part)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the manifest is written, by whichever process."""
+        return read_manifest(self._call, self._folder) is not None
+
+    def missing(self, first: int = 0, stop: int | None = None) -> list[range]:
+        """List what is still to be embedded, in order, each range within one part.
+
+        Chunks that are there are read and checked when they are first met, and a part
+        whose chunks are all there is sealed: what a killed run left undone is done.
+
+        Args:
+          first: the first example asked about.
+          stop: the end; that of the data without it.
+
+        Returns:
+          Ranges of examples that no append covers.
+
+        Raises:
+          FullDiskError: if a part cannot be sealed for want of room.
+          ValueError: if the writer is closed, and the store not finished.
+        """
+        stop = self._plan.examples if stop is None else stop
+        if first >= stop or self.is_finished:
+            return []
+        self._check_open(f"`missing(first={first})`")
+        found = []
+        try:
+            for part in range(self.part_of(first), self.part_of(stop - 1) + 1):
+                with full_disk_told(self._folder):
+                    left = self._ledger.missing(part)
+                found += [
+                    range(max(gap.start, first), min(gap.stop, stop))
+                    for gap in left
+                    if gap.start < stop and first < gap.stop
+                ]
+        except FileNotFoundError:
+            # Another process finished, and the folder of the locks is gone.
+            if not self.is_finished:
+                raise
+            return []
+        return found
+
+    def append(
+        self,
+        rows: Mapping[str, Any],
+        *,
+        first: int,
+        ids: Sequence[str] | np.ndarray,
+        columns: Mapping[str, Sequence | np.ndarray] = {},
+        examples: int | None = None,
+        skipped: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Add the rows of consecutive examples; they are on the disk on return.
+
+        Args:
+          rows: each of the store's modalities to (n, d) floating rows, in the order of
+            the examples; anything that NumPy can read.
+          first: the number of the first example, from 0, in the data.
+          ids: n strings.
+          columns: metadata, n strings or whole numbers each, such as `image_path`,
+            `caption` and `label`; the same names in every append.
+          examples: how many examples this covers; default n + len(skipped).
+          skipped: (id, reason) of the examples that have no row.
+
+        Raises:
+          FullDiskError: if there is no room; earlier appends are kept.
+          ValueError: if the batch does not fit the store, leaves its part, covers what
+            was written before, holds rows that are not finite, or repeats an id of its
+            part.
+        """
+        call = f"`append(first={first})`"
+        self._check_open(call)
+        batch = check_batch(
+            call, self._plan, rows=rows, ids=ids, columns=columns, skipped=skipped
+        )
+        covered = self._check_range(call, first, examples, batch)
+        with full_disk_told(self._folder):
+            self._ledger.agree_on_columns(call, batch)
+            self._ledger.add(call, self.part_of(first), covered, batch)
+
+    def is_complete(self) -> bool:
+        """Tell whether all examples are covered, by whichever processes."""
+        if self.is_finished:
+            return True
+        covered = all(self._ledger.is_covered(part) for part in range(self.parts))
+        # Another process may have finished, and deleted the records, meanwhile.
+        return covered or self.is_finished
+
+    def finish(self) -> EmbeddingStore:
+        """Write the manifest, once all parts are whole; then the store can be read.
+
+        Several processes may call this: one writes, the others wait and find it
+        written. Finishing a finished store opens it.
+
+        Returns:
+          The store.
+
+        Raises:
+          FullDiskError: if there is no room; all rows are kept.
+          ValueError: if examples are missing, or an id comes twice.
+        """
+        with full_disk_told(self._folder):
+            try:
+                if not self.is_finished:
+                    with start.store_locked(self._folder):
+                        if not self.is_finished:
+                            self._write_manifest()
+            except FileNotFoundError:
+                # Another process finished, and the folder of the locks is gone.
+                if not self.is_finished:
+                    raise
+        self.close()
+        start.remove_unfinished(self._folder)
+        return EmbeddingStore.open(self._folder)
+
+    def _write_manifest(self) -> None:
+        """Check what concerns the whole store, and declare it finished."""
+        call = f"`finish()` of {str(self._folder)!r}"
+        self._check_open(call)
+        # Nothing remembered: the files of a part may have been deleted since.
+        self._ledger = Ledger(self._folder, self._plan, self._temporary_folder)
+        missing = self.missing()
+        if missing:
+            some = ", ".join(f"{gap.start}-{gap.stop - 1}" for gap in missing[:5])
+            raise ValueError(
+                f"{call}: expected rows of all {self._plan.examples} examples, "
+                f"{sum(map(len, missing))} are missing: {some}"
+                f"{', ...' if len(missing) > 5 else ''}; embed what `missing()` lists, "
+                "and finish then."
+            )
+        records = (self._ledger.record(part) for part in range(self.parts))
+        manifest = Manifest(
+            plan=self._plan,
+            columns=self._ledger.columns() or {"id": "string"},
+            parts=[record for record in records if record is not None],
+        )
+        start.refuse_stray_files(call, self._folder, set(manifest.files))
+        paths = [self._folder / name for name in manifest.files]
+        tables = [path for path in paths if path.suffix == ".parquet"]
+        logging.info("Looking for repeated ids among %d rows.", manifest.rows)
+        repeated = repeated_ids(lambda: stored_ids(tables), manifest.rows)
+        if repeated:
+            some = ", ".join(
+                f"{name!r} in rows {one} and {two}" for name, one, two in repeated[:3]
+            )
+            raise ValueError(
+                f"{call}: expected ids that differ, got {len(repeated)} or more that "
+                f"repeat: {some}; all rows are kept, but a store cannot be finished "
+                "with them: make the ids unique, and embed into another folder."
+            )
+        write_manifest(self._folder, manifest, temporary_folder=self._temporary_folder)
+
+    def _check_open(self, call: str) -> None:
+        """Refuse to write without the lock."""
+        if self._lock is None:
+            raise ValueError(
+                f"{call}: expected an open writer of an unfinished store, got one that "
+                "is closed, or whose store is finished; call it within "
+                "`with EmbeddingStore.create(...) as writer`."
+            )
+
+    def _check_range(
+        self, call: str, first: int, examples: int | None, batch: Batch
+    ) -> range:
+        """Return the examples of a batch; refuse those outside the store or a part."""
+        rows, skipped = batch.table.num_rows, len(batch.skipped)
+        count = rows + skipped if examples is None else examples
+        if count != rows + skipped or count < 1:
+            raise ValueError(
+                f"{call}: expected a row or a reason to skip for each of the examples, "
+                f"got {rows} rows and {skipped} skipped for {count} examples; leave "
+                "padding out."
+            )
+        covered = range(first, first + count)
+        if first < 0 or covered.stop > self._plan.examples:
+            raise ValueError(
+                f"{call}: expected examples of 0 to {self._plan.examples - 1}, got "
+                f"{first} to {covered.stop - 1}; number them as the data does."
+            )
+        whole = self._plan.part_range(self.part_of(first))
+        if covered.stop > whole.stop:
+            raise ValueError(
+                f"{call}: expected examples of one part, {whole.start} to "
+                f"{whole.stop - 1}, got {first} to {covered.stop - 1}; split the batch "
+                "there, or choose part_examples as a multiple of the batch size."
+            )
+        return covered
