@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 import jaxalign as ja
+from jaxalign import file_lock
 from jaxalign.data import tfds_preparing
 from jaxalign.data.pictures import UnreadablePictureError
 from jaxalign.data.tfds_sets import TFDS_SETS
@@ -206,6 +208,20 @@ def test_a_missing_set_is_prepared_once_as_array_record(tmp_path, with_tensorflo
     told = "expected the split 'train' of oxford_iiit_pet, got test; delete"
     with pytest.raises(ValueError, match=told):
         ja.load_dataset("oxford_iiit_pet", "train", data_dir=tmp_path)
+
+
+def test_who_waits_for_the_lock_prepares_nothing(tmp_path, with_tensorflow):
+    calls = with_tensorflow(_Builder(tmp_path))
+    names = ("oxford_iiit_pet", "test")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with file_lock.locked(tmp_path / ".oxford_iiit_pet.lock"):
+            waiting = pool.submit(ja.load_dataset, *names, data_dir=tmp_path)
+            with pytest.raises(concurrent.futures.TimeoutError):
+                waiting.result(timeout=0.3)
+            tiny_tfds.prepare(tmp_path, PETS.name, pet_features(), {"test": [pet(3)]})
+        (example,) = waiting.result(timeout=30)
+    assert example["id"] == "pet_3.jpg"
+    assert calls == []
 
 
 def test_a_failed_download_is_told(tmp_path, with_tensorflow):
