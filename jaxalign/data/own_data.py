@@ -88,8 +88,8 @@ def _expand(name: str) -> list[Path]:
         raise ValueError(f"`load_dataset({name!r})`: no tar file has such a name.")
     if missing:
         raise ValueError(
-            f"`load_dataset({name!r})`: expected {len(paths)} tar files, but "
-            f"{len(missing)} of them are missing: {', '.join(missing[:5])}."
+            f"`load_dataset({name!r})`: {len(missing)} of {len(paths)} tar files do "
+            f"not exist: {', '.join(missing[:5])}{', ...' if missing[5:] else ''}."
         )
     return paths
 

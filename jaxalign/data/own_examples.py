@@ -131,8 +131,10 @@ def own_dataset(
     )
 
     def load(split: str) -> CataloguedSource:
-        chosen = rows.filter(pc.field("split") == split).drop_columns(["split"])
-        return make_source(columns.one_chunk(chosen), class_captions)
+        is_all = len(info.splits) == 1
+        chosen = rows if is_all else rows.filter(pc.field("split") == split)
+        chosen = columns.one_chunk(chosen.drop_columns(["split"]))
+        return make_source(chosen, class_captions)
 
     return OwnDataset(info, load)
 

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import itertools
 import os
 import string
 import warnings
@@ -94,12 +93,10 @@ class TfdsSource:
         self._class_captions = tuple(class_captions)
         self._label_names = folder.label_names
         self.fingerprint = _fingerprint(folder, split, repr(self._settings()))
-        lengths = [length for _, length in folder.shards[split] if length]
         with _told_damage(folder.path):
+            for file, length in folder.shards[split]:
+                _check_shard(file, length)
             self._records = _open_records(folder.path, split)
-            # A file that is cut off has lost its index: none of its records is left.
-            for first in itertools.accumulate([0, *lengths[:-1]]):
-                self._records[first]
 
     def __len__(self) -> int:
         return len(self._records)
@@ -229,6 +226,17 @@ def _told_damage(path: Path) -> Iterator[None]:
 
 def _builder(path: Path, file_format: str | None = None) -> tfds.core.DatasetBuilder:
     return tfds.builder_from_directory(os.fspath(path), file_format=file_format)
+
+
+def _check_shard(file: Path, length: int) -> None:
+    """Find what a file has lost: one that is cut off has lost its index, and all."""
+    from array_record.python import array_record_module  # pyright: ignore
+
+    reader = array_record_module.ArrayRecordReader(os.fspath(file))
+    count = reader.num_records()
+    reader.close()
+    if count != length:
+        raise ValueError(f"{file.name} holds {count} records instead of {length}")
 
 
 def _open_records(path: Path, split: str) -> Any:

@@ -7,12 +7,12 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 from absl import logging
 
 from jaxalign.data.tfds_folder import FORMAT
+from jaxalign.file_lock import locked
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -39,7 +39,10 @@ def prepared_folder(name: str, data_dir: str | os.PathLike) -> Path:
     if found is not None:
         return found
     _check_tensorflow(name, root)
-    with _locked(root / f".{name}.lock"):
+    lock = root / f".{name}.lock"
+    _make_folder(root, lock)
+    notice = f"Another process prepares {name}; waiting for it."
+    with locked(lock, notice=notice):
         found = _newest_version(root / name)  # another process may have prepared it
         return found or _prepare(name, root)
 
@@ -94,26 +97,12 @@ def _prepare(name: str, root: Path) -> Path:
     return Path(os.fspath(builder.data_dir))
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the system drops it if the process dies."""
+def _make_folder(root: Path, lock: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
+        root.mkdir(parents=True, exist_ok=True)
+        lock.touch()
     except OSError as error:
         raise ValueError(
-            f"`data_dir`: {str(path.parent)!r} cannot hold the prepared data set "
+            f"`data_dir`: {str(root)!r} cannot hold the prepared data set "
             f"({error.strerror}); name a folder that can be written."
         ) from error
-    with lock:
-        try:
-            import fcntl
-        except ModuleNotFoundError:  # no such locks outside POSIX
-            yield
-            return
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.warning("Another process holds %s; waiting for it.", path)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -4,6 +4,7 @@
 import functools
 import glob
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,11 +81,13 @@ def expand_pattern(pattern: str) -> list[str]:
         for number, piece in enumerate(pieces)
     ]
     names = map("".join, itertools.product(*choices))
-    return [
-        path
-        for name in names
-        for path in (sorted(glob.glob(name)) if re.search(r"[*?[]", name) else [name])
-    ]
+    return [path for name in names for path in _existing(name)]
+
+
+def _existing(name: str) -> list[str]:
+    """Expand stars; a name without any is kept whether it exists or not."""
+    is_pattern = glob.has_magic(name) and not os.path.exists(name)
+    return sorted(glob.glob(name)) if is_pattern else [name]
 
 
 def _alternatives(braces: str) -> list[str]:

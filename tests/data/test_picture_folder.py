@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import concurrent.futures
 import csv
+import gc
 import json
 import os
 import pickle
@@ -252,6 +253,7 @@ def test_many_rows_stay_small(tmp_path):
     (tmp_path / "captions.csv").write_text("path,caption,label\n" + "".join(lines))
     tracemalloc.start()
     source = ja.load_dataset(str(tmp_path), "all")
+    gc.collect()  # Python keeps freed tuples for reuse
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(source) == count

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 import jaxalign as ja
+from jaxalign import file_lock
 from jaxalign.data import tfds_preparing
 from jaxalign.data.pictures import UnreadablePictureError
 from jaxalign.data.tfds_sets import TFDS_SETS
@@ -208,6 +210,20 @@ def test_a_missing_set_is_prepared_once_as_array_record(tmp_path, with_tensorflo
         ja.load_dataset("oxford_iiit_pet", "train", data_dir=tmp_path)
 
 
+def test_who_waits_for_the_lock_prepares_nothing(tmp_path, with_tensorflow):
+    calls = with_tensorflow(_Builder(tmp_path))
+    names = ("oxford_iiit_pet", "test")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with file_lock.locked(tmp_path / ".oxford_iiit_pet.lock"):
+            waiting = pool.submit(ja.load_dataset, *names, data_dir=tmp_path)
+            with pytest.raises(concurrent.futures.TimeoutError):
+                waiting.result(timeout=0.3)
+            tiny_tfds.prepare(tmp_path, PETS.name, pet_features(), {"test": [pet(3)]})
+        (example,) = waiting.result(timeout=30)
+    assert example["id"] == "pet_3.jpg"
+    assert calls == []
+
+
 def test_a_failed_download_is_told(tmp_path, with_tensorflow):
     with_tensorflow(_Builder(tmp_path, ConnectionError("no route to host")))
     told = r"could not download.*no route to host\); start again: what is in"
@@ -310,6 +326,23 @@ def test_fingerprints_tell_splits_and_contents_apart(pets_dir, tmp_path):
     assert len(prints.pop()) == len(hashlib.sha256().hexdigest())
 
 
+def test_a_damaged_record_is_one_unreadable_picture(pets_dir, tmp_path):
+    shutil.copytree(pets_dir, tmp_path, dirs_exist_ok=True)
+    path = next((tmp_path / PETS.name).glob("*/*-test.array_record*"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"pet_0.jpg", b"pet_?.jpg"))  # its checksum fails
+    source = ja.load_dataset("oxford_iiit_pet", "test", data_dir=tmp_path)
+    with pytest.raises(UnreadablePictureError, match="its record is damaged") as caught:
+        source[0]
+    assert caught.value.id == "test/000000"
+    assert source[1]["id"] == "pet_1.jpg"
+
+
+def _lose_records(folder):
+    path = folder / "dataset_info.json"
+    path.write_text(path.read_text().replace('"41"', '"42"'))
+
+
 def _cut(folder):
     path = next(folder.glob("*-test.array_record*"))
     os.truncate(path, path.stat().st_size - 100)
@@ -327,7 +360,9 @@ def _remove_info(folder):
     (folder / "dataset_info.json").unlink()
 
 
-@pytest.mark.parametrize("damage", [_cut, _remove_shard, _break_info, _remove_info])
+@pytest.mark.parametrize(
+    "damage", [_cut, _lose_records, _remove_shard, _break_info, _remove_info]
+)
 def test_a_damaged_folder_is_told(pets_dir, tmp_path, damage):
     shutil.copytree(pets_dir, tmp_path, dirs_exist_ok=True)
     damage(tmp_path / PETS.name / "4.0.0")
