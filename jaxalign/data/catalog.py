@@ -77,19 +77,17 @@ def load_dataset(
     return InMemorySource(source) if in_memory else source
 
 
-def dataset_info(name: str, data_dir: str | os.PathLike | None = None) -> DatasetInfo:
+def dataset_info(name: str) -> DatasetInfo:
     """Return what is known of a data set; nothing is prepared.
 
     Args:
       name: as for `load_dataset`. Of the user's own data, its list or the headers of
         its tar files are read.
-      data_dir: as for `load_dataset`; nothing that is known depends on it.
 
     Raises:
       ValueError: for an unknown name, with those that exist; for data of the user's own
         that breaks its format.
     """
-    del data_dir
     return _find(name, "dataset_info").info()
 
 
