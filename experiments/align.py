@@ -236,6 +236,11 @@ def main() -> None:
     )
     if launch.TINY.value:
         config = dataclasses.replace(config, seeds=config.seeds[:1], replicates=100)
+    if not set(SPLITS) <= set(catalog.dataset_info(config.dataset).splits):
+        raise ValueError(
+            f"--dataset: expected openmoji, the one that this experiment is made for, "
+            f"got {config.dataset!r}; `experiments.embed` takes any data set."
+        )
     # What can be wrong with models and data shows before the results' folder is made.
     source, target = launch.load_model(config.source), launch.load_model(config.target)
     for split in SPLITS:

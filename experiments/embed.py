@@ -60,8 +60,8 @@ _MAX_EXAMPLES = flags.DEFINE_integer(
 _WORKERS = flags.DEFINE_integer(
     "workers",
     None,
-    "Processes that decode and preprocess ahead; 0: a thread does. Default: 0 on CPU; "
-    "where a GPU or TPU encodes, one less than cores, at most 16.",
+    "Processes that decode and preprocess ahead; 0: a thread does. Default: one for "
+    "eight cores; where a GPU or TPU encodes, one less than cores, at most 16.",
     lower_bound=0,
 )
 
@@ -322,9 +322,13 @@ def describe_left(left: int, own: range, share: Share) -> str:
 
 
 def default_workers() -> int:
-    """Return how many processes decode: none where they would take the encoder's."""
+    """Return how many processes decode ahead, that the encoder need not wait.
+
+    On an accelerator all cores but one may decode. On CPU, where they encode as well,
+    one in eight is more than a model of CLIP's size asks for; a thread does for few.
+    """
     if jax.default_backend() == "cpu":
-        return 0
+        return cpu_count() // 8
     return min(MOST_WORKERS, max(1, cpu_count() - 1))
 
 

@@ -10,10 +10,11 @@ devices (compilations, collectives, work of each), and peak memory against the n
 of pictures.
 """
 
+import contextlib
+import functools
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -116,6 +117,9 @@ def time_stream(
         )
         jax.block_until_ready(rows)
 
+    # Texts of this model may be as short as they are; see `Encoders.tokenize`.
+    short = inputs["ids"]
+    long, _ = model.preprocessing.to_full_length(short, None)
     settings = embed.Config(
         dataset=str(data),
         split="all",
@@ -132,8 +136,12 @@ def time_stream(
         "preprocessing alone, one thread": (lambda: read(), batch_size),
         "disk to store": (stream, pictures),
     }
+    for ids in (short, long):
+        rows = functools.partial(model.encode_text, ids)
+        name = f"texts alone, {ids.shape[1]} tokens"
+        calls[name] = (functools.partial(wait_for, rows), batch_size)
     seconds = time_in_turns(calls, rounds=rounds)
-    (encode_wall, encode_cores), (_, read_cores), (wall, _) = seconds.values()
+    (encode_wall, encode_cores), (_, read_cores), (wall, _), *_ = seconds.values()
     on_cpu = jax.default_backend() == "cpu"
     cores = cpu_count()
     ceiling = cores / (encode_cores + read_cores) if on_cpu else 1 / encode_wall
@@ -150,6 +158,11 @@ def time_stream(
         "share_of_ceiling": 1 / wall / ceiling,
         "rounds": rounds,
     }
+
+
+def wait_for(call: Callable[[], jax.Array]) -> None:
+    """Call, and wait for the result."""
+    jax.block_until_ready(call())
 
 
 def inspect_eight_devices(folder: Path) -> dict[str, Any]:
@@ -213,8 +226,19 @@ def measure_memory(folder: Path, pictures: int) -> dict[str, Any]:
     model = write_clip(folder / "model", clip_config(tiny=True))
     settings = embed.Config(dataset=str(data), split="all", batch_size=32)
     embed.run(settings, {"source": model}, folder / "rows", quiet=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"pictures": pictures, "peak_MB": peak / 1024}
+    return {"pictures": pictures, "peak_MB": peak_megabytes()}
+
+
+def peak_megabytes() -> float:
+    """Return the most memory that this process has held; NaN where it is not told.
+
+    Not `getrusage`, whose peak a process inherits from the one that started it.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return float("nan")
 
 
 def in_process(name: str, *arguments: object, **environment: str) -> dict[str, Any]:

@@ -132,7 +132,10 @@ def test_a_tfds_set_goes_in_with_its_class_captions(models, tmp_path):
         "file_name": tfds.features.Text(),
     }
     tiny_tfds.prepare(
-        tmp_path / "data", "oxford_iiit_pet", features, {"train": rows[:1], "test": rows}
+        tmp_path / "data",
+        "oxford_iiit_pet",
+        features,
+        {"train": rows[:1], "test": rows},
     )
     config = _config("oxford_iiit_pet", split="test", data_dir=str(tmp_path / "data"))
     stores = _run(config, models, tmp_path / "rows")
