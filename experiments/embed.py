@@ -10,31 +10,24 @@ moment: started again, it goes on and ends in the same bytes. Runs as one proces
 several (see BUILD.md), which then share --workdir.
 """  # noqa: E501
 
-import contextlib
 import dataclasses
-import gc
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import jax
-import numpy as np
 from absl import flags
 from tqdm import tqdm
 
 from experiments import launch, launch_processes
 from jaxalign.data import catalog
-from jaxalign.embedding.batch import EmbeddingBatch
-from jaxalign.embedding.fetch import fetch
-from jaxalign.embedding.inputs import embedding_batches
-from jaxalign.embedding.stream import embed
+from jaxalign.embedding.into_stores import ALONE, Progress, Share, embed_into_stores
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import PARTITIONS, Partition
 from jaxalign.processors import cpu_count
 from jaxalign.sharding import data_mesh
 from jaxalign.store.reader import EmbeddingStore
-from jaxalign.store.writer import StoreWriter
 
 StoreDtype = Literal["float32", "float16"]
 
@@ -72,11 +65,8 @@ _PARTITION = flags.DEFINE_enum(
     "How rows are spread over devices: jit with shardings, or pmap. Same rows.",
 )
 
-LARGEST_PART = 65536
-PARTS = 32
 TINY_EXAMPLES = 200
 MOST_WORKERS = 16
-POLL_SECONDS = 1.0
 SHOWN = 5
 
 
@@ -96,52 +86,12 @@ class Config:
     workers: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """Which of a run's processes this is."""
-
-    index: int = 0
-    count: int = 1
-
-    def examples(self, examples: int, part_examples: int) -> range:
-        """Return the examples of this process's parts, which follow each other."""
-        parts = -(-examples // part_examples)
-        first, stop = (
-            min(number * parts // self.count * part_examples, examples)
-            for number in (self.index, self.index + 1)
-        )
-        return range(first, stop)
-
-
-def choose_part_examples(config: Config, examples: int) -> int:
-    """Return how many examples go into a file, a multiple of the batch size.
-
-    The same for any number of processes, so that another number may go on.
-    """
-    wanted = config.part_examples or min(LARGEST_PART, -(-examples // PARTS))
-    return -(-wanted // config.batch_size) * config.batch_size
-
-
-def describe(
-    config: Config, model: Encoders, source: catalog.CataloguedSource
-) -> dict[str, Any]:
-    """Return what else than its space and sizes a store must agree on to be gone on."""
-    return {
-        "model": model.name,
-        "model_dtype": model.dtype,
-        "dataset": config.dataset,
-        "split": config.split,
-        "examples_fingerprint": source.fingerprint,
-        "batch_size": config.batch_size,
-    }
-
-
 def run(
     config: Config,
     models: dict[str, Encoders],
     workdir: Path,
     *,
-    share: Share = Share(),
+    share: Share = ALONE,
     mesh: jax.sharding.Mesh | None = None,
     quiet: bool = False,
 ) -> dict[str, EmbeddingStore]:
@@ -150,147 +100,42 @@ def run(
     source = catalog.load_dataset(
         config.dataset, config.split, data_dir=config.data_dir
     )
-    examples = min(len(source), config.max_examples or len(source))
-    part_examples = choose_part_examples(config, examples)
-    with contextlib.ExitStack() as stack:
-        writers = {
-            role: stack.enter_context(
-                EmbeddingStore.create(
-                    workdir / role,
-                    space=model.space,
-                    examples=examples,
-                    part_examples=part_examples,
-                    modalities={"image": model.dim, "text": model.dim},
-                    dtype=config.store_dtype,
-                    details=describe(config, model, source),
-                    process_index=share.index,
-                )
-            )
-            for role, model in models.items()
-        }
-        own = share.examples(examples, part_examples)
-        missing = {
-            role: writer.missing(own.start, own.stop)
-            for role, writer in writers.items()
-        }
-        left = merge_ranges([part for ranges in missing.values() for part in ranges])
-        if not quiet:
-            print(describe_left(sum(map(len, left)), own, share), flush=True)
-        if left:
-            batches = embedding_batches(
-                source,
-                tuple(models.values()),
-                batch_size=config.batch_size,
-                examples=left,
-                with_texts=info.class_captions is None,
-                strict=config.strict,
-                num_workers=config.workers,
-            )
-            captions = {
-                # The last row is for the label -1: examples without a class.
-                role: model.embed_texts([*info.class_captions, ""])
-                for role, model in models.items()
-                if info.class_captions is not None
-            }
-            stream = embed(
-                tuple(models.values()), batches, mesh=mesh, partition=config.partition
-            )
-            for group in show_progress(fetch(stream), left, share, quiet=quiet):
-                for (role, writer), batch in zip(writers.items(), group, strict=True):
-                    write(writer, batch, missing[role], captions.get(role))
-            # JAX lets go of arrays that it was handed when garbage is collected; the
-            # last ones, shared with workers, would else be found unowned at the end.
-            gc.collect()
-        return {
-            role: finish_together(writer, role, quiet=quiet)
-            for role, writer in writers.items()
-        }
-
-
-def write(
-    writer: StoreWriter,
-    batch: EmbeddingBatch,
-    missing: Sequence[range],
-    class_rows: np.ndarray | None,
-) -> None:
-    """Append a batch to a store that misses it; leave out what cannot be read."""
-    real = batch.index >= 0
-    first = int(batch.index[0])
-    if not any(first in part for part in missing):
-        return
-    kept = batch.mask
-    labels = batch.labels[kept]
-    text = np.asarray(batch.text)[kept] if class_rows is None else class_rows[labels]
-    ids = batch.ids[kept].tolist()
-    writer.append(
-        {"image": batch.image[kept], "text": text},
-        first=first,
-        examples=int(real.sum()),
-        ids=ids,
-        columns={
-            "image_path": ids,
-            "caption": batch.captions[kept].tolist(),
-            "label": labels.tolist(),
-        },
-        skipped=[
-            (str(batch.ids[row]), str(batch.problems[row]))
-            for row in np.flatnonzero(real & ~kept)
-        ],
-    )
-
-
-def merge_ranges(ranges: Sequence[range]) -> list[range]:
-    """Return the union of ranges as sorted ranges that do not touch.
-
-    >>> merge_ranges([range(4, 8), range(0, 2), range(1, 4), range(9, 10)])
-    [range(0, 8), range(9, 10)]
-    """
-    merged: list[range] = []
-    for part in sorted(ranges, key=lambda part: part.start):
-        if merged and part.start <= merged[-1].stop:
-            stop = max(merged[-1].stop, part.stop)
-            merged[-1] = range(merged[-1].start, stop)
-        else:
-            merged.append(part)
-    return merged
-
-
-def show_progress(
-    stream: Iterable[tuple[EmbeddingBatch, ...]],
-    left: Sequence[range],
-    share: Share,
-    *,
-    quiet: bool,
-) -> Iterator[tuple[EmbeddingBatch, ...]]:
-    """Pass batches on, with a bar, a rate and the time left."""
     title = "Embedding"
     if share.count > 1:
         title += f", process {share.index} of {share.count}"
-    skipped = 0
-    total = sum(map(len, left))
-    with tqdm(total=total, desc=title, unit=" examples", disable=quiet) as bar:
-        for group in stream:
-            yield group  # counted when it is written
-            batch = group[0]
-            real = batch.index >= 0
-            bar.update(int(real.sum()))
-            skipped += int((real & ~batch.mask).sum())
-            if skipped:
-                bar.set_postfix_str(f"{skipped} unreadable")
+    options = {"unit": " examples", "mininterval": 0.5, "disable": quiet}
+    with tqdm(desc=title, **options) as bar:
 
+        def report(progress: Progress) -> None:
+            if bar.total is None:
+                bar.reset(total=progress.share)
+                # The rate counts from what was there before.
+                bar.initial = bar.n = bar.last_print_n = progress.examples
+                bar.refresh()
+            if progress.unreadable:
+                text = f"{progress.unreadable} unreadable"
+                bar.set_postfix_str(text, refresh=False)
+            if share.count > 1 and progress.examples == progress.share:
+                bar.set_description(f"{title}, done, waits for the others")
+            bar.update(progress.examples - bar.n)
 
-def finish_together(writer: StoreWriter, role: str, *, quiet: bool) -> EmbeddingStore:
-    """Return the finished store; wait while other processes still write theirs.
-
-    Whoever finds all parts written writes the manifest.
-    """
-    told = False
-    while not (writer.is_finished or writer.is_complete()):
-        if not (told or quiet):
-            print(f"{role}: waiting for the parts of other processes.", flush=True)
-            told = True
-        time.sleep(POLL_SECONDS)
-    return writer.finish()
+        return embed_into_stores(
+            source,
+            models,
+            workdir,
+            batch_size=config.batch_size,
+            examples=config.max_examples,
+            part_examples=config.part_examples,
+            class_captions=info.class_captions,
+            dtype=config.store_dtype,
+            details={"dataset": config.dataset, "split": config.split},
+            strict=config.strict,
+            num_workers=config.workers,
+            mesh=mesh,
+            partition=config.partition,
+            share=share,
+            report=report,
+        )
 
 
 def describe_stores(stores: dict[str, EmbeddingStore]) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jaxalign.embedding.fetch import fetch as fetch
     from jaxalign.embedding.fetch import gather as gather
     from jaxalign.embedding.inputs import embedding_batches as embedding_batches
+    from jaxalign.embedding.into_stores import Share as Share
+    from jaxalign.embedding.into_stores import embed_into_stores as embed_into_stores
     from jaxalign.embedding.stream import embed as embed
     from jaxalign.encoders.encoders import Encoders as Encoders
     from jaxalign.encoders.pretrained import load_encoders as load_encoders
@@ -95,6 +97,7 @@ _HOMES: dict[str, str] = {
     "ResultRow": "jaxalign.evaluate.rows",
     "RidgeChoice": "jaxalign.solve.linear",
     "Run": "jaxalign.evaluate.protocol",
+    "Share": "jaxalign.embedding.into_stores",
     "SolveError": "jaxalign.status",
     "Status": "jaxalign.status",
     "StoreWriter": "jaxalign.store.writer",
@@ -108,6 +111,7 @@ _HOMES: dict[str, str] = {
     "data_mesh": "jaxalign.sharding",
     "dataset_info": "jaxalign.data.catalog",
     "embed": "jaxalign.embedding.stream",
+    "embed_into_stores": "jaxalign.embedding.into_stores",
     "embedding_batches": "jaxalign.embedding.inputs",
     "evaluate_map": "jaxalign.evaluate.protocol",
     "evaluate_native": "jaxalign.evaluate.protocol",

@@ -8,13 +8,13 @@ import tarfile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import jaxalign as ja
 from experiments import embed
 from jaxalign.data import catalog
+from jaxalign.embedding import into_stores
+from jaxalign.embedding.into_stores import Share
 from tests import tiny_encoders
 from tests.data import tiny_tfds
 
@@ -165,7 +165,7 @@ def test_a_mesh_gives_the_same_rows(models, folder, tmp_path, partition):
 
 def test_what_is_there_is_not_embedded_again(models, folder, tmp_path, monkeypatch):
     _run(_config(folder), models, tmp_path)
-    monkeypatch.setattr(embed, "embed", None)
+    monkeypatch.setattr(into_stores, "embed", None)
     stores = _run(_config(folder), models, tmp_path)
     assert len(stores["source"]) == COUNT - 1
 
@@ -215,7 +215,7 @@ def test_only_the_first_examples(models, folder, tmp_path):
 def test_shares_run_one_after_the_other_make_the_whole(models, folder, tmp_path):
     """Processes need not run at once: the last one writes the manifest."""
     whole = _run(_config(folder), models, tmp_path / "whole")
-    first, second = (embed.Share(number, 2) for number in range(2))
+    first, second = (Share(number, 2) for number in range(2))
     config = dataclasses.replace(_config(folder))
     with pytest.raises(TimeoutError):
         _run_share(config, models, tmp_path / "parts", first)
@@ -231,28 +231,5 @@ def _run_share(config, models, workdir, share):
         raise TimeoutError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed.time, "sleep", stop)
+        patch.setattr(into_stores.time, "sleep", stop)
         _run(config, models, workdir, share=share)
-
-
-@given(
-    st.integers(1, 500), st.integers(1, 60), st.integers(1, 9), st.integers(1, 1 << 20)
-)
-def test_shares_are_whole_parts_and_cover_all(examples, batches, processes, batch_size):
-    part_examples = batches * batch_size
-    shares = [
-        embed.Share(number, processes).examples(examples, part_examples)
-        for number in range(processes)
-    ]
-    covered = [number for share in shares for number in share]
-    assert covered == list(range(examples))
-    assert all(share.start % part_examples == 0 for share in shares if share)
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50))))
-def test_merged_ranges_hold_the_same_numbers(pairs):
-    ranges = [range(min(pair), max(pair)) for pair in pairs]
-    merged = embed.merge_ranges(ranges)
-    assert sorted({n for part in ranges for n in part}) == [
-        n for part in merged for n in part
-    ]
