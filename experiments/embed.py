@@ -10,6 +10,7 @@ moment: started again, it goes on and ends in the same bytes. Runs as one proces
 several (see BUILD.md), which then share --workdir.
 """  # noqa: E501
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -103,15 +104,21 @@ def run(
     title = "Embedding"
     if share.count > 1:
         title += f", process {share.index} of {share.count}"
-    options = {"unit": " examples", "mininterval": 0.5, "disable": quiet}
-    with tqdm(desc=title, **options) as bar:
+    bar: tqdm | None = None
+    with contextlib.ExitStack() as stack:
 
         def report(progress: Progress) -> None:
-            if bar.total is None:
-                bar.reset(total=progress.share)
-                # The rate counts from what was there before.
-                bar.initial = bar.n = bar.last_print_n = progress.examples
-                bar.refresh()
+            nonlocal bar
+            if bar is None:
+                bar = tqdm(
+                    desc=title,
+                    total=progress.share,
+                    initial=progress.examples,
+                    unit=" examples",
+                    mininterval=0.5,
+                    disable=quiet,
+                )
+                stack.enter_context(bar)
             if progress.unreadable:
                 text = f"{progress.unreadable} unreadable"
                 bar.set_postfix_str(text, refresh=False)
