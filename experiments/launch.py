@@ -4,6 +4,7 @@
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -51,6 +52,7 @@ SEEDS = flags.DEFINE_list(
     "seeds", ["0", "1", "2"], "Seeds, separated by commas: one split of classes each."
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Examples a step.", lower_bound=1)
+_NOTICE_SECONDS = 5.0
 LARGEST_SEED = 2**31 - 1
 TINY = flags.DEFINE_boolean("tiny", False, "The same work at toy size, in seconds.")
 
@@ -121,7 +123,8 @@ def launch(main: Callable[[], None]) -> None:
     """Run an experiment's main under absl.
 
     Bad flags, leftover arguments and `ValueError`, `ModuleNotFoundError` and `OSError`
-    become one message and exit code 2; `--verbosity=1` shows the traceback.
+    become one message and exit code 2, Ctrl-C one line and 130; `--verbosity=1` shows
+    the traceback.
     """
 
     def guarded(argv: Sequence[str]) -> None:
@@ -138,7 +141,10 @@ def launch(main: Callable[[], None]) -> None:
             if flags.FLAGS.verbosity >= 1:
                 raise
             print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            _end(2)
+        except KeyboardInterrupt:
+            print("\ninterrupted.", file=sys.stderr)
+            _end(130)
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
@@ -148,6 +154,19 @@ def launch(main: Callable[[], None]) -> None:
             sys.exit(2)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _end(code: int) -> None:
+    """End this process, also where others of its run still work."""
+    if jax.distributed.is_initialized():
+        # To leave in order, JAX would wait for them five minutes, and abort.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if jax.process_index() == 0:
+            # JAX aborts the others once their coordinator is gone; let them see why.
+            time.sleep(_NOTICE_SECONDS)
+        os._exit(code)
+    sys.exit(code)
 
 
 def _use_compilation_cache() -> None:

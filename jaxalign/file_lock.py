@@ -7,6 +7,7 @@ them. Outside POSIX there are none, and every lock is granted.
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -17,6 +18,8 @@ try:
     import fcntl
 except ModuleNotFoundError:  # no such locks outside POSIX
     fcntl = None
+
+_MOMENT_SECONDS = 2.0
 
 
 def try_lock(path: str | os.PathLike[str]) -> IO | None:
@@ -51,12 +54,18 @@ def locked(
 
     Args:
       path: the lock's file; made if missing, in a folder that exists.
-      notice: logged as a warning if there is something to wait for.
+      notice: logged as a warning if there is something to wait for, for longer than a
+        moment.
     """
     lock = try_lock(path)
-    if lock is None:
-        if notice is not None:
+    if lock is None and notice is not None:
+        patience = time.monotonic() + _MOMENT_SECONDS
+        while lock is None and time.monotonic() < patience:
+            time.sleep(0.02)
+            lock = try_lock(path)
+        if lock is None:
             logging.warning("%s", notice)
+    if lock is None:
         lock = Path(path).open("a")  # noqa: SIM115
     with lock:
         if fcntl is not None:

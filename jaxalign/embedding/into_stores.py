@@ -130,7 +130,9 @@ def embed_into_stores(
     Raises:
       ValueError: if a store holds other rows or is being written by another run, if a
         picture cannot be read and `strict` is set; or see `embed`.
-      FullDiskError: if there is no room. What was written is kept in every case.
+      FullDiskError: if there is no room.
+      OtherProcessError: if another process of this run ended with an error. What was
+        written is kept in every case.
     """
     count = min(len(source), examples or len(source))
     wanted = part_examples or min(LARGEST_PART, -(-count // LEAST_PARTS))
@@ -188,6 +190,7 @@ def embed_into_stores(
                 for (name, writer), batch in zip(writers.items(), group, strict=True):
                     append_batch(writer, batch, missing[name], class_rows.get(name))
 
+            next_check = 0.0
             for group in _written(fetch(stream), write):
                 real = group[0].index >= 0
                 progress = dataclasses.replace(
@@ -196,6 +199,10 @@ def embed_into_stores(
                     unreadable=progress.unreadable + int((real & ~group[0].mask).sum()),
                 )
                 report(progress)
+                if share.count > 1 and time.monotonic() > next_check:
+                    for writer in writers.values():
+                        writer.check_others()
+                    next_check = time.monotonic() + _POLL_SECONDS
             # JAX lets go of arrays that it was handed when garbage is collected; the
             # last ones, shared with workers, would else be found unowned at the end.
             gc.collect()
@@ -286,5 +293,6 @@ def _written(
 def _finish_together(writer: StoreWriter) -> EmbeddingStore:
     """Return the finished store; wait while other processes still write theirs."""
     while not (writer.is_finished or writer.is_complete()):
+        writer.check_others()
         time.sleep(_POLL_SECONDS)
     return writer.finish()

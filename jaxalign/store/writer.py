@@ -4,12 +4,19 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 from absl import logging
 
 from jaxalign.store import start
+from jaxalign.store.failures import (
+    OtherProcessError,
+    clear_failure,
+    note_failure,
+    read_failures,
+)
 from jaxalign.store.incoming import Batch, check_batch
 from jaxalign.store.ledger import Ledger
 from jaxalign.store.manifest import Manifest, read_manifest, write_manifest
@@ -38,15 +45,26 @@ class StoreWriter:
         self._plan = plan
         self._temporary_folder = start.temporary_folder(self._folder, process_index)
         self._ledger = Ledger(self._folder, plan, self._temporary_folder)
+        self._process_index = process_index
         with unwritable_told(self._call, self._folder):
             self._lock: IO | None = start.enter(
                 self._call, self._folder, plan, process_index
             )
+        clear_failure(self._folder, process_index)
+        # Notes of an earlier run, whose processes may begin again any moment.
+        self._old_failures = read_failures(self._folder)
 
     def __enter__(self) -> "StoreWriter":
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and self._lock is not None:
+            note_failure(self._folder, self._process_index, error)
         self.close()
 
     def close(self) -> None:
@@ -161,6 +179,23 @@ class StoreWriter:
         covered = all(self._ledger.is_covered(part) for part in range(self.parts))
         # Another process may have finished, and deleted the records, meanwhile.
         return covered or self.is_finished
+
+    def check_others(self) -> None:
+        """Find out whether another process of this run ended with an error.
+
+        To be asked while they work, and while waiting for their parts. A process that
+        is killed leaves no note.
+
+        Raises:
+          OtherProcessError: if one did, since this writer was created.
+        """
+        for index, failure in read_failures(self._folder).items():
+            if self._old_failures.get(index) != failure:
+                raise OtherProcessError(
+                    f"process {index} of this run ended with an error ({failure[1]}); "
+                    "all that was written is kept: mend that, and start all processes "
+                    "again."
+                )
 
     def finish(self) -> EmbeddingStore:
         """Write the manifest, once all parts are whole; then the store can be read.

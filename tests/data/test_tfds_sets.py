@@ -67,7 +67,7 @@ def pets_dir(tmp_path_factory):
 
 def test_a_prepared_set_is_read_without_tensorflow(pets_dir):
     source = ja.load_dataset("oxford_iiit_pet", "test", data_dir=pets_dir)
-    info = ja.dataset_info("oxford_iiit_pet", pets_dir)
+    info = ja.dataset_info("oxford_iiit_pet")
     assert len(source) == 41
     for number in (0, 7, 39):
         example = source[number]
