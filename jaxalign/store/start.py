@@ -14,6 +14,7 @@ from jaxalign.store.documents import (
     read_document,
     write_document,
 )
+from jaxalign.store.failures import clear_failure
 from jaxalign.store.layout import UNFINISHED, stray_files
 from jaxalign.store.manifest import read_manifest
 from jaxalign.store.plan import Plan
@@ -70,6 +71,7 @@ def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
                     temporary = temporary_folder(folder, process_index)
                     shutil.rmtree(temporary, ignore_errors=True)
                     temporary.mkdir()
+                    clear_failure(folder, process_index)
                     return lock
             except BaseException:
                 lock.close()

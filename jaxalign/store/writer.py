@@ -13,7 +13,6 @@ from absl import logging
 from jaxalign.store import start
 from jaxalign.store.failures import (
     OtherProcessError,
-    clear_failure,
     note_failure,
     read_failures,
 )
@@ -50,7 +49,6 @@ class StoreWriter:
             self._lock: IO | None = start.enter(
                 self._call, self._folder, plan, process_index
             )
-        clear_failure(self._folder, process_index)
         # Notes of an earlier run, whose processes may begin again any moment.
         self._old_failures = read_failures(self._folder)
 
