@@ -34,26 +34,34 @@ def write_pictures(folder: Path) -> Path:
 
 
 def start(
-    data: Path, workdir: Path, *, process: int = 0, count: int = 1, port: int = 0
-):
-    """Start one process of a run."""
+    data: Path,
+    workdir: Path,
+    *more: str,
+    process: int = 0,
+    count: int = 1,
+    port: int = 0,
+) -> subprocess.Popen:
+    """Start one process of a run, with more flags."""
     flags = [f"--dataset={data}", f"--workdir={workdir}", "--batch_size=16"]
     flags += ["--part_examples=96"]
     if count > 1:
         flags += [f"--coordinator_address=127.0.0.1:{port}"]
         flags += [f"--num_processes={count}", f"--process_id={process}"]
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.embed", *flags],
+        [sys.executable, "-m", "experiments.embed", *flags, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def start_all(data: Path, workdir: Path, count: int) -> list[subprocess.Popen]:
+def start_all(
+    data: Path, workdir: Path, count: int, *more: str
+) -> list[subprocess.Popen]:
+    """Start all processes of a run, with more flags."""
     port = free_port()
     return [
-        start(data, workdir, process=number, count=count, port=port)
+        start(data, workdir, *more, process=number, count=count, port=port)
         for number in range(count)
     ]
 

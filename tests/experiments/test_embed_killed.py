@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`experiments.embed`, killed at random moments, ends in an undisturbed run's bytes."""
 
+import signal
 import time
 
 import numpy as np
@@ -94,5 +95,42 @@ def test_a_kill_of_two_processes_changes_no_byte(
 def test_another_number_of_processes_goes_on(data, undisturbed, by_two, tmp_path):
     run = embed_runs.start_all(data, tmp_path, 2)
     _kill_within(run, tmp_path, by_two, seed=3)
+    embed_runs.finish([embed_runs.start(data, tmp_path)])
+    assert embed_runs.read_tree(tmp_path) == undisturbed[0]
+
+
+def test_a_process_that_fails_ends_the_others_with_its_reason(data, tmp_path):
+    """Without it they would wait for its parts, and then in JAX's farewell."""
+    run = embed_runs.start_all(data, tmp_path, 2, "--strict")
+    outputs = [process.communicate(timeout=100)[0] for process in run]
+    assert [process.returncode for process in run] == [2, 2]
+    for output in outputs:
+        # Its own picture, or that of the other.
+        assert "cannot be read" in output.splitlines()[-1]
+
+
+def test_a_second_run_on_one_store_is_refused_and_harms_nothing(
+    data, undisturbed, tmp_path
+):
+    first = embed_runs.start(data, tmp_path)
+    embed_runs.wait_for_writing([first], tmp_path)
+    first.send_signal(signal.SIGSTOP)
+    second = embed_runs.start(data, tmp_path)
+    output, _ = second.communicate(timeout=100)
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode == 2
+    assert "another run is writing" in output.splitlines()[-1]
+    embed_runs.finish([first])
+    assert embed_runs.read_tree(tmp_path) == undisturbed[0]
+
+
+def test_an_interrupted_run_ends_in_one_line_and_goes_on(data, undisturbed, tmp_path):
+    run = embed_runs.start(data, tmp_path)
+    embed_runs.wait_for_writing([run], tmp_path)
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=100)
+    assert run.returncode == 130
+    assert output.splitlines()[-1] == "interrupted."
+    assert "Traceback" not in output
     embed_runs.finish([embed_runs.start(data, tmp_path)])
     assert embed_runs.read_tree(tmp_path) == undisturbed[0]
