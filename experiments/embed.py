@@ -23,7 +23,13 @@ from tqdm import tqdm
 
 from experiments import launch, launch_processes
 from jaxalign.data import catalog
-from jaxalign.embedding.into_stores import ALONE, Progress, Share, embed_into_stores
+from jaxalign.embedding.into_stores import (
+    MOST_UNREADABLE_IN_A_ROW,
+    Progress,
+    embed_into_stores,
+    short_name,
+)
+from jaxalign.embedding.shares import ALONE, Share
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import PARTITIONS, Partition
 from jaxalign.processors import cpu_count
@@ -41,11 +47,18 @@ _STORE_DTYPE = flags.DEFINE_enum(
 _STRICT = flags.DEFINE_boolean(
     "strict", False, "End at a picture that cannot be read, instead of leaving it out."
 )
+_MOST_UNREADABLE = flags.DEFINE_integer(
+    "most_unreadable",
+    MOST_UNREADABLE_IN_A_ROW,
+    "End at more pictures in a row that cannot be read, before they are left out for "
+    "good; 0 for any number.",
+    lower_bound=0,
+)
 _PART_EXAMPLES = flags.DEFINE_integer(
     "part_examples",
     None,
     "Examples a file, rounded up to whole batches; a process writes whole files. "
-    "Default: 65536, or fewer, so that there are 32 files.",
+    "Default: 65536, or fewer, so that there are 64 files.",
     lower_bound=1,
 )
 _MAX_EXAMPLES = flags.DEFINE_integer(
@@ -59,6 +72,12 @@ _WORKERS = flags.DEFINE_integer(
     lower_bound=0,
 )
 
+_THREADS = flags.DEFINE_integer(
+    "threads", 2, "Threads that decode and preprocess, in each process that does.", 1
+)
+_VERIFY = flags.DEFINE_boolean(
+    "verify", False, "At the end, read all files again and compare their checksums."
+)
 _PARTITION = flags.DEFINE_enum(
     "partition",
     "pjit",
@@ -84,6 +103,8 @@ class Config:
     part_examples: int | None = None
     max_examples: int | None = None
     strict: bool = False
+    most_unreadable: int = MOST_UNREADABLE_IN_A_ROW
+    threads: int = 2
     workers: int = 0
 
 
@@ -101,6 +122,8 @@ def run(
     source = catalog.load_dataset(
         config.dataset, config.split, data_dir=config.data_dir
     )
+    if not quiet:
+        print(describe_data(config, len(source), info.splits), flush=True)
     title = "Embedding"
     if share.count > 1:
         title += f", process {share.index} of {share.count}"
@@ -134,15 +157,27 @@ def run(
             examples=config.max_examples,
             part_examples=config.part_examples,
             class_captions=info.class_captions,
+            class_names=info.class_names,
             dtype=config.store_dtype,
-            details={"dataset": config.dataset, "split": config.split},
+            details={"dataset": short_name(config.dataset), "split": config.split},
             strict=config.strict,
+            most_unreadable_in_a_row=config.most_unreadable or None,
+            num_threads=config.threads,
             num_workers=config.workers,
             mesh=mesh,
             partition=config.partition,
             share=share,
             report=report,
         )
+
+
+def describe_data(config: Config, examples: int, splits: Sequence[str]) -> str:
+    """Say which examples are embedded, and which other splits there are."""
+    line = f"{config.dataset}, split {config.split}: {examples} examples"
+    if config.max_examples and config.max_examples < examples:
+        line += f", the first {config.max_examples} of them"
+    others = [name for name in splits if name != config.split]
+    return line + (f" (other splits: {', '.join(others)})." if others else ".")
 
 
 def describe_stores(stores: dict[str, EmbeddingStore]) -> str:
@@ -186,7 +221,8 @@ def default_workers() -> int:
 
 def default_split(splits: Sequence[str]) -> str:
     """Return the split that is for evaluation, by its name, or the first."""
-    return next((name for name in ("test", "learnt") if name in splits), splits[0])
+    names = ("test", "learnt", "validation", "val", "dev")
+    return next((name for name in names if name in splits), splits[0])
 
 
 def read_config() -> Config:
@@ -209,6 +245,8 @@ def read_config() -> Config:
         if launch.TINY.value
         else limit,
         strict=_STRICT.value,
+        most_unreadable=_MOST_UNREADABLE.value,
+        threads=_THREADS.value,
         workers=default_workers() if _WORKERS.value is None else _WORKERS.value,
     )
 
@@ -236,6 +274,9 @@ def main() -> None:
         share=Share(jax.process_index(), jax.process_count()),
         mesh=None if alone else data_mesh(devices),
     )
+    if _VERIFY.value and jax.process_index() == 0:
+        for store in stores.values():
+            store.verify()
     print(describe_stores(stores))
     print(f"{time.perf_counter() - started:.0f} s in all.", flush=True)
 
@@ -248,4 +289,4 @@ for _name in (
     flags.declare_key_flag(_name)
 
 if __name__ == "__main__":
-    launch.launch(main)
+    launch.launch(main, unused=("fit_on", "seeds"))

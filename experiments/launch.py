@@ -119,13 +119,20 @@ def dataset_name() -> str:
     return name
 
 
-def launch(main: Callable[[], None]) -> None:
+def launch(main: Callable[[], None], *, unused: Sequence[str] = ()) -> None:
     """Run an experiment's main under absl.
+
+    Args:
+      main: reads the flags and runs.
+      unused: shared flags that this experiment has no use for.
 
     Bad flags, leftover arguments and `ValueError`, `ModuleNotFoundError` and `OSError`
     become one message and exit code 2, Ctrl-C one line and 130; `--verbosity=1` shows
     the traceback.
     """
+    # What a run that ends early leaves in shared memory, Python's tracker removes, and
+    # warns of. It is started with these options.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
 
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(max(logging.get_verbosity() - 1, logging.WARNING))
@@ -135,6 +142,11 @@ def launch(main: Callable[[], None]) -> None:
                     f"unexpected arguments: {' '.join(argv[1:])}; every option is a "
                     "flag, see --help."
                 )
+            for name in unused:
+                if flags.FLAGS[name].present:
+                    raise ValueError(
+                        f"--{name}: this experiment has no use for it; see --help."
+                    )
             _use_compilation_cache()
             main()
         except (ValueError, ModuleNotFoundError, OSError) as error:
@@ -144,11 +156,13 @@ def launch(main: Callable[[], None]) -> None:
             _end(2)
         except KeyboardInterrupt:
             print("\ninterrupted.", file=sys.stderr)
-            _end(130)
+            _end(130, at_once=True)
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
-            return flags.FLAGS(list(argv))
+            left = flags.FLAGS(list(argv))
+            _refuse_repeated(argv)
+            return left
         except flags.Error as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
@@ -156,17 +170,36 @@ def launch(main: Callable[[], None]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
-def _end(code: int) -> None:
-    """End this process, also where others of its run still work."""
-    if jax.distributed.is_initialized():
-        # To leave in order, JAX would wait for them five minutes, and abort.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if jax.process_index() == 0:
-            # JAX aborts the others once their coordinator is gone; let them see why.
-            time.sleep(_NOTICE_SECONDS)
-        os._exit(code)
-    sys.exit(code)
+def _refuse_repeated(argv: Sequence[str]) -> None:
+    """Refuse a flag that is given twice: the last one would win in silence.
+
+    A shell makes many of one where braces are not quoted: --dataset=train-{0..9}.tar.
+
+    Raises:
+      flags.Error: naming the flag.
+    """
+    options = argv[1 : argv.index("--") if "--" in argv else None]
+    names = [one.lstrip("-").split("=", 1)[0] for one in options if one[:1] == "-"]
+    for name in sorted(set(names)):
+        if name in flags.FLAGS and names.count(name) > 1:
+            raise flags.Error(
+                f"--{name} is given {names.count(name)} times; give it once, and quote "
+                "a pattern with braces, which the shell would expand."
+            )
+
+
+def _end(code: int, *, at_once: bool = False) -> None:
+    """End this process, also where others of its run, or its workers, still work."""
+    joined = jax.distributed.is_initialized()
+    if not (joined or at_once):
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if joined and jax.process_index() == 0:
+        # JAX aborts the others once their coordinator is gone; let them see why.
+        time.sleep(_NOTICE_SECONDS)
+    # To leave in order, JAX would wait for the others five minutes, and abort.
+    os._exit(code)
 
 
 def _use_compilation_cache() -> None:

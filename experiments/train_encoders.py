@@ -275,4 +275,4 @@ for _name in ("dataset", "data_dir", "workdir", "batch_size", "tiny"):
     flags.declare_key_flag(_name)
 
 if __name__ == "__main__":
-    launch.launch(main)
+    launch.launch(main, unused=("source", "target", "dtype", "fit_on", "seeds"))

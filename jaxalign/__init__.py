@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from jaxalign.embedding.fetch import fetch as fetch
     from jaxalign.embedding.fetch import gather as gather
     from jaxalign.embedding.inputs import embedding_batches as embedding_batches
-    from jaxalign.embedding.into_stores import Share as Share
     from jaxalign.embedding.into_stores import embed_into_stores as embed_into_stores
+    from jaxalign.embedding.shares import Share as Share
     from jaxalign.embedding.stream import embed as embed
     from jaxalign.encoders.encoders import Encoders as Encoders
     from jaxalign.encoders.pretrained import load_encoders as load_encoders
@@ -97,7 +97,7 @@ _HOMES: dict[str, str] = {
     "ResultRow": "jaxalign.evaluate.rows",
     "RidgeChoice": "jaxalign.solve.linear",
     "Run": "jaxalign.evaluate.protocol",
-    "Share": "jaxalign.embedding.into_stores",
+    "Share": "jaxalign.embedding.shares",
     "SolveError": "jaxalign.status",
     "Status": "jaxalign.status",
     "StoreWriter": "jaxalign.store.writer",

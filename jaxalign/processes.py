@@ -9,6 +9,7 @@ import glob
 import importlib.util
 import os
 from collections.abc import Mapping
+from typing import cast
 
 import jax
 
@@ -55,8 +56,25 @@ def join_processes(
         return
     if jax.distributed.is_initialized():
         return
+    if coordinator_address is not None:
+        _, _, port = coordinator_address.rpartition(":")
+        if not (port.isdigit() and coordinator_address != f":{port}"):
+            raise ValueError(
+                f"`join_processes(coordinator_address={coordinator_address!r})` "
+                "expected host:port, such as 'host0:1234'; name the host of process 0, "
+                "and a port that is free there."
+            )
+        if not 0 <= cast(int, process_id) < cast(int, num_processes):
+            raise ValueError(
+                f"`join_processes(process_id={process_id}, "
+                f"num_processes={num_processes})` expected a process_id from 0 to "
+                "num_processes - 1; number the processes from 0."
+            )
+    devices = _slurm_devices(os.environ) if coordinator_address is None else None
     try:
-        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+        jax.distributed.initialize(
+            coordinator_address, num_processes, process_id, local_device_ids=devices
+        )
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"`join_processes`: could not join a run of several processes ({error}); "
@@ -72,6 +90,26 @@ def _is_cluster(environment: Mapping[str, str]) -> bool:
     if "SLURM_STEP_NODELIST" in environment:
         tasks.append(environment.get("SLURM_STEP_NUM_TASKS", "1"))
     return any(count.isdigit() and int(count) > 1 for count in tasks) or _has_tpu()
+
+
+def _slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
+    """Return which of the GPUs that it sees a SLURM task takes; None leaves it to JAX.
+
+    JAX takes the one of the task's number on its host, and fails where each task sees
+    only its own (`--gpus-per-task`), or leaves GPUs idle where a task has several.
+    """
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "")
+    tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "").split("(")[0].split(",")[0]
+    number = environment.get("SLURM_LOCALID", "")
+    if not (visible and tasks.isdigit() and number.isdigit()):
+        return None
+    count = len(visible.split(","))
+    on_host = environment.get("SLURM_GPUS_ON_NODE", "")
+    own = on_host.isdigit() and count < int(on_host)
+    if own or int(tasks) == 1:
+        return list(range(count))
+    each = max(1, count // int(tasks))
+    return list(range(int(number) * each, (int(number) + 1) * each))
 
 
 def _has_tpu() -> bool:

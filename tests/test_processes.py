@@ -13,7 +13,9 @@ def joined(monkeypatch):
     """What `jax.distributed.initialize` was called with."""
     calls = []
     monkeypatch.setattr(
-        jax.distributed, "initialize", lambda *values: calls.append(values)
+        jax.distributed,
+        "initialize",
+        lambda *values, local_device_ids: calls.append(values),
     )
     monkeypatch.setattr(processes, "_has_tpu", lambda: False)
     for name in ("SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
@@ -67,9 +69,52 @@ def test_some_of_three_arguments_are_refused(joined):
 
 
 def test_nothing_to_join_is_one_error(monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
     with pytest.raises(ValueError, match="join=False for a run of one process"):
         join_processes(join=True)
+
+
+@pytest.mark.parametrize(
+    ("visible", "on_host", "tasks", "number", "devices"),
+    [
+        # One task a GPU, all of which see all: JAX's own way.
+        ("0,1,2,3", "4", "4(x2)", "3", [3]),
+        # --gpus-per-task=1: each sees its own.
+        ("0", "4", "4(x2)", "3", [0]),
+        # --gpus-per-task=2.
+        ("0,1", "4", "2", "1", [0, 1]),
+        # One task a host.
+        ("0,1,2,3", "4", "1(x8)", "0", [0, 1, 2, 3]),
+        # Fewer tasks than GPUs.
+        ("0,1,2,3", "4", "2", "1", [2, 3]),
+        # No GPUs, or another launcher.
+        ("", "4", "2", "1", None),
+        ("0,1", "2", "", "", None),
+    ],
+)
+def test_slurm_tasks_share_the_gpus_that_they_see(
+    visible, on_host, tasks, number, devices
+):
+    environment = {
+        "CUDA_VISIBLE_DEVICES": visible,
+        "SLURM_GPUS_ON_NODE": on_host,
+        "SLURM_STEP_TASKS_PER_NODE": tasks,
+        "SLURM_LOCALID": number,
+    }
+    assert processes._slurm_devices(environment) == devices
+
+
+@pytest.mark.parametrize("address", ["host0", ":1234", "host0:", "host0:http"])
+def test_an_address_without_host_or_port_is_refused(joined, address):
+    with pytest.raises(ValueError, match="such as 'host0:1234'"):
+        join_processes(coordinator_address=address, num_processes=2, process_id=0)
+    assert joined == []
+
+
+def test_processes_are_numbered_from_0(joined):
+    with pytest.raises(ValueError, match="number the processes from 0"):
+        join_processes(coordinator_address="host0:1", num_processes=2, process_id=2)
+    assert joined == []

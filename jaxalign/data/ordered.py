@@ -7,15 +7,15 @@ undisturbed run would have had. A picture that cannot be read keeps its place: a
 one stands in, masked, and says why.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 
 from jaxalign.data.examples import Source
 from jaxalign.data.pictures import UnreadablePictureError
+from jaxalign.data.workers import WorkerBatches
 
 _LEAST_SHARED_BYTES = 1 << 16
 
@@ -32,7 +32,7 @@ def ordered_batches(
     num_threads: int = 1,
     num_workers: int = 0,
     prefetch: int = 2,
-) -> grain.IterDataset:
+) -> Iterable[Any]:
     """Make batches of a source of examples, in order.
 
     Args:
@@ -53,31 +53,31 @@ def ordered_batches(
       prefetch: batches held ready, in each worker.
 
     Returns:
-      A Grain dataset of what `collate` returns.
+      What `collate` returns, batch by batch; a Grain dataset if there are no workers.
 
     Raises:
       ValueError: if a size or a range is out of range.
+      WorkerDiedError: while iterating, if a worker is killed.
 
     Notes:
       Memory: `prefetch + num_threads` batches a worker, whatever the source's length.
     """
     chosen = [range(len(source))] if examples is None else list(examples)
     _check(len(source), batch_size, chosen)
-    if num_workers and not flags.FLAGS.is_parsed():
-        # Grain asks its own flags for every worker; a program without absl has none.
-        flags.FLAGS.mark_as_parsed()
     batches = grain.MapDataset.source(
         _BatchSource(source, batch_size, chosen, strict=strict)
     ).map(collate or stack_examples)
     ahead = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
     )
+    if not num_workers:
+        return ahead
     # Pixels pass in shared memory; what is small is sooner copied.
     options = grain.experimental.DatasetOptions(min_shm_size=_LEAST_SHARED_BYTES)
-    return grain.experimental.WithOptionsIterDataset(ahead, options).mp_prefetch(
-        grain.MultiprocessingOptions(
-            num_workers=num_workers, per_worker_buffer_size=prefetch
-        )
+    return WorkerBatches(
+        grain.experimental.WithOptionsIterDataset(ahead, options),
+        num_workers=num_workers,
+        ahead=prefetch,
     )
 
 

@@ -5,10 +5,9 @@ Pictures are decoded once for all models, and preprocessed once for those that
 preprocess alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import grain
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
@@ -29,7 +28,7 @@ def embedding_batches(
     num_threads: int = 1,
     num_workers: int = 0,
     prefetch: int = 2,
-) -> grain.IterDataset:
+) -> Iterable[dict[str, Any]]:
     """Make batches that `embed` encodes without further work, in the data's order.
 
     Args:
@@ -45,7 +44,7 @@ def embedding_batches(
       prefetch: see `ordered_batches`.
 
     Returns:
-      A Grain dataset of batches: dicts of `inputs` (a list with one dict a model:
+      Batches, as dicts of `inputs` (a list with one dict a model:
       `pixels`, `ids`, `ids_mask`), `id`, `label`, `text`, `index`, `mask`, `problem`.
 
     Raises:

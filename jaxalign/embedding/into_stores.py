@@ -26,6 +26,7 @@ from jaxalign.data.examples import CataloguedSource
 from jaxalign.embedding.batch import EmbeddingBatch
 from jaxalign.embedding.fetch import fetch
 from jaxalign.embedding.inputs import embedding_batches
+from jaxalign.embedding.shares import ALONE, Share, merge_ranges
 from jaxalign.embedding.stream import embed
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import Partition
@@ -35,36 +36,15 @@ from jaxalign.store.writer import StoreWriter
 LARGEST_PART = 65536
 """Examples of a part, at most, where nobody says."""
 
-LEAST_PARTS = 32
+LEAST_PARTS = 64
 """Parts of a store, at least, where nobody says: so many processes have work."""
+
+MOST_UNREADABLE_IN_A_ROW = 100
+"""More pictures in a row that cannot be read end a run: a folder is missing, say."""
 
 _WRITES_AHEAD = 4
 _POLL_SECONDS = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """Which of a run's processes this is: number `index` of `count`."""
-
-    index: int = 0
-    count: int = 1
-
-    def examples(self, examples: int, part_examples: int) -> range:
-        """Return the examples of this process's parts, which follow each other.
-
-        >>> [Share(index, 2).examples(70, 20) for index in range(2)]
-        [range(0, 40), range(40, 70)]
-        """
-        parts = -(-examples // part_examples)
-        first, stop = (
-            min(number * parts // self.count * part_examples, examples)
-            for number in (self.index, self.index + 1)
-        )
-        return range(first, stop)
-
-
-ALONE = Share()
-"""The one process of a run."""
+_LONGEST_POLL_SECONDS = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +71,12 @@ def embed_into_stores(
     examples: int | None = None,
     part_examples: int | None = None,
     class_captions: Sequence[str] | None = None,
+    class_names: Sequence[str] = (),
     dtype: Literal["float32", "float16"] = "float32",
     details: Mapping[str, Any] = {},
     strict: bool = False,
+    most_unreadable_in_a_row: int | None = MOST_UNREADABLE_IN_A_ROW,
+    num_threads: int = 1,
     num_workers: int = 0,
     mesh: jax.sharding.Mesh | None = None,
     partition: Partition = "pjit",
@@ -112,11 +95,15 @@ def embed_into_stores(
         `LARGEST_PART`, or fewer, for `LEAST_PARTS` files. A process writes whole files.
       class_captions: `DatasetInfo.class_captions`: where a class decides its examples'
         caption, captions are embedded once a class.
+      class_names: `DatasetInfo.class_names`, to be stored beside the labels.
       dtype: of the rows on disk.
       details: JSON values that say where the rows come from; a store is gone on only
         with the same.
       strict: raise over a picture that cannot be read, instead of leaving it out.
-      num_workers: processes that decode and preprocess ahead; 0: a thread does.
+      most_unreadable_in_a_row: raise over more, before they are left out for good;
+        None for any number.
+      num_threads: threads that decode and preprocess ahead, here or in each worker.
+      num_workers: processes that do; 0 for threads of this one.
       mesh: over this process's devices; the default device without one.
       partition: see `embed`.
       share: which of several processes this is.
@@ -128,8 +115,9 @@ def embed_into_stores(
       finds all parts written writes the manifest.
 
     Raises:
-      ValueError: if a store holds other rows or is being written by another run, if a
-        picture cannot be read and `strict` is set; or see `embed`.
+      ValueError: if a store holds other rows or is being written by another run; if a
+        picture cannot be read and `strict` is set, or too many cannot, or none can; or
+        see `embed`.
       FullDiskError: if there is no room.
       OtherProcessError: if another process of this run ended with an error. What was
         written is kept in every case.
@@ -149,7 +137,7 @@ def embed_into_stores(
                     modalities={"image": model.dim, "text": model.dim},
                     dtype=dtype,
                     details={
-                        "model": model.name,
+                        "model": short_name(model.name),
                         "model_dtype": model.dtype,
                         "examples_fingerprint": source.fingerprint,
                         "batch_size": batch_size,
@@ -168,30 +156,41 @@ def embed_into_stores(
         progress = Progress(len(own) - sum(map(len, left)), 0, len(own))
         report(progress)
         if left:
-            models = tuple(encoders.values())
+            # A model whose store misses nothing need not be run again.
+            behind = {name: model for name, model in encoders.items() if missing[name]}
             class_rows = {
                 # The last row is for the label -1: examples without a class.
                 name: model.embed_texts([*class_captions, ""])
-                for name, model in encoders.items()
+                for name, model in behind.items()
                 if class_captions is not None
             }
             batches = embedding_batches(
                 source,
-                models,
+                tuple(behind.values()),
                 batch_size=batch_size,
                 examples=left,
                 with_texts=class_captions is None,
                 strict=strict,
+                num_threads=num_threads,
                 num_workers=num_workers,
             )
-            stream = embed(models, batches, mesh=mesh, partition=partition)
+            stream = embed(
+                tuple(behind.values()), batches, mesh=mesh, partition=partition
+            )
 
             def write(group: tuple[EmbeddingBatch, ...]) -> None:
-                for (name, writer), batch in zip(writers.items(), group, strict=True):
-                    append_batch(writer, batch, missing[name], class_rows.get(name))
+                for name, batch in zip(behind, group, strict=True):
+                    append_batch(
+                        writers[name],
+                        batch,
+                        missing[name],
+                        class_rows=class_rows.get(name),
+                        class_names=class_names,
+                    )
 
+            groups = refuse_long_gaps(fetch(stream), most_unreadable_in_a_row)
             next_check = 0.0
-            for group in _written(fetch(stream), write):
+            for group in _written(groups, write):
                 real = group[0].index >= 0
                 progress = dataclasses.replace(
                     progress,
@@ -206,14 +205,64 @@ def embed_into_stores(
             # JAX lets go of arrays that it was handed when garbage is collected; the
             # last ones, shared with workers, would else be found unowned at the end.
             gc.collect()
-        return {name: _finish_together(writer) for name, writer in writers.items()}
+        stores = {name: _finish_together(writer) for name, writer in writers.items()}
+    for store in stores.values():
+        if len(store) == 0 or (strict and store.skipped):
+            wanted = "at least one row" if len(store) == 0 else "no picture left out"
+            raise ValueError(
+                f"`embed_into_stores(folder=...)` expected {wanted} in "
+                f"{str(store.folder)!r}, got {len(store.skipped)} of {store.examples} "
+                "pictures that cannot be read (the first: "
+                f"{store.skipped[0][1]}); mend them, delete that folder, and start "
+                "again."
+            )
+    return stores
+
+
+def refuse_long_gaps(
+    groups: Iterable[tuple[EmbeddingBatch, ...]], longest: int | None
+) -> Iterator[tuple[EmbeddingBatch, ...]]:
+    """Pass batches on until too many pictures in a row cannot be read.
+
+    What is left out is left out for good, and a folder that is not there yet is not
+    the pictures' fault.
+
+    Raises:
+      ValueError: before the batch in which a gap of unreadable pictures passes
+        `longest` is passed on.
+    """
+    gap = 0
+    for group in groups:
+        batch = group[0]
+        for row in np.flatnonzero(batch.index >= 0):
+            gap = 0 if batch.mask[row] else gap + 1
+            if longest is not None and gap > longest:
+                raise ValueError(
+                    f"`embed_into_stores(most_unreadable_in_a_row={longest})` expected "
+                    f"pictures, got more in a row that cannot be read, the last "
+                    f"{str(batch.ids[row])!r} ({batch.problems[row]}); see that the "
+                    "data is all there, or allow more."
+                )
+        yield group
+
+
+def short_name(name: str) -> str:
+    """Name a model or data set without the place where it lies on this machine.
+
+    >>> short_name("openmoji/tiny"), short_name("no/such/folder")
+    ('openmoji/tiny', 'no/such/folder')
+    """
+    path = Path(os.path.expanduser(name))
+    return path.resolve().name if path.exists() or ".tar" in name else name
 
 
 def append_batch(
     writer: StoreWriter,
     batch: EmbeddingBatch,
     missing: Sequence[range],
+    *,
     class_rows: Float[np.ndarray, "classes d"] | None = None,
+    class_names: Sequence[str] = (),
 ) -> None:
     """Append a batch to a store that misses it; leave out what cannot be read.
 
@@ -222,6 +271,7 @@ def append_batch(
       batch: rows on the host.
       missing: the examples that the store misses; other batches are passed over.
       class_rows: text rows by label, instead of the batch's own.
+      class_names: by label, to be stored beside it.
     """
     real = batch.index >= 0
     first = int(batch.index[0])
@@ -240,28 +290,16 @@ def append_batch(
             "image_path": ids,
             "caption": batch.captions[kept].tolist(),
             "label": labels.tolist(),
+            "class_name": [
+                class_names[label] if 0 <= label < len(class_names) else ""
+                for label in labels
+            ],
         },
         skipped=[
             (str(batch.ids[row]), str(batch.problems[row]))
             for row in np.flatnonzero(real & ~kept)
         ],
     )
-
-
-def merge_ranges(ranges: Sequence[range]) -> list[range]:
-    """Return the union of ranges as sorted ranges that do not touch.
-
-    >>> merge_ranges([range(4, 8), range(0, 2), range(1, 4), range(9, 10)])
-    [range(0, 8), range(9, 10)]
-    """
-    merged: list[range] = []
-    for part in sorted(ranges, key=lambda part: part.start):
-        if merged and part.start <= merged[-1].stop:
-            stop = max(merged[-1].stop, part.stop)
-            merged[-1] = range(merged[-1].start, stop)
-        else:
-            merged.append(part)
-    return merged
 
 
 def _written(
@@ -292,7 +330,10 @@ def _written(
 
 def _finish_together(writer: StoreWriter) -> EmbeddingStore:
     """Return the finished store; wait while other processes still write theirs."""
+    pause = _POLL_SECONDS
     while not (writer.is_finished or writer.is_complete()):
         writer.check_others()
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
+        # Many processes that wait would ask a file system a lot.
+        pause = min(1.3 * pause, _LONGEST_POLL_SECONDS)
     return writer.finish()

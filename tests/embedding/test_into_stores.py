@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxalign.embedding import into_stores
-from jaxalign.embedding.into_stores import Share, merge_ranges
+from jaxalign.embedding.shares import Share, merge_ranges
 
 
 @given(

@@ -14,7 +14,7 @@ import jaxalign as ja
 from experiments import embed
 from jaxalign.data import catalog
 from jaxalign.embedding import into_stores
-from jaxalign.embedding.into_stores import Share
+from jaxalign.embedding.shares import Share
 from tests import tiny_encoders
 from tests.data import tiny_tfds
 
