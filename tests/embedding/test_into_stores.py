@@ -5,13 +5,17 @@ The stores themselves are tested where data sets go into them:
 `tests/experiments/test_embed.py`, `test_embed_killed.py`.
 """
 
+import dataclasses
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxalign.embedding import into_stores
+from jaxalign.embedding.batch import EmbeddingBatch
+from jaxalign.embedding.into_stores import refuse_long_gaps, short_name
 from jaxalign.embedding.shares import Share, merge_ranges
 
 
@@ -64,3 +68,50 @@ def test_a_write_that_fails_ends_the_run_and_writes_nothing_more():
     # What had been handed over before the failure showed may follow, in order.
     assert written[:3] == [0, 1, 2]
     assert len(written) < 3 + into_stores._WRITES_AHEAD + 1
+
+
+def _group(first, mask):
+    count = len(mask)
+    return (
+        EmbeddingBatch(
+            image=np.zeros((count, 2), np.float32),
+            text=None,
+            ids=np.array([f"p{first + n}" for n in range(count)]),
+            labels=np.full(count, -1),
+            mask=np.array(mask),
+            space="space",
+            index=np.arange(first, first + count),
+            captions=np.full(count, ""),
+            problems=np.array(["" if known else "no such file" for known in mask]),
+        ),
+    )
+
+
+def test_a_long_gap_ends_the_run_before_it_is_written():
+    groups = [
+        _group(0, [True, True, False]),
+        _group(3, [False, False, True]),
+        _group(6, [False, False, False]),
+        _group(9, [False, True, True]),
+    ]
+    passed = refuse_long_gaps(groups, 3)
+    assert [int(next(passed)[0].index[0]) for _ in range(3)] == [0, 3, 6]
+    with pytest.raises(ValueError, match=r"'p9' \(no such file\); see that the data"):
+        next(passed)
+    assert len(list(refuse_long_gaps(groups, 4))) == 4
+    assert len(list(refuse_long_gaps(groups, None))) == 4
+
+
+def test_padding_is_no_gap():
+    (batch,) = _group(0, [True, False, False])
+    padded = dataclasses.replace(batch, index=np.array([0, -1, -1]))
+    assert list(refuse_long_gaps([(padded,)], 0)) == [(padded,)]
+
+
+def test_names_do_not_depend_on_where_things_lie(tmp_path, monkeypatch):
+    (tmp_path / "pets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("pets", "./pets/", str(tmp_path / "pets")):
+        assert short_name(name) == "pets"
+    assert short_name("/data/train-{00..09}.tar") == "train-{00..09}.tar"
+    assert short_name("openai/clip-vit-base-patch32") == "openai/clip-vit-base-patch32"

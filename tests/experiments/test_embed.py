@@ -195,6 +195,44 @@ def test_strict_ends_at_the_broken_picture_and_keeps_what_came_before(
     assert len(stores["source"]) == COUNT - 1
 
 
+def test_strict_refuses_a_store_that_left_pictures_out(models, folder, tmp_path):
+    _run(_config(folder), models, tmp_path)
+    with pytest.raises(ValueError, match="delete that folder, and start again"):
+        _run(_config(folder, strict=True), models, tmp_path)
+
+
+def test_a_data_set_without_one_readable_picture_is_no_success(models, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    lines = ["file_name,caption", "a.png,one", "b.png,two"]
+    (data / "captions.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match="at least one row"):
+        _run(_config(data), models, tmp_path / "rows")
+
+
+def test_another_model_is_added_without_running_the_first_again(
+    models, folder, tmp_path, monkeypatch
+):
+    _run(_config(folder), {"source": models["source"]}, tmp_path)
+    seen = []
+    real = into_stores.embed
+
+    def watch(encoders, *arguments, **options):
+        seen.append(encoders)
+        return real(encoders, *arguments, **options)
+
+    monkeypatch.setattr(into_stores, "embed", watch)
+    stores = _run(_config(folder), models, tmp_path)
+    assert seen == [(models["target"],)]
+    assert len(stores["target"]) == COUNT - 1
+
+
+def test_class_names_stand_beside_the_labels(models, folder, tmp_path):
+    store = _run(_config(folder), models, tmp_path)["source"]
+    table = store.metadata(["label", "class_name"]).to_pydict()
+    assert table["class_name"] == [f"class {label}" for label in table["label"]]
+
+
 def test_half_precision_and_one_model(models, folder, tmp_path):
     one = {"source": models["source"]}
     stores = _run(_config(folder, store_dtype="float16"), one, tmp_path / "half")

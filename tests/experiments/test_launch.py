@@ -43,6 +43,7 @@ def _slow(arguments, said):
         _slow(["leftover"], "unexpected arguments: leftover"),
         _slow(["--no_such_flag=1"], "no_such_flag"),
         _slow(["--batch_size=0"], "batch_size"),
+        _slow(["--dataset=0.tar", "--dataset=1.tar"], "given 2 times.*quote"),
         _slow(["--dataset=openmoji/tiny", "--source=nowhere"], "nowhere"),
         _slow(["--source=."], "expected a checkpoint folder with config.json"),
     ],
@@ -69,3 +70,10 @@ def test_a_workdir_that_is_a_file_is_refused_before_any_work(tmp_path):
         assert done.returncode == 2
         assert "--workdir: expected a folder that can be written" in done.stderr
         assert "Embedding" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_flag_that_an_experiment_has_no_use_for_is_refused(tmp_path):
+    done = launch("experiments.embed", "--tiny", f"--workdir={tmp_path}", "--seeds=1")
+    assert done.returncode == 2
+    assert "--seeds: this experiment has no use for it" in done.stderr

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers outlive no parent, die of no Ctrl-C, and are missed when they are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes there"),
+]
+
+
+@pytest.fixture
+def reader():
+    """A process that reads from two workers, in a group of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.data.count_in_workers"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell's background job has Ctrl-C ignored, and so has what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "0\n"
+    yield process
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.communicate()
+
+
+def _group(leader: int) -> set[int]:
+    """Find the living processes of a group."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[2]) == leader and fields[0] != "Z":
+            found.add(int(path.parent.name))
+    return found
+
+
+def _workers(leader: int) -> set[int]:
+    return {
+        number
+        for number in _group(leader)
+        if "spawn_main" in Path(f"/proc/{number}/cmdline").read_text()
+    }
+
+
+def _wait(condition, seconds=20):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_workers_end_with_their_parent(reader):
+    assert len(_workers(reader.pid)) == 2
+    reader.kill()
+    _wait(lambda: not _group(reader.pid) - {reader.pid})
+
+
+def test_ctrl_c_ends_all_at_once(reader):
+    os.killpg(reader.pid, signal.SIGINT)
+    _, errors = reader.communicate(timeout=20)
+    assert reader.returncode != 0
+    # Of the main process, not of the workers.
+    assert errors.count("KeyboardInterrupt") == 1
+    _wait(lambda: not _group(reader.pid))
+
+
+def test_a_killed_worker_is_one_error_with_its_likely_cause(reader):
+    os.kill(min(_workers(reader.pid)), signal.SIGKILL)
+    _, errors = reader.communicate(timeout=30)
+    assert reader.returncode == 1
+    assert "WorkerDiedError: a process that decodes pictures was killed" in errors
+    assert "take fewer workers" in errors
+    _wait(lambda: not _group(reader.pid))
