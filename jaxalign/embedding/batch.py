@@ -20,6 +20,7 @@ class EmbeddingBatch:
       space: the fingerprint of the rows' space.
       index: (n,) numbers of the examples in their source, -1 on padding.
       captions: (n,) the texts; empty where the batches brought none.
+      paths: (n,) where the pictures lie; the ids where the batches did not say.
       problems: (n,) why a picture could not be read, else empty.
 
     On a mesh of several processes `image` and `text` are rows of all of them, and the
@@ -34,6 +35,7 @@ class EmbeddingBatch:
     space: str
     index: Int[np.ndarray, " n"]
     captions: Shaped[np.ndarray, " n"]
+    paths: Shaped[np.ndarray, " n"]
     problems: Shaped[np.ndarray, " n"]
 
 

@@ -45,7 +45,8 @@ def embedding_batches(
 
     Returns:
       Batches, as dicts of `inputs` (a list with one dict a model:
-      `pixels`, `ids`, `ids_mask`), `id`, `label`, `text`, `index`, `mask`, `problem`.
+      `pixels`, `ids`, `ids_mask`), `id`, `label`, `text`, `path`, `index`, `mask`,
+      `problem`.
 
     Raises:
       ValueError: if a model has no preprocessing; or see `ordered_batches`.
@@ -127,6 +128,7 @@ class PrepareInputs:
             "id": np.array([str(example["id"]) for example in examples]),
             "label": np.array([int(e.get("label", -1)) for e in examples]),
             "text": np.array(texts),
+            "path": np.array([str(e.get("path", e["id"])) for e in examples]),
             "index": np.array([example["index"] for example in examples]),
             "mask": np.array([example["mask"] for example in examples]) & readable,
             "problem": np.array(problems),

@@ -287,7 +287,7 @@ def append_batch(
         examples=int(real.sum()),
         ids=ids,
         columns={
-            "image_path": ids,
+            "image_path": batch.paths[kept].tolist(),
             "caption": batch.captions[kept].tolist(),
             "label": labels.tolist(),
             "class_name": [

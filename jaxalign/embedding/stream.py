@@ -95,7 +95,12 @@ def _prepare(
     mask = np.asarray(batch["mask"])
     nothing = np.full(len(mask), "")
     numbers = np.where(mask, first + np.arange(len(mask)), -1)
-    defaults = {"index": numbers, "text": nothing, "problem": nothing}
+    defaults = {
+        "index": numbers,
+        "text": nothing,
+        "path": np.asarray(batch["id"]),
+        "problem": nothing,
+    }
     return {**defaults, **batch, "inputs": inputs}
 
 
@@ -123,5 +128,6 @@ def _encode(
         space=model.space,
         index=np.asarray(batch["index"]),
         captions=np.asarray(batch["text"]),
+        paths=np.asarray(batch["path"]),
         problems=np.asarray(batch["problem"]),
     )

@@ -82,6 +82,7 @@ def _group(first, mask):
             space="space",
             index=np.arange(first, first + count),
             captions=np.full(count, ""),
+            paths=np.full(count, ""),
             problems=np.array(["" if known else "no such file" for known in mask]),
         ),
     )
