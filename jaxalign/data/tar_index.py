@@ -14,7 +14,7 @@ import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import tqdm
@@ -30,6 +30,7 @@ _SCHEMA = pa.schema([*SCHEMA, *_PLACES])
 _KEY_AND_KIND = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _BLOCK = tarfile.BLOCKSIZE
+_PIECE = 1 << 16
 
 
 @dataclasses.dataclass
@@ -56,9 +57,9 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
       "size" of the picture, bytes; and a digest of the files.
 
     Raises:
-      ValueError: for a file that is no tar, is compressed or cut off; for members whose
-        path leads out of the tar, that are links or devices, or stand there twice; for
-        samples with two pictures, or with neither caption nor label; if there are no
+      ValueError: for a file that is no tar, is compressed or cut off, or goes on after
+        its end; for members whose path leads out of the tar, that are links or devices,
+        or stand there twice; for samples with two pictures, or with neither caption nor label; if there are no
         samples; for two files of one stem, since ids begin with it.
     """
     _check_stems(paths)
@@ -154,12 +155,28 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
             # Where a header is damaged or missing, `next` ends as if all were well.
             file.seek(end)
             last = file.read(_BLOCK)
+            beyond = _first_not_zero(file)
     except tarfile.TarError as error:
         raise _cut_off(path, str(error)) from error
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
     if last != bytes(_BLOCK):
         raise _cut_off(path, f"byte {end} is neither a header nor the closing block")
+    if beyond is not None:
+        raise ValueError(
+            f"{str(path)!r}: expected nothing after the end of the tar at byte {end}, "
+            f"got more at byte {beyond}: other tar files put after it, perhaps; keep "
+            "each as a file of its own, or join them with tar --concatenate."
+        )
+
+
+def _first_not_zero(file: BinaryIO) -> int | None:
+    """Return the place of the first byte from here on that is not zero."""
+    zeros = bytes(_PIECE)
+    while piece := file.read(_PIECE):
+        if piece != zeros[: len(piece)]:
+            return file.tell() - len(piece.lstrip(b"\0"))
+    return None
 
 
 def _next_member(tar: tarfile.TarFile, path: Path) -> tarfile.TarInfo | None:

@@ -231,6 +231,20 @@ def test_every_cut_of_a_tar_is_told(tmp_path):
     assert len(tar_index.index_tars([path])[0]) == 2
 
 
+def test_what_follows_the_end_of_a_tar_is_told(tmp_path):
+    one = write_tar(tmp_path / "one.tar", captioned(2)).read_bytes()
+    path = tmp_path / "both.tar"
+    for zeros in (0, 70_000):
+        path.write_bytes(one + bytes(zeros) + one)
+        place = len(one) + zeros
+        told = f"nothing after the end of the tar .* byte {place}: .*--concatenate"
+        with pytest.raises(ValueError, match=told) as caught:
+            ja.dataset_info(str(path))
+        assert repr(str(path)) in str(caught.value)
+    path.write_bytes(one + bytes(200_000))  # a tape's blocks are filled up
+    assert len(tar_index.index_tars([path])[0]) == 2
+
+
 def test_a_damaged_header_is_told(tmp_path):
     path = write_tar(tmp_path / "a.tar", captioned(3))
     with tarfile.open(path) as tar:
