@@ -59,8 +59,9 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
     Raises:
       ValueError: for a file that is no tar, is compressed or cut off, or goes on after
         its end; for members whose path leads out of the tar, that are links or devices,
-        or stand there twice; for samples with two pictures, or with neither caption nor label; if there are no
-        samples; for two files of one stem, since ids begin with it.
+        or stand there twice; for samples with two pictures, or with neither caption nor
+        label; if there are no samples; for two files of one stem, since ids begin with
+        it.
     """
     _check_stems(paths)
     builder = columns.TableBuilder(_SCHEMA)
