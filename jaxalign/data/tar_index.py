@@ -8,7 +8,6 @@ captions, labels and JSON. Nothing is extracted, and nothing is ever unpickled.
 
 import dataclasses
 import hashlib
-import json
 import re
 import sys
 import tarfile
@@ -22,10 +21,16 @@ from absl import logging
 
 from jaxalign.data import columns
 from jaxalign.data.own_examples import ONLY_SPLIT, SCHEMA
+from jaxalign.data.own_texts import parse_json, problem_of
 
 PICTURE_KINDS = ("jpg", "jpeg", "png", "webp", "bmp", "gif")
 
-_PLACES = [("tar", pa.int32()), ("offset", pa.int64()), ("size", pa.int64())]
+_PLACES = [
+    ("member", pa.string()),
+    ("tar", pa.int32()),
+    ("offset", pa.int64()),
+    ("size", pa.int64()),
+]
 _SCHEMA = pa.schema([*SCHEMA, *_PLACES])
 _KEY_AND_KIND = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
@@ -37,7 +42,7 @@ _PIECE = 1 << 16
 class _Sample:
     """What one key has: where its picture is, its texts."""
 
-    picture: tuple[int, int] | None = None
+    picture: tuple[str, int, int] | None = None  # member, offset, size
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
     kinds: set[str] = dataclasses.field(default_factory=set)
 
@@ -53,8 +58,9 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
       paths: tar files, not compressed.
 
     Returns:
-      A table of `own_examples.SCHEMA` and "tar" (index into `paths`), "offset" and
-      "size" of the picture, bytes; and a digest of the files.
+      A table of `own_examples.SCHEMA` and, of the picture, "member" (its name), "tar"
+      (index into `paths`), "offset" and "size" in bytes; and a digest of the files,
+      their names included.
 
     Raises:
       ValueError: for a file that is no tar, is compressed or cut off, or goes on after
@@ -77,15 +83,15 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
         delay=1.0,
     ) as progress:
         for number, path in enumerate(paths):
+            digest.update(repr(path.name).encode("utf-8", "backslashreplace"))
             samples = _read_samples(path, digest)
             for key, sample in samples.items():
                 seen |= sample.kinds
                 if sample.picture is None:
                     continue
                 caption, label = _caption_and_label(sample, f"{str(path)!r}, {key!r}")
-                identifier = f"{path.stem}/{key}"
-                place = (number, *sample.picture)
-                builder.add(ONLY_SPLIT, identifier, caption, label, *place)
+                name, *place = sample.picture
+                builder.add(ONLY_SPLIT, caption, label, name, number, *place)
                 count += 1
             _tell_left_out(path, samples)
             progress.update(path.stat().st_size)
@@ -96,6 +102,16 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
             f"{', '.join(sorted(seen)) or 'none'} in {len(paths)} tar files."
         )
     return builder.finish(), digest.hexdigest()
+
+
+def key_and_kind(name: str) -> tuple[str, str]:
+    """Split a member's name; "" twice for hidden files and names without a kind.
+
+    >>> key_and_kind("./v1.0/cat.seg.PNG")
+    ('v1.0/cat', 'seg.png')
+    """
+    match = _KEY_AND_KIND.fullmatch(name.removeprefix("./"))
+    return (match[1], match[2].lower()) if match else ("", "")
 
 
 def _check_stems(paths: Sequence[Path]) -> None:
@@ -116,10 +132,9 @@ def _read_samples(path: Path, digest: Any) -> dict[str, _Sample]:
     for member, content in _members(path):
         mark = (member.name, member.size, member.offset_data, member.mtime)
         digest.update(repr(mark).encode("utf-8", "backslashreplace"))
-        match = _KEY_AND_KIND.fullmatch(member.name.removeprefix("./"))
-        if match is None:  # hidden files, names without a kind
+        key, kind = key_and_kind(member.name)
+        if not key:
             continue
-        key, kind = match[1], match[2].lower()
         where = f"{str(path)!r}, member {member.name!r}"
         sample = samples.setdefault(key, _Sample())
         if kind in sample.kinds:
@@ -133,7 +148,7 @@ def _read_samples(path: Path, digest: Any) -> dict[str, _Sample]:
                     f"{where}: expected one picture a sample, got two; their keys must "
                     "differ before the first dot."
                 )
-            sample.picture = (member.offset_data, member.size)
+            sample.picture = (member.name, member.offset_data, member.size)
         elif kind in ("txt", "cls", "json"):
             sample.texts[kind] = _decode(content, where)
     return samples
@@ -224,6 +239,9 @@ def _check_member(member: tarfile.TarInfo, path: Path) -> None:
         member.name.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{where}: its name is not UTF-8; rename it.") from error
+    problem = problem_of(member.name, "name")
+    if problem:
+        raise ValueError(f"{where}: {problem}")
 
 
 def _decode(content: bytes, where: str) -> str:
@@ -250,20 +268,19 @@ def _caption_and_label(sample: _Sample, where: str) -> tuple[str | None, str | N
             f"label (.cls, or `label` or `class` in .json), got the members "
             f"{', '.join(sorted(sample.kinds))}."
         )
-    return (
-        None if caption is None else caption.strip(),
-        None if label is None else str(label).strip(),
-    )
+    caption = None if caption is None else caption.strip()
+    label = None if label is None else str(label).strip()
+    problem = problem_of(caption or "", "caption") or problem_of(label or "", "label")
+    if problem:
+        raise ValueError(f"{where}: {problem}")
+    return caption, label
 
 
 def _parse_json(text: str | None, where: str) -> dict[str, Any]:
     if text is None:
         return {}
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        fields = error
-    if not isinstance(fields, dict):
+    fields = parse_json(text)
+    if fields is None:
         raise ValueError(
             f"{where}: expected a JSON object in its .json, got {text[:60]!r}."
         )
