@@ -3,7 +3,6 @@
 
 import contextlib
 import csv
-import json
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,14 @@ import pyarrow as pa
 
 from jaxalign.data import columns
 from jaxalign.data.own_examples import ONLY_SPLIT, SCHEMA
+from jaxalign.data.own_texts import Role, parse_json, problem_of
 
 PICTURE_COLUMNS = ("file_name", "image_path", "image", "path", "filepath")
 CAPTION_COLUMNS = ("caption", "text", "title")
 LABEL_COLUMNS = ("label", "class")
 
-_SCHEMA = pa.schema([*SCHEMA, ("path", pa.large_string()), ("line", pa.int64())])
+_SCHEMA = pa.schema([*SCHEMA, ("path", pa.string()), ("line", pa.int64())])
+_WITH_ID = _SCHEMA.append(pa.field("id", pa.string()))
 
 
 def read_caption_file(path: Path) -> pa.Table:
@@ -32,28 +33,32 @@ def read_caption_file(path: Path) -> pa.Table:
         object a line; UTF-8.
 
     Returns:
-      A table of `own_examples.SCHEMA` and "path" (of the picture, as written).
+      A table of `own_examples.SCHEMA`, "path" (of the picture, as written) and, if the
+      list has such a column, "id"; without it the paths are the ids.
 
     Raises:
       ValueError: for a file that cannot be read, columns that are missing, a path that
-        leads out of the file's folder, or an id twice in a split; with line numbers.
+        leads out of the file's folder, an id twice in a split, or what no text may hold
+        (`own_texts.problem_of`); with line numbers.
     """
     read = _jsonl_rows if path.suffix.lower() == ".jsonl" else _csv_rows
-    builder = columns.TableBuilder(_SCHEMA)
-    chosen = None
+    chosen = builder = None
     with _told_unreadable(path):
         for line, row in read(path):
-            chosen = chosen or _choose_columns(row, path)
-            builder.add(*_cells(row, chosen, path, line), line)
-    if chosen is None:
+            if chosen is None or builder is None:
+                chosen = _choose_columns(row, path)
+                builder = columns.TableBuilder(_WITH_ID if chosen.id else _SCHEMA)
+            builder.add(*_cells(row, chosen, path, line))
+    if builder is None:
         raise ValueError(f"{str(path)!r} lists no pictures; expected a line a picture.")
     table = builder.finish()
-    duplicate = columns.find_duplicate(table.select(["split", "id"]))
+    key = "id" if "id" in table.column_names else "path"
+    duplicate = columns.find_duplicate(table.select(["split", key]))
     if duplicate is not None:
         first, second = (table["line"][row].as_py() for row in duplicate)
         raise ValueError(
             f"{str(path)!r}: expected one example an id, got "
-            f"{table['id'][duplicate[0]].as_py()!r} on the lines {first} and {second}; "
+            f"{table[key][duplicate[0]].as_py()!r} on the lines {first} and {second}; "
             "a column `id` may tell apart what shows the same picture."
         )
     return table.drop_columns(["line"])
@@ -93,32 +98,29 @@ def _choose_columns(row: Mapping[str, Any], path: Path) -> _Columns:
 
 def _cells(
     row: Mapping[str, Any], chosen: _Columns, path: Path, line: int
-) -> tuple[str, str, str | None, str | None, str]:
-    """Return split, id, caption, label and picture path of one row."""
-    cells = {}
-    for name in chosen:
-        if name is not None:
-            may_be_empty = name in (chosen.caption, chosen.label)
-            cells[name] = _cell(row, name, path, line, may_be_empty=may_be_empty)
-    picture = cells[chosen.picture]
-    if _leads_outside(picture):
+) -> tuple[Any, ...]:
+    """Return one row's split, caption, label, picture path, line and id, if any."""
+    split = _cell(row, chosen.split, path, line, "name")
+    caption = _cell(row, chosen.caption, path, line, "caption")
+    label = _cell(row, chosen.label, path, line, "label")
+    picture = _cell(row, chosen.picture, path, line, "name")
+    if picture is not None and _leads_outside(picture):
         raise ValueError(
             f"{str(path)!r}, line {line}: expected the path of a picture in or below "
             f"{str(path.parent)!r}, got {picture!r}, which leads out of it; give paths "
             "relative to that folder."
         )
-    return (
-        cells.get(chosen.split, ONLY_SPLIT),
-        cells.get(chosen.id, picture),
-        cells.get(chosen.caption),
-        cells.get(chosen.label),
-        picture,
-    )
+    found = (split or ONLY_SPLIT, caption, label, picture, line)
+    identifier = _cell(row, chosen.id, path, line, "name")
+    return found if identifier is None else (*found, identifier)
 
 
 def _cell(
-    row: Mapping[str, Any], name: str, path: Path, line: int, *, may_be_empty: bool
-) -> str:
+    row: Mapping[str, Any], name: str | None, path: Path, line: int, role: Role
+) -> str | None:
+    """Return a cell as text; None where the file has no such column."""
+    if name is None:
+        return None
     if name not in row:
         raise ValueError(f"{str(path)!r}, line {line}: the column {name!r} is missing.")
     value = "" if row[name] is None else row[name]
@@ -127,9 +129,13 @@ def _cell(
             f"{str(path)!r}, line {line}: expected text or a whole number as {name!r}, "
             f"got {value!r}."
         )
-    if value == "" and not may_be_empty:
+    text = str(value)
+    if text == "" and role == "name":
         raise ValueError(f"{str(path)!r}, line {line}: {name!r} is empty.")
-    return str(value)
+    problem = problem_of(text, role)
+    if problem:
+        raise ValueError(f"{str(path)!r}, line {line}, {name!r}: {problem}")
+    return text
 
 
 def _leads_outside(path: str) -> bool:
@@ -179,11 +185,8 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for line, text in enumerate(file, start=1):
             if not text.strip():
                 continue
-            try:
-                row = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                row = error
-            if not isinstance(row, dict):
+            row = parse_json(text)
+            if row is None:
                 raise ValueError(
                     f"{str(path)!r}, line {line}: expected a JSON object, got "
                     f"{text.strip()[:60]!r}."

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The user's own examples as Arrow columns: compact with millions of rows.
 
-Rows are gathered in blocks, so that few Python objects live at a time; a table pickles
-as a handful of buffers.
+Rows are gathered in blocks, so that few Python objects live at a time, and the blocks
+stay as they are, so that no column is copied. A table pickles as its buffers.
 """
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int32
 
-_BLOCK = 1 << 16
+# A block's strings begin at 32-bit offsets: they must have less than 2 GiB.
+_BLOCK = 1 << 14
+_MOST_CHARACTERS = 1 << 29  # of at most 4 bytes each
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 
 
@@ -33,47 +34,66 @@ class TableBuilder:
             self._close_block()
 
     def finish(self) -> pa.Table:
-        """Return all rows; every column is one chunk."""
+        """Return all rows, a chunk a block; a column has the same codes throughout."""
         self._close_block()
-        return one_chunk(pa.Table.from_batches(self._blocks, self._schema))
+        table = pa.Table.from_batches(self._blocks, self._schema)
+        return table.unify_dictionaries()
 
     def _close_block(self) -> None:
-        columns = list(zip(*self._rows, strict=True)) or [() for _ in self._schema]
-        arrays = [
-            pa.array(column, field.type)
-            for column, field in zip(columns, self._schema, strict=True)
-        ]
-        self._blocks.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._close(self._rows)
         self._rows = []
 
+    def _close(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        characters = sum(len(cell) for row in rows for cell in row if _is_text(cell))
+        if characters > _MOST_CHARACTERS and len(rows) > 1:
+            half = len(rows) // 2
+            self._close(rows[:half])
+            self._close(rows[half:])
+        elif rows:
+            columns = zip(*rows, strict=True)
+            arrays = [
+                pa.array(column, field.type)
+                for column, field in zip(columns, self._schema, strict=True)
+            ]
+            self._blocks.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
 
-def one_chunk(table: pa.Table) -> pa.Table:
-    """Return a table whose columns are one array each, for quick access by row."""
-    arrays = [pa.concat_arrays(column.chunks) for column in table.columns]
-    return pa.Table.from_arrays(arrays, schema=table.schema)
+
+def _is_text(cell: Any) -> bool:
+    return isinstance(cell, str)
 
 
 def find_duplicate(keys: pa.Table) -> tuple[int, int] | None:
     """Return the first two rows that are alike in all columns, None if all differ.
 
+    Rows are compared by 64-bit hashes, and those of equal hashes by what they hold.
+
     Args:
       keys: columns of strings; nulls are alike.
     """
-    codes = np.zeros(len(keys), np.int64)
-    for column in keys.columns:
-        coded = column.combine_chunks().fill_null("").dictionary_encode()
-        codes = codes * len(coded.dictionary) + coded.indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    alike = np.flatnonzero(codes[order][1:] == codes[order][:-1])
-    if len(alike) == 0:
-        return None
-    second = alike[np.argmin(order[alike + 1])]
-    return int(order[second]), int(order[second + 1])
+    hashes = np.empty(len(keys), np.int64)
+    start = 0
+    for block in keys.to_batches(max_chunksize=_BLOCK):
+        cells = zip(*(column.to_pylist() for column in block.columns), strict=True)
+        hashes[start : start + len(block)] = [_hash(row) for row in cells]
+        start += len(block)
+    order = np.argsort(hashes, kind="stable")
+    alike = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]]) + 1
+    for place in alike[np.argsort(order[alike])]:
+        second = int(order[place])
+        for earlier in range(place - 1, -1, -1):
+            first = int(order[earlier])
+            if hashes[first] != hashes[second]:
+                break
+            if all(c[first].as_py() == c[second].as_py() for c in keys.columns):
+                return first, second
+    return None
 
 
-def number_classes(
-    labels: pa.Array,
-) -> tuple[tuple[str, ...], Int32[np.ndarray, " n"]]:
+def _hash(row: tuple[Any, ...]) -> int:
+    return hash(row)
+
+
+def number_classes(labels: pa.ChunkedArray) -> tuple[tuple[str, ...], pa.ChunkedArray]:
     """Give each label its class number.
 
     Names become classes in alphabetical order. Labels that are all whole numbers become
@@ -81,13 +101,16 @@ def number_classes(
     called "3", "7", "10".
 
     Args:
-      labels: strings; null, "" and negative numbers are no label.
+      labels: strings, or a dictionary of them; null, "" and negative numbers are no
+        label.
 
     Returns:
-      The classes' names, and a class a row, -1 where there is no label.
+      The classes' names, and a class a row, int32, -1 where there is no label.
     """
-    encoded = labels.fill_null("").dictionary_encode()
-    found = encoded.dictionary.to_pylist()
+    if not pa.types.is_dictionary(labels.type):
+        labels = labels.dictionary_encode()
+    chunks: list[Any] = labels.unify_dictionaries().chunks
+    found = chunks[0].dictionary.to_pylist() if chunks else []
     if all(name == "" or _WHOLE_NUMBER.fullmatch(name) for name in found):
         numbers = {name: int(name) for name in found if name}
         names = [str(n) for n in sorted({n for n in numbers.values() if n >= 0})]
@@ -97,28 +120,43 @@ def number_classes(
         called = {name: name for name in names}
     number_of = {name: number for number, name in enumerate(names)}
     codes = [number_of.get(called.get(name, ""), -1) for name in found]
-    numbered = np.array([*codes, -1], np.int32)[encoded.indices.to_numpy()]
-    return tuple(names), numbered
+    class_of = np.array([*codes, -1], np.int32)
+    numbered = [class_of[c.indices.fill_null(len(found)).to_numpy()] for c in chunks]
+    return tuple(names), pa.chunked_array(numbered, pa.int32())
 
 
-def fingerprint(arrays: Mapping[str, pa.Array], *others: str) -> str:
+def fingerprint(table: pa.Table, *others: str) -> str:
     """Return a digest of columns and of other strings.
 
     It depends neither on memory layout nor on the version of Arrow.
 
     Args:
-      arrays: columns of strings or integers without nulls.
+      table: columns of strings, or of integers without nulls.
       others: what else counts.
     """
     digest = hashlib.sha256(repr(others).encode())
-    for name, array in arrays.items():
-        digest.update(f"{name} {len(array)}".encode())
-        if pa.types.is_large_string(array.type):
-            offsets = np.frombuffer(array.buffers()[1], np.int64)
-            offsets = offsets[array.offset :][: len(array) + 1]
-            digest.update((offsets - offsets[0]).tobytes())
-            characters = memoryview(array.buffers()[2] or b"")
-            digest.update(characters[offsets[0] : offsets[-1]])
-        else:
-            digest.update(array.to_numpy().tobytes())
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        digest.update(f"{name} {len(column)} {column.null_count}".encode())
+        for piece in _pieces(column):
+            digest.update(piece)
     return digest.hexdigest()
+
+
+def _pieces(column: pa.ChunkedArray) -> Iterator[Any]:
+    """Yield the bytes of a column: all that is null, all lengths, all characters."""
+    chunks: list[Any] = [chunk for chunk in column.chunks if len(chunk)]
+    if not pa.types.is_string(column.type):
+        yield from (chunk.to_numpy() for chunk in chunks)
+        return
+    if column.null_count:  # what is null has no characters, but so has ""
+        yield from (c.is_null().to_numpy(zero_copy_only=False) for c in chunks)
+    yield from (np.diff(_offsets(chunk)) for chunk in chunks)
+    for chunk in chunks:
+        offsets = _offsets(chunk)
+        yield memoryview(chunk.buffers()[2] or b"")[offsets[0] : offsets[-1]]
+
+
+def _offsets(strings: pa.Array) -> np.ndarray:
+    """Return where the strings begin in their buffer, and where the last one ends."""
+    offsets = np.frombuffer(strings.buffers()[1], np.int32)
+    return offsets[strings.offset :][: len(strings) + 1]

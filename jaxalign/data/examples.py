@@ -11,6 +11,12 @@ others:
 | `text` | str, the caption at evaluation; "" where there is none |
 | `label` | int, an index into `DatasetInfo.class_names`; -1 where there is none |
 
+and this one in the user's own lists and tar files:
+
+| key | value |
+|---|---|
+| `path` | str, where the picture lies, if it has a place of its own |
+
 `source[i]` raises `pictures.UnreadablePictureError` where the picture cannot be read.
 Sources are picklable, and several threads may read one at a time.
 """

@@ -2,14 +2,13 @@
 """Examples that users bring themselves: what is common to folders and to tar files.
 
 A reader fills a table, a row an example, with the columns of `SCHEMA` and others that
-say where the picture is; `own_dataset` makes a data set of it.
+say which picture it is and where; `own_dataset` makes a data set of it.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
@@ -17,12 +16,12 @@ from PIL import Image
 from jaxalign.data import columns
 from jaxalign.data.examples import CataloguedSource, DatasetInfo
 
+_NAMES = pa.dictionary(pa.int32(), pa.string())  # few that come again and again
 SCHEMA = pa.schema(
     [
-        ("split", pa.large_string()),
-        ("id", pa.large_string()),
-        ("caption", pa.large_string()),  # null where there is none
-        ("label", pa.large_string()),  # null or "" where there is none
+        ("split", _NAMES),
+        ("caption", pa.string()),  # null where there is none
+        ("label", _NAMES),  # null or "" where there is none
     ]
 )
 
@@ -42,18 +41,18 @@ class OwnDataset:
 
 
 class OwnSource:
-    """Examples of a table; a subclass reads the pictures."""
+    """Examples of a table; a subclass names them and reads the pictures."""
 
     def __init__(self, table: pa.Table, class_captions: tuple[str, ...], files: str):
         """Keep the rows of one split.
 
         Args:
-          table: "id", "label" (class numbers), "text" unless the class decides it, and
+          table: "label" (class numbers), "caption" unless the class decides it, and
             what the subclass needs.
-          class_captions: the texts of examples, if the table has none.
+          class_captions: the texts of examples that have no caption.
           files: a digest of the files that the table was read from.
         """
-        self._columns = {name: table[name].chunk(0) for name in table.column_names}
+        self._table = table
         self._class_captions = class_captions
         self._files = files
         self._fingerprint = ""
@@ -63,31 +62,45 @@ class OwnSource:
         """Hex; another one where the list, captions, labels or files differ."""
         if not self._fingerprint:
             self._fingerprint = columns.fingerprint(
-                self._columns, *self._class_captions, self._files
+                self._table, *self._class_captions, self._files
             )
         return self._fingerprint
 
     def __len__(self) -> int:
-        return len(self._columns["id"])
+        return len(self._table)
 
     def __getitem__(self, index: int, /) -> dict[str, Any]:
         row = range(len(self))[index]
         label = self.cell("label", row)
         return {
             "image": self.read_picture(row),
-            "id": self.cell("id", row),
+            "id": self.id_of(row),
             "text": self._text(row, label),
             "label": label,
+            "path": self.path_of(row),
         }
 
     def _text(self, row: int, label: int) -> str:
-        if "text" in self._columns:
-            return self.cell("text", row)
+        caption = self.cell("caption", row) if self.has("caption") else None
+        if caption is not None:
+            return caption
         return self._class_captions[label] if label >= 0 else ""
 
     def cell(self, name: str, row: int) -> Any:
         """Return one cell as a Python value."""
-        return self._columns[name][row].as_py()
+        return self._table[name][row].as_py()
+
+    def has(self, name: str) -> bool:
+        """Whether the table has such a column."""
+        return name in self._table.column_names
+
+    def id_of(self, row: int) -> str:
+        """Return what the example is called."""
+        raise NotImplementedError
+
+    def path_of(self, row: int) -> str:
+        """Return where the picture lies."""
+        raise NotImplementedError
 
     def read_picture(self, row: int) -> Image.Image:
         """Read one picture; an `UnreadablePictureError` if that is impossible."""
@@ -105,20 +118,15 @@ def own_dataset(
 
     Args:
       name: what the user calls it, its path.
-      table: the columns of `SCHEMA` and those of the pictures' places.
-      make_source: from a split's rows ("id", "label", "text" where examples bring
-        captions, the places) and the classes' captions.
+      table: the columns of `SCHEMA` and those of the pictures' names and places.
+      make_source: from a split's rows ("label", "caption" if any example has one, names
+        and places) and the classes' captions.
     """
-    class_names, labels = columns.number_classes(table["label"].combine_chunks())
+    class_names, labels = columns.number_classes(table["label"])
     class_captions = tuple(map(readable_class, class_names))
-    captions = table["caption"].combine_chunks()
-    by_class = captions.null_count == len(captions)
-    rows = table.drop_columns(["caption", "label"])
-    rows = rows.append_column("label", pa.array(labels))
-    if not by_class:
-        of_class = pa.array([*class_captions, ""], pa.large_string())
-        named = of_class.take(pa.array(np.where(labels < 0, len(class_names), labels)))
-        rows = rows.append_column("text", pc.fill_null(captions, named))
+    by_class = table["caption"].null_count == len(table)
+    unused = ["label", "caption"] if by_class else ["label"]
+    rows = table.drop_columns(unused).append_column("label", labels)
     info = DatasetInfo(
         name=name,
         splits=tuple(table["split"].unique().to_pylist()),
@@ -133,8 +141,7 @@ def own_dataset(
     def load(split: str) -> CataloguedSource:
         is_all = len(info.splits) == 1
         chosen = rows if is_all else rows.filter(pc.field("split") == split)
-        chosen = columns.one_chunk(chosen.drop_columns(["split"]))
-        return make_source(chosen, class_captions)
+        return make_source(chosen.drop_columns(["split"]), class_captions)
 
     return OwnDataset(info, load)
 

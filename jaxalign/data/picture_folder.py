@@ -28,10 +28,17 @@ class PictureFolderSource(OwnSource):
         super().__init__(table, class_captions, "picture folder")
         self._folder = folder
 
+    def id_of(self, row: int) -> str:
+        """Return the list's id, or else the picture's path."""
+        return self.cell("id" if self.has("id") else "path", row)
+
+    def path_of(self, row: int) -> str:
+        """Return the picture's path as the list has it."""
+        return self.cell("path", row)
+
     def read_picture(self, row: int) -> Image.Image:
         """Read one picture; an `UnreadablePictureError` if that is impossible."""
-        path = self._folder / self.cell("path", row)
-        return decode_picture(path, id=self.cell("id", row))
+        return decode_picture(self._folder / self.path_of(row), id=self.id_of(row))
 
 
 def open_picture_folder(name: str, caption_file: Path) -> OwnDataset:

@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 
+import numpy as np
 from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
@@ -20,8 +21,19 @@ Pillow knows more. Some of them start programs of the system (EPS starts Ghostsc
 which pictures from anywhere must not.
 """
 
-# Faults of this process or machine: the next picture would fail as well.
-_NOT_THE_PICTURE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+# The picture's own: all others are faults of a disk, network or process, and another
+# time the picture may well be read.
+_OF_THE_PICTURE = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
+
+_BITS_TAG = 258  # BitsPerSample of TIFF
 
 
 class UnreadablePictureError(ValueError):
@@ -50,11 +62,14 @@ def decode_picture(source: bytes | str | os.PathLike[str], *, id: str) -> Image.
 
     Returns:
       The loaded image, the first one of an animation, in the mode that the file has and
-      not turned by its EXIF data. It holds no file open.
+      not turned by its EXIF data; greys of 16 bits are scaled to 8, mode "L". It holds
+      no file open.
 
     Raises:
       UnreadablePictureError: if there is no such file, or no picture in it that can be
-        decoded to its end; if it has so many pixels that Pillow suspects an attack.
+        decoded to its end; if it has so many pixels that Pillow suspects an attack, or
+        greys without a fixed range (signed or 32-bit integers, floating point).
+      OSError: see `read_file`.
     """
     encoded = source if isinstance(source, bytes) else read_file(source, id=id)
     if not encoded:
@@ -65,11 +80,18 @@ def decode_picture(source: bytes | str | os.PathLike[str], *, id: str) -> Image.
             Image.open(io.BytesIO(encoded), formats=_formats()) as image,
         ):
             image.load()
+            # Converting to RGB would clip greys at 255.
+            full = _full_scale(image)
+            if full is not None:
+                image = _scale_to_bytes(image, full)
     # Pillow's decoders raise whatever a broken file leads them to.
     except Exception as error:
         raise UnreadablePictureError(id, _reason(error)) from error
     if not all(image.size):
         raise UnreadablePictureError(id, f"it has no pixels {image.size}")
+    if image.mode in ("I", "F"):
+        reason = "its greys have no fixed range; save it with 8 or 16 bits, unsigned"
+        raise UnreadablePictureError(id, f"{reason} (Pillow's mode is {image.mode!r})")
     return image
 
 
@@ -85,7 +107,10 @@ def read_file(
       size: how many bytes it has; None for all that follow.
 
     Raises:
-      UnreadablePictureError: if there is no such file, or it is too short.
+      UnreadablePictureError: if there is no such file, it may not be read, or it is
+        too short.
+      OSError: for a fault that may be gone another time, of a disk, a network or this
+        process; the caller should end rather than go on without the picture.
     """
     where = repr(os.fspath(path))
     try:
@@ -95,7 +120,7 @@ def read_file(
             file.seek(offset)
             encoded = file.read(-1 if size is None else size)
     except OSError as error:
-        if error.errno in _NOT_THE_PICTURE:
+        if error.errno not in _OF_THE_PICTURE:
             raise
         raise UnreadablePictureError(id, f"{where}: {error.strerror}") from error
     if size is not None and len(encoded) < size:
@@ -108,6 +133,20 @@ def _formats() -> tuple[str, ...]:
     """Return those of the formats that this Pillow was built with."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _full_scale(image: Image.Image) -> int | None:
+    """Return what white is in greys of more than 8 bits, None for all else."""
+    if image.mode.startswith("I;16"):
+        tags = getattr(image, "tag_v2", {})
+        return (1 << tags.get(_BITS_TAG, (16,))[0]) - 1  # TIFF knows 12 bits too
+    # Pillow opens 16-bit PGM files as "I", whatever their white is scaled to 16 bits.
+    return 0xFFFF if image.mode == "I" and image.format in ("PNG", "PPM") else None
+
+
+def _scale_to_bytes(image: Image.Image, full: int) -> Image.Image:
+    greys = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((greys * 255 + full // 2) // full).astype(np.uint8))
 
 
 def _reason(error: Exception) -> str:

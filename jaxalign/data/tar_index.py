@@ -8,13 +8,12 @@ captions, labels and JSON. Nothing is extracted, and nothing is ever unpickled.
 
 import dataclasses
 import hashlib
-import json
 import re
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import tqdm
@@ -22,21 +21,28 @@ from absl import logging
 
 from jaxalign.data import columns
 from jaxalign.data.own_examples import ONLY_SPLIT, SCHEMA
+from jaxalign.data.own_texts import parse_json, problem_of
 
 PICTURE_KINDS = ("jpg", "jpeg", "png", "webp", "bmp", "gif")
 
-_PLACES = [("tar", pa.int32()), ("offset", pa.int64()), ("size", pa.int64())]
+_PLACES = [
+    ("member", pa.string()),
+    ("tar", pa.int32()),
+    ("offset", pa.int64()),
+    ("size", pa.int64()),
+]
 _SCHEMA = pa.schema([*SCHEMA, *_PLACES])
 _KEY_AND_KIND = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _BLOCK = tarfile.BLOCKSIZE
+_PIECE = 1 << 16
 
 
 @dataclasses.dataclass
 class _Sample:
     """What one key has: where its picture is, its texts."""
 
-    picture: tuple[int, int] | None = None
+    picture: tuple[str, int, int] | None = None  # member, offset, size
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
     kinds: set[str] = dataclasses.field(default_factory=set)
 
@@ -52,14 +58,16 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
       paths: tar files, not compressed.
 
     Returns:
-      A table of `own_examples.SCHEMA` and "tar" (index into `paths`), "offset" and
-      "size" of the picture, bytes; and a digest of the files.
+      A table of `own_examples.SCHEMA` and, of the picture, "member" (its name), "tar"
+      (index into `paths`), "offset" and "size" in bytes; and a digest of the files,
+      their names included.
 
     Raises:
-      ValueError: for a file that is no tar, is compressed or cut off; for members whose
-        path leads out of the tar, that are links or devices, or stand there twice; for
-        samples with two pictures, or with neither caption nor label; if there are no
-        samples; for two files of one stem, since ids begin with it.
+      ValueError: for a file that is no tar, is compressed or cut off, or goes on after
+        its end; for members whose path leads out of the tar, that are links or devices,
+        or stand there twice; for samples with two pictures, or with neither caption nor
+        label; if there are no samples; for two files of one stem, since ids begin with
+        it.
     """
     _check_stems(paths)
     builder = columns.TableBuilder(_SCHEMA)
@@ -75,15 +83,15 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
         delay=1.0,
     ) as progress:
         for number, path in enumerate(paths):
+            digest.update(repr(path.name).encode("utf-8", "backslashreplace"))
             samples = _read_samples(path, digest)
             for key, sample in samples.items():
                 seen |= sample.kinds
                 if sample.picture is None:
                     continue
                 caption, label = _caption_and_label(sample, f"{str(path)!r}, {key!r}")
-                identifier = f"{path.stem}/{key}"
-                place = (number, *sample.picture)
-                builder.add(ONLY_SPLIT, identifier, caption, label, *place)
+                name, *place = sample.picture
+                builder.add(ONLY_SPLIT, caption, label, name, number, *place)
                 count += 1
             _tell_left_out(path, samples)
             progress.update(path.stat().st_size)
@@ -94,6 +102,16 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
             f"{', '.join(sorted(seen)) or 'none'} in {len(paths)} tar files."
         )
     return builder.finish(), digest.hexdigest()
+
+
+def key_and_kind(name: str) -> tuple[str, str]:
+    """Split a member's name; "" twice for hidden files and names without a kind.
+
+    >>> key_and_kind("./v1.0/cat.seg.PNG")
+    ('v1.0/cat', 'seg.png')
+    """
+    match = _KEY_AND_KIND.fullmatch(name.removeprefix("./"))
+    return (match[1], match[2].lower()) if match else ("", "")
 
 
 def _check_stems(paths: Sequence[Path]) -> None:
@@ -114,10 +132,9 @@ def _read_samples(path: Path, digest: Any) -> dict[str, _Sample]:
     for member, content in _members(path):
         mark = (member.name, member.size, member.offset_data, member.mtime)
         digest.update(repr(mark).encode("utf-8", "backslashreplace"))
-        match = _KEY_AND_KIND.fullmatch(member.name.removeprefix("./"))
-        if match is None:  # hidden files, names without a kind
+        key, kind = key_and_kind(member.name)
+        if not key:
             continue
-        key, kind = match[1], match[2].lower()
         where = f"{str(path)!r}, member {member.name!r}"
         sample = samples.setdefault(key, _Sample())
         if kind in sample.kinds:
@@ -131,7 +148,7 @@ def _read_samples(path: Path, digest: Any) -> dict[str, _Sample]:
                     f"{where}: expected one picture a sample, got two; their keys must "
                     "differ before the first dot."
                 )
-            sample.picture = (member.offset_data, member.size)
+            sample.picture = (member.name, member.offset_data, member.size)
         elif kind in ("txt", "cls", "json"):
             sample.texts[kind] = _decode(content, where)
     return samples
@@ -154,12 +171,28 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
             # Where a header is damaged or missing, `next` ends as if all were well.
             file.seek(end)
             last = file.read(_BLOCK)
+            beyond = _first_not_zero(file)
     except tarfile.TarError as error:
         raise _cut_off(path, str(error)) from error
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
     if last != bytes(_BLOCK):
         raise _cut_off(path, f"byte {end} is neither a header nor the closing block")
+    if beyond is not None:
+        raise ValueError(
+            f"{str(path)!r}: expected nothing after the end of the tar at byte {end}, "
+            f"got more at byte {beyond}: other tar files put after it, perhaps; keep "
+            "each as a file of its own, or join them with tar --concatenate."
+        )
+
+
+def _first_not_zero(file: BinaryIO) -> int | None:
+    """Return the place of the first byte from here on that is not zero."""
+    zeros = bytes(_PIECE)
+    while piece := file.read(_PIECE):
+        if piece != zeros[: len(piece)]:
+            return file.tell() - len(piece.lstrip(b"\0"))
+    return None
 
 
 def _next_member(tar: tarfile.TarFile, path: Path) -> tarfile.TarInfo | None:
@@ -206,6 +239,9 @@ def _check_member(member: tarfile.TarInfo, path: Path) -> None:
         member.name.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{where}: its name is not UTF-8; rename it.") from error
+    problem = problem_of(member.name, "name")
+    if problem:
+        raise ValueError(f"{where}: {problem}")
 
 
 def _decode(content: bytes, where: str) -> str:
@@ -232,20 +268,19 @@ def _caption_and_label(sample: _Sample, where: str) -> tuple[str | None, str | N
             f"label (.cls, or `label` or `class` in .json), got the members "
             f"{', '.join(sorted(sample.kinds))}."
         )
-    return (
-        None if caption is None else caption.strip(),
-        None if label is None else str(label).strip(),
-    )
+    caption = None if caption is None else caption.strip()
+    label = None if label is None else str(label).strip()
+    problem = problem_of(caption or "", "caption") or problem_of(label or "", "label")
+    if problem:
+        raise ValueError(f"{where}: {problem}")
+    return caption, label
 
 
 def _parse_json(text: str | None, where: str) -> dict[str, Any]:
     if text is None:
         return {}
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        fields = error
-    if not isinstance(fields, dict):
+    fields = parse_json(text)
+    if fields is None:
         raise ValueError(
             f"{where}: expected a JSON object in its .json, got {text[:60]!r}."
         )

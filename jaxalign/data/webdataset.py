@@ -14,10 +14,11 @@ from PIL import Image
 
 from jaxalign.data.own_examples import OwnDataset, OwnSource, own_dataset
 from jaxalign.data.pictures import decode_picture, read_file
-from jaxalign.data.tar_index import index_tars
+from jaxalign.data.tar_index import index_tars, key_and_kind
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
+_LIKE_RANGE = re.compile(r"[+-]?\w+\.\.[+-]?\w+(\.\.[+-]?\w+)?")
 
 
 class WebDatasetSource(OwnSource):
@@ -38,11 +39,23 @@ class WebDatasetSource(OwnSource):
         super().__init__(table, class_captions, files)
         self._paths = paths
 
+    def id_of(self, row: int) -> str:
+        """Return the tar's stem and the sample's key."""
+        key, _ = key_and_kind(self.cell("member", row))
+        return f"{self._tar(row).stem}/{key}"
+
+    def path_of(self, row: int) -> str:
+        """Return the names of the tar and, as it stands there, of the member."""
+        return f"{self._tar(row).name}/{self.cell('member', row)}"
+
+    def _tar(self, row: int) -> Path:
+        return self._paths[self.cell("tar", row)]
+
     def read_picture(self, row: int) -> Image.Image:
         """Read one picture; an `UnreadablePictureError` if that is impossible."""
-        identifier = self.cell("id", row)
+        identifier = self.id_of(row)
         encoded = read_file(
-            self._paths[self.cell("tar", row)],
+            self._tar(row),
             id=identifier,
             offset=self.cell("offset", row),
             size=self.cell("size", row),
@@ -66,18 +79,30 @@ def open_tars(name: str, paths: Sequence[Path]) -> OwnDataset:
 
 
 def expand_pattern(pattern: str) -> list[str]:
-    """Return the files of a glob pattern or of a pattern with braces, as a shell does.
+    """Return the files of a glob pattern, of one with braces, or of both.
 
-    Braces hold a range or alternatives; what they give need not exist.
+    In braces stands one of these; braces within braces, steps, letters and counting
+    down, which some shells know, are refused:
+
+    | braces | what is taken |
+    |---|---|
+    | `{8..12}` | whole numbers from the first to the last, the first no larger |
+    | `{08..12}` | the same, all as long as the longer one, filled up by zeros |
+    | `{one,two,}` | alternatives between commas, which may be empty |
+
+    What braces give need not exist; what stars give does.
 
     >>> expand_pattern("a-{08..10}.tar")
     ['a-08.tar', 'a-09.tar', 'a-10.tar']
     >>> expand_pattern("{train,val}-{0..1}.tar")
     ['train-0.tar', 'train-1.tar', 'val-0.tar', 'val-1.tar']
+
+    Raises:
+      ValueError: for any other braces.
     """
     pieces = _BRACES.split(pattern)  # text and contents of braces take turns
     choices = [
-        _alternatives(piece) if number % 2 else [piece]
+        _alternatives(piece, pattern) if number % 2 else [_plain(piece, pattern)]
         for number, piece in enumerate(pieces)
     ]
     names = map("".join, itertools.product(*choices))
@@ -90,12 +115,32 @@ def _existing(name: str) -> list[str]:
     return sorted(glob.glob(name)) if is_pattern else [name]
 
 
-def _alternatives(braces: str) -> list[str]:
+def _alternatives(braces: str, pattern: str) -> list[str]:
     """Expand what stands between braces: "000..012" or "train,val"."""
     found = _RANGE.fullmatch(braces)
     if found is None:
-        return braces.split(",")
+        alternatives = braces.split(",")
+        if len(alternatives) == 1 or any(map(_LIKE_RANGE.fullmatch, alternatives)):
+            raise _not_taken(f"{{{braces}}}", pattern)
+        return alternatives
     first, last = found.groups()
+    if int(first) > int(last):
+        raise _not_taken(f"{{{braces}}}", pattern)
     is_padded = any(len(n) > 1 and n.startswith("0") for n in (first, last))
     width = max(len(first), len(last)) if is_padded else 0
     return [str(number).zfill(width) for number in range(int(first), int(last) + 1)]
+
+
+def _plain(text: str, pattern: str) -> str:
+    """Refuse a brace without its other one."""
+    if "{" in text or "}" in text:
+        raise _not_taken("one within others or without its other half", pattern)
+    return text
+
+
+def _not_taken(got: str, pattern: str) -> ValueError:
+    return ValueError(
+        f"{pattern!r}: expected braces of the form {{first..last}}, whole numbers that "
+        f"count up, or {{one,two}}, got {got}; write out the alternatives, or use a "
+        "star."
+    )

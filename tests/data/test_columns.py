@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from jaxalign.data import columns
 
-SCHEMA = pa.schema([("name", pa.large_string()), ("number", pa.int64())])
+SCHEMA = pa.schema([("name", pa.string()), ("number", pa.int64())])
 
 
 def _table(names, numbers=None):
@@ -16,12 +15,35 @@ def _table(names, numbers=None):
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 9])
-def test_blocks_become_one_chunk(count, monkeypatch):
+def test_rows_are_kept_in_blocks(count, monkeypatch):
     monkeypatch.setattr(columns, "_BLOCK", 4)
     names = [f"n{i}" for i in range(count)]
     table = _table(names)
     assert table["name"].to_pylist() == names
-    assert all(column.num_chunks == 1 for column in table.columns)
+    assert table["name"].num_chunks == -(-count // 4)
+
+
+def test_long_texts_make_smaller_blocks(monkeypatch):
+    monkeypatch.setattr(columns, "_MOST_CHARACTERS", 10)
+    names = ["123", "456", "789", "x" * 50, "12"]
+    table = _table(names)
+    assert table["name"].to_pylist() == names
+    assert [len(chunk) for chunk in table["name"].chunks] == [2, 1, 1, 1]
+
+
+def test_names_are_numbered_alike_in_all_blocks(monkeypatch):
+    monkeypatch.setattr(columns, "_BLOCK", 2)
+    builder = columns.TableBuilder(
+        pa.schema([("name", pa.dictionary(pa.int32(), pa.string()))])
+    )
+    names = ["b", "a", None, "c", "b"]
+    for name in names:
+        builder.add(name)
+    column = builder.finish()["name"]
+    assert column.to_pylist() == names
+    assert {tuple(c.dictionary.to_pylist()) for c in column.chunks} == {("b", "a", "c")}
+    found, numbered = columns.number_classes(column)
+    assert (found, numbered.to_pylist()) == (("a", "b", "c"), [1, 0, -1, 2, 1])
 
 
 def test_the_first_duplicate_is_found():
@@ -35,6 +57,18 @@ def test_the_first_duplicate_is_found():
     assert find(("a", None), ("b", "x"), ("a", None)) == (0, 2)
 
 
+@pytest.mark.parametrize("hashed", [lambda _: 0, lambda row: len(row[0])])
+def test_rows_of_one_hash_are_compared(monkeypatch, hashed):
+    monkeypatch.setattr(columns, "_hash", hashed)
+    monkeypatch.setattr(columns, "_BLOCK", 2)
+
+    def find(*names):
+        return columns.find_duplicate(pa.table({"name": names}))
+
+    assert find("a", "b", "cc", "d") is None
+    assert find("a", "b", "cc", "d", "b", "a", "cc") == (1, 4)
+
+
 LABELS = {
     "names": (["dog", "cat", None, "", "dog"], ("cat", "dog"), [1, 0, -1, -1, 1]),
     "numbers": (["10", "9", "007", "-1", ""], ("7", "9", "10"), [2, 1, 0, -1, -1]),
@@ -46,25 +80,31 @@ LABELS = {
 @pytest.mark.parametrize("case", LABELS)
 def test_labels_become_numbers(case):
     labels, names, numbers = LABELS[case]
-    found, numbered = columns.number_classes(pa.array(labels, pa.large_string()))
+    found, numbered = columns.number_classes(
+        pa.chunked_array([labels[:2], labels[2:]], pa.string())
+    )
     assert found == names
-    assert numbered.dtype == np.int32
-    assert numbered.tolist() == numbers
+    assert numbered.type == pa.int32()
+    assert numbered.to_pylist() == numbers
 
 
-def test_fingerprints_see_contents_alone():
-    def fingerprint(table, *others):
-        arrays = {name: table[name].chunk(0) for name in table.column_names}
-        return columns.fingerprint(arrays, *others)
-
+def test_fingerprints_see_contents_alone(monkeypatch):
+    fingerprint = columns.fingerprint
     table = _table(["a", "bc", ""])
     same = fingerprint(table)
     assert fingerprint(_table(["x", "a", "bc", ""], [9, 0, 1, 2]).slice(1)) == same
     others = [
         fingerprint(_table(["ab", "c", ""])),
+        fingerprint(_table(["a", "bc", None])),
+        fingerprint(_table(["a", None, "bc"])),
         fingerprint(_table(["a", "bc", ""], [0, 1, 3])),
         fingerprint(_table(["a", "bc"])),
         fingerprint(table, "other"),
         fingerprint(table.rename_columns(["title", "number"])),
     ]
-    assert len({same, *others}) == 6
+    assert len({same, *others}) == 8
+    nulls = fingerprint(_table(["a", None, "bc"]))
+    for block in (1, 2):
+        monkeypatch.setattr(columns, "_BLOCK", block)
+        assert fingerprint(_table(["a", "bc", ""])) == same
+        assert fingerprint(_table(["a", None, "bc"])) == nulls

@@ -63,6 +63,7 @@ def test_a_listed_folder_is_read(folder, name):
         ("below/b.jpg", "zwei Hunde\nim Grünen", 0),
         ("c.png", "", -1),
     ]
+    assert [e["path"] for e in source] == ["a.png", "below/b.jpg", "c.png"]
     levels = [level_of(example["image"]) for example in source]
     assert levels == pytest.approx([0, 50, 100], abs=3)
     assert source[-1]["id"] == "c.png"
@@ -94,6 +95,7 @@ def test_splits_and_ids_of_their_own(folder):
     assert ja.dataset_info(name).splits == ("train", "test")
     train, test = (ja.load_dataset(name, split) for split in ("train", "test"))
     assert [example["id"] for example in train] == ["1", "2"]
+    assert [example["path"] for example in train] == ["a.png", "a.png"]
     assert [example["text"] for example in test] == ["three"]
     assert train.fingerprint != test.fingerprint
     with pytest.raises(ValueError, match="no such split; .* has train, test"):
@@ -150,6 +152,13 @@ BAD_CSV = {
     "Latin": ("path,caption\na.png,\xe9\n".encode("latin-1"), "is not UTF-8"),
     "absolute": ("path,caption\n/etc/x.png,x\n", "line 2: .*leads out of it"),
     "climbing": ("path,caption\nb/../../x.png,x\n", "line 2: .*leads out of it"),
+    "NUL in a path": ("path,caption\na\0.png,x\n", "line 2, 'path': .* NUL character"),
+    "NUL in an id": ("path,text,id\na.png,x,\0\n", "line 2, 'id': .*NUL .*remove it"),
+    "NUL in a split": ("path,text,split\na.png,x,\0\n", "line 2, 'split': .* NUL"),
+    "a label of digits": (
+        f"path,label\na.png,1\nc.png,{'9' * 5000}\n",
+        "line 3, 'label': .*at most 1000 characters, got 5000 .*is a caption",
+    ),
     "Windows": ("path,caption\nC:\\x.png,x\n", "line 2: .*leads out of it"),
 }
 
@@ -181,6 +190,17 @@ BAD_JSONL = {
     "a truth": (
         '{"path": "a.png", "label": true}\n',
         "whole number as 'label', got True",
+    ),
+    **{
+        f"half a character in {name}": (
+            json.dumps({"path": "a.png", "text": "x", name: "a\ud83d"}) + "\n",
+            rf"line 1, '{name}': .*surrogate pair, '\\ud83d'; write both halves",
+        )
+        for name in ("path", "text", "label", "split", "id")
+    },
+    "a number as a label": (
+        f'{{"path": "a.png", "label": {"9" * 5000}}}\n',
+        "line 1, 'label': .*at most 1000 characters, got 5000",
     ),
     "a null path": ('{"path": null, "text": "x"}\n', "line 1: 'path' is empty"),
 }
@@ -257,7 +277,7 @@ def test_many_rows_stay_small(tmp_path):
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(source) == count
-    # The strings themselves are 73 bytes a row; Python objects would be over 300.
+    # The strings themselves are 54 bytes a row; Python objects would be over 300.
     assert kept < 20 * count
-    assert len(pickle.dumps(source)) < 110 * count
+    assert len(pickle.dumps(source)) < 70 * count
     assert source._text(17_777, 0) == "a caption of picture number 017777"

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import concurrent.futures
+import errno
 import io
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -29,6 +31,91 @@ def test_the_mode_of_the_file_is_kept(mode):
 @pytest.mark.parametrize("kind", pictures.FORMATS)
 def test_all_formats_are_read_whole(kind):
     assert level_of(decode_picture(picture(128, kind=kind), id="a")) == 128
+
+
+GREYS = np.array([[0, 128, 129, 32_896], [257, 65_406, 65_407, 65_535]], np.uint16)
+SCALED = [[0, 0, 1, 128], [1, 254, 255, 255]]
+
+
+def _encode(greys: np.ndarray, kind: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(greys).save(stream, kind)
+    return stream.getvalue()
+
+
+def _tiff(greys: np.ndarray, bits: int, kind: int) -> bytes:
+    """A TIFF file in the byte order of the array; Pillow does not write them all."""
+    order, mark = (">", b"MM") if greys.dtype.str[0] == ">" else ("<", b"II")
+    packed = np.packbits(_bits(greys, bits)) if bits < 16 else greys
+    content = packed.tobytes()
+    height, width = greys.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1}
+    tags |= {278: height, 279: len(content), 339: kind}
+    start = struct.pack(f"{order}HI", 42, 8 + len(content))
+    entries = b"".join(
+        struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items()
+    )
+    count = struct.pack(f"{order}H", len(tags))
+    return mark + start + content + count + entries + bytes(4)
+
+
+def _bits(greys: np.ndarray, bits: int) -> np.ndarray:
+    """The lowest bits of each number, highest first."""
+    return greys[..., None] >> np.arange(bits)[::-1] & 1
+
+
+SIXTEEN = {
+    "PNG": _encode(GREYS, "PNG"),
+    "TIFF": _encode(GREYS, "TIFF"),
+    "JPEG2000": _encode(GREYS, "JPEG2000"),
+    "PGM": b"P5 4 2 65535\n" + GREYS.astype(">u2").tobytes(),
+    "TIFF, little-endian": _tiff(GREYS.astype("<u2"), 16, 1),
+    "TIFF, big-endian": _tiff(GREYS.astype(">u2"), 16, 1),
+}
+
+
+@pytest.mark.parametrize("case", SIXTEEN)
+def test_greys_of_sixteen_bits_are_scaled_to_eight(case):
+    image = decode_picture(SIXTEEN[case], id="a")
+    assert (image.mode, image.size) == ("L", (4, 2))
+    assert np.asarray(image).tolist() == SCALED
+    assert pickle.loads(pickle.dumps(image)) == image
+
+
+def test_greys_of_twelve_bits_are_scaled_to_eight():
+    greys = np.array([[0, 8, 9, 4095]], "<u2")
+    image = decode_picture(_tiff(greys, 12, 1), id="a")
+    assert np.asarray(image).tolist() == [[0, 0, 1, 255]]
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16L", "I;16B", "I;16N"])
+def test_every_16_bit_mode_of_pillow_is_scaled(mode):
+    order = {"I;16": "<", "I;16L": "<", "I;16B": ">", "I;16N": "="}[mode]
+    content = GREYS.astype(f"{order}u2").tobytes()
+    image = Image.frombytes(mode, (4, 2), content)
+    full = pictures._full_scale(image)
+    assert full == 65_535
+    assert np.asarray(pictures._scale_to_bytes(image, full)).tolist() == SCALED
+
+
+def test_a_png_that_pillow_opens_as_integers_is_scaled():
+    image = Image.fromarray(GREYS.astype(np.int32))
+    image.format = "PNG"
+    assert pictures._full_scale(image) == 65_535
+    assert np.asarray(pictures._scale_to_bytes(image, 65_535)).tolist() == SCALED
+
+
+NO_RANGE = {
+    "signed": _tiff(GREYS.astype("<i2"), 16, 2),
+    "32 bits": _encode(GREYS.astype(np.int32), "TIFF"),
+    "floating": _encode(GREYS.astype(np.float32), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("case", NO_RANGE)
+def test_greys_without_a_range_are_told(case):
+    with pytest.raises(UnreadablePictureError, match="no fixed range; save it with 8"):
+        decode_picture(NO_RANGE[case], id="a")
 
 
 def test_a_path_is_read_and_no_file_stays_open(tmp_path):
@@ -109,12 +196,43 @@ def test_a_part_of_a_file_is_read_whole_or_not_at_all(tmp_path):
         pictures.read_file(path, id="a", offset=8, size=3)
 
 
-def test_a_fault_of_the_machine_is_not_the_pictures(tmp_path, monkeypatch):
-    def no_more_files(*_):
-        raise OSError(24, "Too many open files")
+def _fail_with(monkeypatch, number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "stat", no_more_files)
-    with pytest.raises(OSError, match="Too many open files"):
+    monkeypatch.setattr(os, "stat", fail)
+
+
+@pytest.mark.parametrize(
+    "name", "EIO ESTALE ETIMEDOUT ENOTCONN EMFILE ENFILE ENOMEM".split()
+)
+def test_a_fault_that_may_pass_is_not_the_pictures(name, monkeypatch):
+    number = getattr(errno, name)
+    _fail_with(monkeypatch, number)
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))) as caught:
+        decode_picture("a.png", id="a")
+    assert caught.value.errno == number
+
+
+@pytest.mark.parametrize(
+    "name", "ENOENT EACCES EPERM EISDIR ENOTDIR ELOOP ENAMETOOLONG".split()
+)
+def test_a_fault_of_the_picture_is_told(name, monkeypatch):
+    number = getattr(errno, name)
+    _fail_with(monkeypatch, number)
+    told = f"'a.png': {re.escape(os.strerror(number))}"
+    with pytest.raises(UnreadablePictureError, match=told):
+        decode_picture("a.png", id="a")
+
+
+def test_a_fault_while_reading_is_raised_too(tmp_path, monkeypatch):
+    class File(io.BytesIO):
+        def read(self, *_):
+            raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / "a.png").write_bytes(picture(1))
+    monkeypatch.setattr("builtins.open", lambda *_, **__: File())
+    with pytest.raises(OSError, match="Input/output error"):
         decode_picture(tmp_path / "a.png", id="a")
 
 

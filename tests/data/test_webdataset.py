@@ -98,6 +98,10 @@ def test_members_are_grouped_as_webdataset_does(tmp_path):
         ("a/v1.0/x", "one"),
         ("a/v1.0/y", "two"),
     ]
+    assert [e["path"] for e in source] == [
+        "a.tar/./v1.0/x.PNG",  # as it is called in the tar
+        "a.tar/./v1.0/y.jpg",
+    ]
 
 
 def test_captions_and_labels_come_from_files_before_json(tmp_path):
@@ -184,6 +188,16 @@ BAD_TARS = {
     "no JSON": ([PNG, ("x.json", b"{")], "expected a JSON object"),
     "a JSON list": ([PNG, ("x.json", b"[]")], "expected a JSON object"),
     "caption list": ([PNG, ("x.json", b'{"caption": ["x"]}')], r"caption, got \['x'\]"),
+    "NUL": ([PNG, TXT, ("a\0é.txt", b"")], r"member 'a\\x00é.txt': .* NUL character"),
+    "half a character": (
+        [PNG, ("x.json", b'{"caption": "\\ud83d"}')],
+        "'x': .*half of a surrogate pair",
+    ),
+    "label of digits": (
+        [PNG, ("x.json", b'{"label": ' + b"9" * 5000 + b"}")],
+        "'x': .*at most 1000 characters, got 5000",
+    ),
+    "long label": ([PNG, ("x.cls", b"9" * 5000)], "'x': .*got 5000 .*is a caption"),
     "label number": ([PNG, ("x.json", b'{"label": 0.5}')], "as its label, got 0.5"),
 }
 
@@ -228,6 +242,20 @@ def test_every_cut_of_a_tar_is_told(tmp_path):
         with pytest.raises(ValueError, match="damaged or cut off .*fetch or write it"):
             tar_index.index_tars([path])
     path.write_bytes(whole[: end + 512])
+    assert len(tar_index.index_tars([path])[0]) == 2
+
+
+def test_what_follows_the_end_of_a_tar_is_told(tmp_path):
+    one = write_tar(tmp_path / "one.tar", captioned(2)).read_bytes()
+    path = tmp_path / "both.tar"
+    for zeros in (0, 70_000):
+        path.write_bytes(one + bytes(zeros) + one)
+        place = len(one) + zeros
+        told = f"nothing after the end of the tar .* byte {place}: .*--concatenate"
+        with pytest.raises(ValueError, match=told) as caught:
+            ja.dataset_info(str(path))
+        assert repr(str(path)) in str(caught.value)
+    path.write_bytes(one + bytes(200_000))  # a tape's blocks are filled up
     assert len(tar_index.index_tars([path])[0]) == 2
 
 
@@ -317,6 +345,8 @@ def test_fingerprints_see_every_change_and_no_move(tars, tmp_path):
         os.utime(path, ns=(0, len(found)))
         found.add(fingerprint(moved))
     assert len(found) == 5
+    path.rename(moved / "train-002.tar")  # ids begin with it
+    assert fingerprint(moved) not in found
 
 
 def test_tars_are_indexed_once(tars, monkeypatch):
@@ -377,10 +407,22 @@ BRACES = {
     "{0..2}.tar": ["0.tar", "1.tar", "2.tar"],
     "{8..010}.tar": ["008.tar", "009.tar", "010.tar"],
     "{a,b}-{00..01}.tar": ["a-00.tar", "a-01.tar", "b-00.tar", "b-01.tar"],
-    "{2..1}.tar": [],
+    "{a,}b.tar": ["ab.tar", "b.tar"],
+    "{../a,b/..}/c.tar": ["../a/c.tar", "b/../c.tar"],
+    "{7..7}.tar": ["7.tar"],
 }
 
 
 @pytest.mark.parametrize("pattern", BRACES)
-def test_braces_expand_as_in_a_shell(pattern):
+def test_braces_expand(pattern):
     assert webdataset.expand_pattern(pattern) == BRACES[pattern]
+
+
+@pytest.mark.parametrize(
+    "braces",
+    ["{1..0}", "{a..c}", "{0..8..2}", "{-1..1}", "{0..2,5}", "{a}", "{}", "{1...3}"]
+    + ["{a,{b,c}}", "{a", "a}", "{0..1}}", "{" + "9" * 5000 + ".." + "9" * 5000 + "}"],
+)
+def test_other_braces_are_refused(braces):
+    with pytest.raises(ValueError, match="write out the alternatives, or use a star"):
+        webdataset.expand_pattern(f"x-{braces}.tar")
