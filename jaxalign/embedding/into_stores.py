@@ -61,6 +61,15 @@ class Progress:
     unreadable: int
     share: int
 
+    def after(self, batch: EmbeddingBatch) -> "Progress":
+        """Count one more batch."""
+        real = batch.index >= 0
+        return dataclasses.replace(
+            self,
+            examples=self.examples + int(real.sum()),
+            unreadable=self.unreadable + int((real & ~batch.mask).sum()),
+        )
+
 
 def embed_into_stores(
     source: CataloguedSource,
@@ -126,6 +135,11 @@ def embed_into_stores(
     wanted = part_examples or min(LARGEST_PART, -(-count // LEAST_PARTS))
     part = -(-wanted // batch_size) * batch_size
     own = share.examples(count, part)
+    known = {
+        "examples_fingerprint": source.fingerprint,
+        "batch_size": batch_size,
+        **details,
+    }
     with contextlib.ExitStack() as stack:
         writers = {
             name: stack.enter_context(
@@ -139,9 +153,7 @@ def embed_into_stores(
                     details={
                         "model": short_name(model.name),
                         "model_dtype": model.dtype,
-                        "examples_fingerprint": source.fingerprint,
-                        "batch_size": batch_size,
-                        **details,
+                        **known,
                     },
                     process_index=share.index,
                 )
@@ -155,18 +167,13 @@ def embed_into_stores(
         left = merge_ranges([part for ranges in missing.values() for part in ranges])
         progress = Progress(len(own) - sum(map(len, left)), 0, len(own))
         report(progress)
-        if left:
-            # A model whose store misses nothing need not be run again.
-            behind = {name: model for name, model in encoders.items() if missing[name]}
-            class_rows = {
-                # The last row is for the label -1: examples without a class.
-                name: model.embed_texts([*class_captions, ""])
-                for name, model in behind.items()
-                if class_captions is not None
-            }
+        # A model whose store misses nothing need not be run again.
+        behind = {name: model for name, model in encoders.items() if missing[name]}
+        if behind:
+            models = tuple(behind.values())
             batches = embedding_batches(
                 source,
-                tuple(behind.values()),
+                models,
                 batch_size=batch_size,
                 examples=left,
                 with_texts=class_captions is None,
@@ -174,29 +181,17 @@ def embed_into_stores(
                 num_threads=num_threads,
                 num_workers=num_workers,
             )
-            stream = embed(
-                tuple(behind.values()), batches, mesh=mesh, partition=partition
+            groups = fetch(embed(models, batches, mesh=mesh, partition=partition))
+            write = _group_writer(
+                {name: (writers[name], missing[name]) for name in behind},
+                class_rows=_class_rows(behind, class_captions),
+                class_names=class_names,
             )
-
-            def write(group: tuple[EmbeddingBatch, ...]) -> None:
-                for name, batch in zip(behind, group, strict=True):
-                    append_batch(
-                        writers[name],
-                        batch,
-                        missing[name],
-                        class_rows=class_rows.get(name),
-                        class_names=class_names,
-                    )
-
-            groups = refuse_long_gaps(fetch(stream), most_unreadable_in_a_row)
             next_check = 0.0
-            for group in _written(groups, write):
-                real = group[0].index >= 0
-                progress = dataclasses.replace(
-                    progress,
-                    examples=progress.examples + int(real.sum()),
-                    unreadable=progress.unreadable + int((real & ~group[0].mask).sum()),
-                )
+            for group in _written(
+                refuse_long_gaps(groups, most_unreadable_in_a_row), write
+            ):
+                progress = progress.after(group[0])
                 report(progress)
                 if share.count > 1 and time.monotonic() > next_check:
                     for writer in writers.values():
@@ -207,15 +202,7 @@ def embed_into_stores(
             gc.collect()
         stores = {name: _finish_together(writer) for name, writer in writers.items()}
     for store in stores.values():
-        if len(store) == 0 or (strict and store.skipped):
-            wanted = "at least one row" if len(store) == 0 else "no picture left out"
-            raise ValueError(
-                f"`embed_into_stores(folder=...)` expected {wanted} in "
-                f"{str(store.folder)!r}, got {len(store.skipped)} of {store.examples} "
-                "pictures that cannot be read (the first: "
-                f"{store.skipped[0][1]}); mend them, delete that folder, and start "
-                "again."
-            )
+        _check_rows(store, strict=strict)
     return stores
 
 
@@ -254,6 +241,38 @@ def short_name(name: str) -> str:
     """
     path = Path(os.path.expanduser(name))
     return path.resolve().name if path.exists() or ".tar" in name else name
+
+
+def _class_rows(
+    encoders: Mapping[str, Encoders], class_captions: Sequence[str] | None
+) -> dict[str, Float[np.ndarray, "classes d"]]:
+    """Embed the captions of classes, if classes have them, and "" after them."""
+    if class_captions is None:
+        return {}
+    # The last row is for the label -1: examples without a class.
+    captions = [*class_captions, ""]
+    return {name: model.embed_texts(captions) for name, model in encoders.items()}
+
+
+def _group_writer(
+    stores: Mapping[str, tuple[StoreWriter, Sequence[range]]],
+    *,
+    class_rows: Mapping[str, Float[np.ndarray, "classes d"]],
+    class_names: Sequence[str],
+) -> Callable[[tuple[EmbeddingBatch, ...]], None]:
+    """Return what writes a group of batches, one a store, where they are missing."""
+
+    def write(group: tuple[EmbeddingBatch, ...]) -> None:
+        for (name, (writer, missing)), batch in zip(stores.items(), group, strict=True):
+            append_batch(
+                writer,
+                batch,
+                missing,
+                class_rows=class_rows.get(name),
+                class_names=class_names,
+            )
+
+    return write
 
 
 def append_batch(
@@ -337,3 +356,16 @@ def _finish_together(writer: StoreWriter) -> EmbeddingStore:
         # Many processes that wait would ask a file system a lot.
         pause = min(1.3 * pause, _LONGEST_POLL_SECONDS)
     return writer.finish()
+
+
+def _check_rows(store: EmbeddingStore, *, strict: bool) -> None:
+    """Refuse to call it success where nothing, or not all, could be read."""
+    if len(store) and not (strict and store.skipped):
+        return
+    wanted = "no picture left out" if len(store) else "at least one row"
+    raise ValueError(
+        f"`embed_into_stores(folder=...)` expected {wanted} in {str(store.folder)!r}, "
+        f"got {len(store.skipped)} of {store.examples} pictures that cannot be read "
+        f"(the first: {store.skipped[0][1]}); mend them, delete that folder, and start "
+        "again."
+    )
