@@ -5,6 +5,7 @@ A reader fills a table, a row an example, with the columns of `SCHEMA` and other
 say which picture it is and where; `own_dataset` makes a data set of it.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +41,7 @@ class OwnDataset:
     load: Callable[[str], CataloguedSource]
 
 
-class OwnSource:
+class OwnSource(abc.ABC):
     """Examples of a table; a subclass names them and reads the pictures."""
 
     def __init__(self, table: pa.Table, class_captions: tuple[str, ...], files: str):
@@ -94,17 +95,17 @@ class OwnSource:
         """Whether the table has such a column."""
         return name in self._table.column_names
 
+    @abc.abstractmethod
     def id_of(self, row: int) -> str:
         """Return what the example is called."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def path_of(self, row: int) -> str:
         """Return where the picture lies."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read_picture(self, row: int) -> Image.Image:
         """Read one picture; an `UnreadablePictureError` if that is impossible."""
-        raise NotImplementedError
 
 
 def own_dataset(

@@ -21,9 +21,6 @@ from absl import flags
 class WorkerDiedError(OSError):
     """A worker process ended before its work was done."""
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 class WorkerBatches:
     """Iterates over a dataset whose elements worker processes make, in order.

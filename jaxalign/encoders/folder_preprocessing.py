@@ -80,12 +80,7 @@ class FolderPreprocessing:
           ValueError: if the folder holds no image preprocessing, a damaged one, or one
             of another size than the model's; or see `ImagePreprocessor`.
         """
-        if self._image_preprocessor is None:
-            raise ValueError(
-                f"`preprocess_images`: {self._name} has no {IMAGE_FILE}; add the "
-                "checkpoint's, or pass preprocessed pixels to `encode_image`."
-            )
-        return self._image_preprocessor(images)
+        return self._required_image_preprocessor()(images)
 
     def texts(
         self, texts: Sequence[str]
@@ -129,9 +124,7 @@ class FolderPreprocessing:
         Raises:
           ValueError: if the folder holds no image preprocessing, or see `images`.
         """
-        self.images([])
-        assert self._image_preprocessor is not None
-        return self._image_preprocessor.canonical()
+        return self._required_image_preprocessor().canonical()
 
     def canonical(self) -> bytes:
         """Return all that changes pixels and ids; nothing where there is neither."""
@@ -139,6 +132,16 @@ class FolderPreprocessing:
         return (images.canonical().encode() if images else b"") + (
             texts.canonical() if texts else b""
         )
+
+    def _required_image_preprocessor(
+        self,
+    ) -> ImagePreprocessor | OpenClipImagePreprocessor:
+        if self._image_preprocessor is None:
+            raise ValueError(
+                f"`preprocess_images`: {self._name} has no {IMAGE_FILE}; add the "
+                "checkpoint's, or pass preprocessed pixels to `encode_image`."
+            )
+        return self._image_preprocessor
 
     @functools.cached_property
     def _image_preprocessor(

@@ -3,20 +3,20 @@
 
 The header's metadata holds `format` ("jaxalign-map/1"), `header`, a JSON object, and
 `sha256`, of that object's text and all tensors: safetensors itself notices a cut, not a
-flipped bit. A file is written under a temporary name beside its place and renamed, so a
-reader sees the old file or the new one, whole.
+flipped bit. A reader sees the old file or the new one, whole.
 """
 
 import hashlib
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from jaxalign.atomic_files import write_atomically
 
 FORMAT_NAME = "jaxalign-map"
 FORMAT_VERSION = 1
@@ -56,17 +56,7 @@ def write_map(
         "sha256": checksum(text, whole),
     }
     data = safetensors.numpy.save(whole, metadata=metadata)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.parent / f".{place.name}.{secrets.token_hex(8)}.tmp"
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, place)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(place, data)
 
 
 def checksum(text: str, tensors: dict[str, np.ndarray]) -> str:

@@ -16,9 +16,6 @@ class OtherProcessError(OSError):
     What was written is kept.
     """
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 def note_failure(folder: Path, process_index: int, error: BaseException) -> None:
     """Leave a note in an unfinished store, as far as the disk lets itself."""
