@@ -69,7 +69,8 @@ def block_size(n: int, groups: int) -> int:
 
 
 def _order_by_group(group, weights, groups):
-    """Rows by group, (n,), those of weight 0 or of no group last; rows of each, (G,)."""
+    """Count the rows of each group, (G,), and put rows in their order, (n,)."""
+    # Rows of weight 0 or of no group come last, and are in no count.
     kept = (group >= 0) & (group < groups)
     if weights is not None:
         kept &= weights != 0
