@@ -23,7 +23,7 @@ from jaxalign.moments.statistics import Moments, check_moments
 
 # Rows of a block: few enough that two blocks of d = 768 stay in the cache, enough that
 # adding their product to the sum, O(d^2), is small beside the product.
-BLOCK = 1024
+BLOCK = 2048
 
 
 def update_moments(
