@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Paired rows straight from two encoders: embedded, used and forgotten."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 
 from jaxalign.array_types import Modality
+from jaxalign.data.examples import Source
 from jaxalign.embedding.batch import EmbeddingBatch
 from jaxalign.embedding.inputs import embedding_batches
 from jaxalign.embedding.stream import embed
@@ -26,7 +26,7 @@ class EncodedPairs:
     def __init__(
         self,
         models: Sequence[Encoders],
-        examples: Sequence[Mapping[str, Any]],
+        examples: Source,
         modality: Modality,
         *,
         batch_size: int,
@@ -84,7 +84,7 @@ class EncodedPairs:
 
     def _embed(self, left: range) -> Iterator[tuple[EmbeddingBatch, ...]]:
         batches = embedding_batches(
-            self._examples,  # pyright: ignore[reportArgumentType]
+            self._examples,
             self._models,
             batch_size=self._batch_size,
             examples=[left],
@@ -95,7 +95,7 @@ class EncodedPairs:
 def encoded_pairs(
     source: Encoders,
     target: Encoders,
-    examples: Sequence[Mapping[str, Any]],
+    examples: Source,
     modality: Modality = "image",
     *,
     batch_size: int = 128,

@@ -142,11 +142,17 @@ def init_local(
     grams: bool,
 ) -> Moments:
     """Make empty moments for each device of this process: a leading axis of devices."""
+    return _make_local(d_source, d_target, mesh, groups, grams)()
+
+
+@functools.lru_cache(maxsize=32)
+def _make_local(d_source, d_target, mesh, groups, grams):
+    """Make the program that makes empty moments where they belong."""
     leading = (mesh.size,) if groups is None else (mesh.size, groups)
     make = functools.partial(
         init_moments, d_source, d_target, groups=leading, grams=grams
     )
-    return jax.jit(make, out_shardings=_by_device(mesh))()
+    return jax.jit(make, out_shardings=_by_device(mesh))
 
 
 @functools.lru_cache(maxsize=32)
@@ -190,6 +196,7 @@ class _Feed:
     def place(self, batch: PairBatch) -> PairBatch:
         """Pad a batch to the common size, and spread it."""
         n = batch.source.shape[0]
+        _check_lengths(batch)
         if self._grouped != (batch.group is not None):
             raise ValueError(
                 f"`accumulate_moments(groups={'...' if self._grouped else None})`: "
@@ -219,6 +226,20 @@ class _Feed:
         else:
             rows, _ = pad_rows(rows, self._size)
         return jax.device_put(rows, self._sharding)
+
+
+def _check_lengths(batch: PairBatch) -> None:
+    """Refuse a batch of which a field has more rows than another: padding hides it."""
+    lengths = {
+        name: rows.shape[0]
+        for name, rows in batch._asdict().items()
+        if rows is not None
+    }
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"`accumulate_moments(batches=...)`: expected as many rows in all fields "
+            f"of a batch, got {lengths}; row i of all must be the same anchor."
+        )
 
 
 def _own_rows(rows: jax.Array) -> jax.Array:
