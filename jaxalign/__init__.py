@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from jaxalign.evaluate.rows import average_over_seeds as average_over_seeds
     from jaxalign.evaluate.zeroshot import average_prompts as average_prompts
     from jaxalign.maps.alignment_map import AlignmentMap as AlignmentMap
+    from jaxalign.maps.carry import carry_rows as carry_rows
     from jaxalign.maps.fit import fit_map as fit_map
     from jaxalign.moments import Moments as Moments
     from jaxalign.moments import decay_moments as decay_moments
@@ -119,6 +120,7 @@ _HOMES: dict[str, str] = {
     "average_over_seeds": "jaxalign.evaluate.rows",
     "average_prompts": "jaxalign.evaluate.zeroshot",
     "bootstrap_interval": "jaxalign.evaluate.intervals",
+    "carry_rows": "jaxalign.maps.carry",
     "centred_cosine": "jaxalign.evaluate.cosine",
     "choose_ridge": "jaxalign.solve.linear",
     "class_top1": "jaxalign.evaluate.retrieval",

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxalign.array_types import ArrayLike
 from jaxalign.moments.passes import PairBatch
+from jaxalign.read_ahead import ReadAhead, is_mapped, touch
 
 BATCH_SIZE = 8192
 
@@ -31,6 +32,7 @@ class PairSlices:
         self._weights, self._group = weights, group
         self._batch_size, self._rows = batch_size, rows
         self._next = rows.start
+        self._ahead = ReadAhead()
 
     def __iter__(self) -> "PairSlices":
         return self
@@ -41,16 +43,24 @@ class PairSlices:
 
     def __next__(self) -> PairBatch:
         if self._next >= self._rows.stop:
+            self._ahead.close()
             raise StopIteration
         start = self._next
         stop = min(start + self._batch_size, self._rows.stop)
         self._next = stop
         source, target = (side[start:stop] for side in self._sides)
+        if stop < self._rows.stop and is_mapped(source):
+            following = slice(stop, min(stop + self._batch_size, self._rows.stop))
+            self._ahead.start(lambda: self._touch(following))
         weights, group = (
             None if values is None else values[start:stop]
             for values in (self._weights, self._group)
         )
         return PairBatch(source, target, weights, group)
+
+    def _touch(self, rows: slice) -> None:
+        for side in self._sides:
+            touch(side[rows])
 
     def get_state(self) -> dict[str, int]:
         """Return the next row's number."""
