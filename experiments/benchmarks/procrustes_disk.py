@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fitting from, and carrying, rows on disk: time beside the disk's, and memory."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxalign as ja
+from experiments.benchmarks.alternating import median_seconds
+from experiments.benchmarks.cone_rows import aligned, cone_pairs, write_cone_pairs
+from experiments.benchmarks.lines import Line
+
+_BLOCK = 8192
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def time_store(size: int, d: int) -> list[Line]:
+    """Fit from two memory-mapped files larger than the cache of pages.
+
+    The pass over the whole is compared with the time of the same pass over rows in
+    memory plus that of reading alone. Memory is looked at in processes of their own.
+    """
+    n = size // (2 * 4 * d)
+    with tempfile.TemporaryDirectory(dir=_scratch()) as folder:
+        paths = write_cone_pairs(Path(folder), n, d)
+        part = min(n, 200_000)
+        source, target = cone_pairs(part, d)
+        ja.accumulate_moments(ja.array_pairs(source, target, batch_size=_BLOCK))
+        in_memory = median_seconds(
+            {
+                "pass": lambda: jax.block_until_ready(
+                    ja.accumulate_moments(
+                        ja.array_pairs(source, target, batch_size=_BLOCK)
+                    )
+                )
+            },
+            rounds=3,
+        )["pass"] * (n / part)
+        del source, target
+        reads, passes = [], []
+        for _ in range(3):
+            _forget(paths)
+            started = time.perf_counter()
+            for path in paths:
+                _read(path)
+            reads.append(time.perf_counter() - started)
+            _forget(paths)
+            started = time.perf_counter()
+            mapped = [np.load(path, mmap_mode="r") for path in paths]
+            jax.block_until_ready(
+                ja.accumulate_moments(ja.array_pairs(*mapped, batch_size=_BLOCK))
+            )
+            passes.append(time.perf_counter() - started)
+        read, whole = float(np.median(reads)), float(np.median(passes))
+        peaks = {rows: _peak_memory(paths, rows) for rows in (n // 4, n)}
+    title = f"fit from memory-mapped rows, {size / 1e9:g} GB, {n:,} x {d}"
+    few, many = peaks.values()
+    return [
+        Line(title, "the same rows in memory", in_memory),
+        Line(title, "reading alone", read, note=f"{size / read / 1e9:.2f} GB/s"),
+        Line(
+            title,
+            "jaxalign, of in-memory time plus reading",
+            whole,
+            ratio=whole / (in_memory + read),
+            at_most=1.2,
+        ),
+        Line(
+            title,
+            "peak RssAnon, all rows against a quarter",
+            ratio=many / few,
+            at_most=1.05,
+            note=f"{few / 1e6:.0f} MB and {many / 1e6:.0f} MB",
+        ),
+    ]
+
+
+def time_carry(n: int, d: int, rounds: int) -> list[Line]:
+    """Carry rows from file to file beside the product and the disk alone."""
+    source, target = cone_pairs(min(n, 20_000), d)
+    amap = ja.fit_map({"image": (source, target)})
+    rows, _ = cone_pairs(n, d)
+    matrix = jnp.asarray(amap.matrix)
+    multiply = jax.jit(lambda block: jnp.matmul(block, matrix.T, precision=_HIGHEST))
+    with tempfile.TemporaryDirectory(dir=_scratch()) as folder:
+        paths = Path(folder) / "rows.npy", Path(folder) / "carried.npy"
+        np.save(paths[0], rows)
+        block = aligned(_BLOCK, d)
+        block[:] = rows[:_BLOCK] if n >= _BLOCK else 1.0
+        on_device = jax.device_put(block)
+
+        def product() -> None:
+            for _ in range(0, n, _BLOCK):
+                result = multiply(on_device)
+            result.block_until_ready()
+
+        def disk() -> None:
+            _forget(paths[:1])
+            _read(paths[0])
+            with paths[1].open("wb") as stream:
+                for start in range(0, n, _BLOCK):
+                    stream.write(rows[start : start + _BLOCK].data)
+                os.fsync(stream.fileno())
+
+        def carry() -> None:
+            _forget(paths[:1])
+            ja.carry_rows(amap, np.load(paths[0], mmap_mode="r"), paths[1])
+
+        seconds = median_seconds(
+            {"product": product, "disk": disk, "carry": carry}, rounds=rounds, warmups=1
+        )
+    binding = max(seconds["product"], seconds["disk"])
+    title = f"a map over {n:,} x {d}, disk to disk"
+    return [
+        Line(title, "product alone", seconds["product"]),
+        Line(title, "disk alone: read, write, sync", seconds["disk"]),
+        Line(
+            title,
+            "jaxalign, the longer of these over it",
+            seconds["carry"],
+            ratio=binding / seconds["carry"],
+            wanted=0.8,
+        ),
+    ]
+
+
+def _scratch() -> str:
+    """Where large files go: a disk, where /tmp may be memory."""
+    return os.environ.get("TMPDIR", ".")
+
+
+def _read(path: Path) -> None:
+    """Read a file from end to end."""
+    block = bytearray(8 << 20)
+    with path.open("rb", buffering=0) as stream:
+        while stream.readinto(block):
+            pass
+
+
+def _forget(paths: tuple[Path, ...]) -> None:
+    """Ask the system to drop the files' pages, so that they are read from the disk."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for path in paths:
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+_MEASURE = """
+import json, re, sys, threading
+import numpy as np
+import jaxalign as ja
+
+paths, rows, block = json.loads(sys.argv[1])
+peak, done = 0, threading.Event()
+
+
+def watch():
+    global peak
+    while not done.wait(0.02):
+        status = open("/proc/self/status").read()
+        peak = max(peak, int(re.search(r"RssAnon:\\s+(\\d+)", status)[1]))
+
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+mapped = [np.load(path, mmap_mode="r")[:rows] for path in paths]
+moments = ja.accumulate_moments(ja.array_pairs(*mapped, batch_size=block))
+moments.count.block_until_ready()
+done.set()
+watcher.join()
+print(peak * 1024)
+"""
+
+
+def _peak_memory(paths: tuple[Path, ...], rows: int) -> int:
+    """Return the peak of a process's own memory over a pass, in bytes."""
+    arguments = json.dumps([[str(path) for path in paths], rows, _BLOCK])
+    run = subprocess.run(
+        [sys.executable, "-c", _MEASURE, arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(run.stdout)
