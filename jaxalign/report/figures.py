@@ -5,22 +5,16 @@ Drawn with Matplotlib's objects, without pyplot and its global state. Text stays
 and takes the page's colour, so that a figure can be read on light and on dark.
 """
 
-import io
 from collections.abc import Sequence
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.text import Text
 
 from jaxalign.evaluate.rows import MEAN_ONLY, METRICS, NATIVE_TARGET, NO_MAP
 from jaxalign.report.similarities import SimilarityMaps
 from jaxalign.report.summary import Cells, pick_methods
-
-# A colour that nothing else uses stands for "the colour of the page's text".
-_INK = "#010203"
+from jaxalign.report.svg import INK, to_svg
 
 # Okabe and Ito's palette: told apart by colour-blind readers, on light and dark.
 _BEFORE_COLORS = {NO_MAP: "#8c8c8c", MEAN_ONLY: "#e69f00"}
@@ -90,7 +84,7 @@ def draw_bars(cells: Cells, methods: Sequence[str]) -> str:
         frameon=False,
         fontsize=10,
     )
-    return _to_svg(figure, "Bar charts of the metrics before and after mapping")
+    return to_svg(figure, "Bar charts of the metrics before and after mapping")
 
 
 def _draw_panel(axes, cells: Cells, methods, metrics, factor: float) -> None:
@@ -116,17 +110,17 @@ def _draw_panel(axes, cells: Cells, methods, metrics, factor: float) -> None:
         y = places - 0.4 + height * (i + 0.5)
         axes.barh(y, values, 0.92 * height, color=color, label=name)
         axes.errorbar(
-            values, y, xerr=errors, fmt="none", ecolor=_INK, elinewidth=0.8, capsize=1.5
+            values, y, xerr=errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=1.5
         )
     _draw_native(axes, cells, metrics, factor)
     axes.set_yticks(
         places, [METRICS[metric].label.replace("->", "→") for metric in metrics]
     )
     axes.set_ylim(len(metrics) - 0.5, -0.5)
-    axes.axvline(0, color=_INK, linewidth=0.8)
+    axes.axvline(0, color=INK, linewidth=0.8)
     low = min(0.0, axes.get_xlim()[0])
     axes.set_xlim(low, factor)
-    axes.grid(axis="x", color=_INK, alpha=0.15)
+    axes.grid(axis="x", color=INK, alpha=0.15)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
@@ -141,7 +135,7 @@ def _draw_native(axes, cells: Cells, metrics, factor: float) -> None:
         cell = native.get(_NATIVE.get(metric, ""))
         if cell is not None and cell.value is not None:
             x = factor * cell.value
-            axes.vlines(x, i - 0.45, i + 0.45, color=_INK, linewidth=2, label=label)
+            axes.vlines(x, i - 0.45, i + 0.45, color=INK, linewidth=2, label=label)
             label = None
 
 
@@ -190,34 +184,10 @@ def draw_similarities(maps: SimilarityMaps) -> str:
         axes.set_axis_off()
     image = grid[0, 0].images[0]
     figure.colorbar(image, ax=grid, label="cosine", shrink=0.5, aspect=30, pad=0.01)
-    return _to_svg(figure, "Heat maps of image-text cosines, before and after mapping")
+    return to_svg(figure, "Heat maps of image-text cosines, before and after mapping")
 
 
 def _known(cells: Cells, methods: Sequence[str], metric: str) -> bool:
     """Whether any of the methods has a value of the metric."""
     found = [cells[name].get(metric) for name in methods]
     return any(cell is not None and cell.value is not None for cell in found)
-
-
-def _to_svg(figure: Figure, description: str) -> str:
-    """Render a figure as an SVG element that takes the page's text colour."""
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        # Element names must not depend on chance: same rows, same page.
-        "svg.hashsalt": description,
-    }
-    for text in figure.findobj(Text):
-        text.set_color(_INK)  # pyright: ignore[reportAttributeAccessIssue]
-    for axes in figure.axes:
-        axes.tick_params(color=_INK, labelcolor=_INK)
-        for spine in axes.spines.values():
-            spine.set_edgecolor(_INK)
-    buffer = io.StringIO()
-    with matplotlib.rc_context(settings):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    start, end = svg.find("<metadata>"), svg.find("</metadata>")
-    if start >= 0:
-        svg = svg[:start] + svg[end + len("</metadata>") :]
-    return svg.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
