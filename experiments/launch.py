@@ -2,8 +2,10 @@
 """Flags that experiments share, and a launch that turns mistakes into one line."""
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,6 +55,7 @@ SEEDS = flags.DEFINE_list(
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Examples a step.", lower_bound=1)
 _NOTICE_SECONDS = 5.0
+_LEAVE_SECONDS = 1.0
 LARGEST_SEED = 2**31 - 1
 TINY = flags.DEFINE_boolean("tiny", False, "The same work at toy size, in seconds.")
 
@@ -148,6 +151,7 @@ def launch(main: Callable[[], None], *, unused: Sequence[str] = ()) -> None:
                         f"--{name}: this experiment has no use for it; see --help."
                     )
             _use_compilation_cache()
+            signal.signal(signal.SIGINT, _interrupt)
             main()
         except (ValueError, ModuleNotFoundError, OSError) as error:
             if flags.FLAGS.verbosity >= 1:
@@ -155,8 +159,7 @@ def launch(main: Callable[[], None], *, unused: Sequence[str] = ()) -> None:
             print(f"error: {error}", file=sys.stderr)
             _end(2)
         except KeyboardInterrupt:
-            print("\ninterrupted.", file=sys.stderr)
-            _end(130, at_once=True)
+            _say_interrupted()
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
@@ -186,6 +189,23 @@ def _refuse_repeated(argv: Sequence[str]) -> None:
                 f"--{name} is given {names.count(name)} times; give it once, and quote "
                 "a pattern with braces, which the shell would expand."
             )
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Leave in order; at once if that takes long, or the exception was swallowed.
+
+    Python drops an exception that is raised while it frees an object or is called back.
+    """
+    timer = threading.Timer(_LEAVE_SECONDS, _say_interrupted)
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
+
+
+def _say_interrupted() -> None:
+    """End an interrupted run."""
+    print("\ninterrupted.", file=sys.stderr)
+    _end(130, at_once=True)
 
 
 def _end(code: int, *, at_once: bool = False) -> None:
