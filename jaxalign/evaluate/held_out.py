@@ -11,16 +11,20 @@ So rivals are few, often too few to tell one recipe from another: all find every
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Modality
-from jaxalign.evaluate.recipes import Recipe, Searcher
+from jaxalign.evaluate.blocks import pad_rows
+from jaxalign.evaluate.hubness import hubness_offsets
+from jaxalign.evaluate.recipes import Recipe, Searcher, Side
 from jaxalign.evaluate.standing import Standing, pooled_top1, stand_out
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.folds import fold_rows
+
+_PAD = 256
 
 Pairs = Mapping[Modality, tuple[np.ndarray, np.ndarray]]
 
@@ -37,7 +41,7 @@ class Job:
 
     query: Modality
     index: Modality
-    queries_are: Literal["source", "target"] = "source"
+    queries_are: Side = "source"
 
     def describe(self) -> str:
         """Say the job in a few words.
@@ -151,15 +155,21 @@ def score_recipes(
     Returns:
       By recipe and job, the standing of the rows that are asked; None without any.
     """
-    first = Searcher(amap, recipes[0], fold.fit)
-    sides = {
-        name: {
-            "source": first.prepare_source(source, name),
-            "target": first.prepare_target(target, name),
+    searcher = Searcher(amap, recipes[0])
+    held, fitted = (
+        {
+            (name, side): _padded(prepare, rows, name)
+            for name, sides in pairs.items()
+            for side, prepare, rows in zip(
+                ("source", "target"),
+                (searcher.prepare_source, searcher.prepare_target),
+                sides,
+                strict=True,
+            )
+            if len(rows)
         }
-        for name, (source, target) in fold.held.items()
-        if len(source)
-    }
+        for pairs in (fold.held, fold.fit)
+    )
     found: list[list[Standing | None]] = [[] for _ in recipes]
     for job in jobs:
         asked = asked_rows(fold, job)
@@ -168,20 +178,26 @@ def score_recipes(
             if not asked.any():
                 found[place].append(None)
                 continue
-            index = sides[job.index][other]
-            offsets = Searcher(amap, recipe, fold.fit).measure_offsets(
-                index, job.query, queries_are=job.queries_are
-            )
+            index, offsets = held[job.index, other], None
+            if recipe.hubness_k:
+                anchors = fitted[job.query, job.queries_are]
+                k = min(recipe.hubness_k, len(anchors))
+                offsets = np.asarray(hubness_offsets(anchors, index, k=k))
             found[place].append(
                 stand_out(
-                    np.asarray(sides[job.query][job.queries_are])[asked],
+                    held[job.query, job.queries_are][asked],
                     fold.held_ids[job.query][asked],
-                    np.asarray(index),
+                    index,
                     fold.held_ids[job.index],
-                    offsets=None if offsets is None else np.asarray(offsets),
+                    offsets=offsets,
                 )
             )
     return found
+
+
+def _padded(prepare, rows: np.ndarray, modality: Modality) -> np.ndarray:
+    """Prepare rows at one of a few sizes, so that folds share a compiled program."""
+    return np.asarray(prepare(pad_rows(rows, _PAD), modality))[: len(rows)]
 
 
 def join_folds(

@@ -10,18 +10,21 @@ References:
   2018, arXiv 1710.04087 (CSLS; here its index side alone, measured on anchors).
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.evaluate.blocks import pad_rows
 from jaxalign.evaluate.cosine import unit_rows
 from jaxalign.evaluate.retrieval import top_k
 
+# Up to so many rows are padded to a multiple, so that sets of nearly one size share a
+# compiled program; beyond, a copy would cost more than a compilation.
+_PADDED, _PAD = 8192, 256
 
-@functools.partial(jax.jit, static_argnames=("k", "block_size"))
+
 def hubness_offsets(
     aligned_anchors: Float[ArrayLike, "n d"],
     index: Float[ArrayLike, "m d"],
@@ -63,8 +66,14 @@ def hubness_offsets(
             f"`hubness_offsets(k={k})`: expected 1 to {aligned_anchors.shape[0]}, the "
             "number of anchors; pass more anchors, or a smaller k."
         )
-    cosines, _ = top_k(index, aligned_anchors, k, block_size=block_size)
-    return 0.5 * jnp.mean(cosines, axis=1)
+    n, m = aligned_anchors.shape[0], index.shape[0]
+    # A padded anchor is out of reach.
+    away = np.zeros(n, np.float32)
+    if max(n, m) <= _PADDED:
+        aligned_anchors, index = (pad_rows(x, _PAD) for x in (aligned_anchors, index))
+        away = np.pad(away, (0, -n % _PAD), constant_values=np.inf)
+    cosines, _ = top_k(index, aligned_anchors, k, offsets=away, block_size=block_size)
+    return jnp.asarray(0.5 * np.asarray(cosines[:, :k]).mean(axis=1)[:m])
 
 
 @jax.jit

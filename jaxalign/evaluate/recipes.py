@@ -9,7 +9,7 @@ carry offsets; a `Searcher` does it, to queries and index alike.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -21,6 +21,9 @@ from jaxalign.evaluate.retrieval import top_k
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import Kind, fit_map
 from jaxalign.solve.procrustes import Scale
+
+Side = Literal["source", "target"]
+"""Of which model rows are, before they are prepared."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Searcher:
         index: Float[ArrayLike, "m d_target"],
         query_modality: Modality,
         *,
-        queries_are: str = "source",
+        queries_are: Side = "source",
     ) -> Float[Array, " m"] | None:
         """Measure the offsets of a prepared index, for queries of one modality.
 

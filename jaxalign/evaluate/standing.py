@@ -19,7 +19,7 @@ from jaxalign.evaluate.blocks import over_query_blocks, pad_rows
 from jaxalign.evaluate.cosine import unit_rows
 
 _HIGHEST = jax.lax.Precision.HIGHEST
-_PAD = 64
+_PAD = 256
 _BLOCK = 512
 # As in retrieval: scores that differ by less are ties, which count against the query.
 _TIE = 8 * float(np.finfo(np.float32).eps)

@@ -10,7 +10,6 @@ from jaxalign.evaluate.methods import (
     ORTHOGONAL,
     PAPER,
     Anchors,
-    choose_ridge_by_class,
     fit_methods,
 )
 
@@ -81,20 +80,3 @@ def test_mean_only_needs_equal_widths(planted):
     )
     _, methods = fit_methods(narrow)
     assert "mean only" not in methods
-
-
-def test_ridge_by_class_is_no_weaker_than_by_row():
-    """Rows that repeat: by row, twins leak and no ridge looks best; by class, not."""
-    rng = np.random.default_rng(1)
-    classes, width = 10, 16
-    centres = rng.normal(size=(classes, width))
-    targets = rng.normal(size=(classes, width))
-    labels = np.repeat(np.arange(classes), 30)
-    source = centres[labels] + 0.01 * rng.normal(size=(len(labels), width))
-    target = targets[labels] + 0.01 * rng.normal(size=(len(labels), width))
-    rows = (source.astype(np.float32), target.astype(np.float32))
-    by_class = choose_ridge_by_class(Anchors(*rows, *rows, labels, labels), "image")
-    each = np.arange(len(labels))
-    by_row = choose_ridge_by_class(Anchors(*rows, *rows, each, each), "image")
-    # Targets are unrelated to sources, so new classes are best told by the mean alone.
-    assert by_class > 100 * by_row
