@@ -222,13 +222,16 @@ def _try_all(
 
 
 def _fits(fold: Fold, kind: Kind, name: Modality, grouped: bool):
-    """Fit a family; the rotation also by its identified part, where that is less."""
+    """Fit a family; the rotation also by its identified part, with few anchors."""
     groups = fold.fit_groups if grouped else None
     recipe = Recipe(
         kind=kind, fit_on=name, scale="energy" if kind == "orthogonal" else "none"
     )
     yield recipe.fit(fold.fit, groups=groups), recipe
-    if kind == "orthogonal":
+    fitted = fold.fit.values() if name == ALL else [fold.fit[name]]
+    most = sum(len(source) - 1 for source, _ in fitted)
+    # With more anchors the part is all, but for rounding: a fit that tells nothing.
+    if kind == "orthogonal" and most < min(s.shape[1] for s in next(iter(fitted))):
         part = dataclasses.replace(recipe, identified_only=True)
         amap = part.fit(fold.fit, groups=groups)
         if amap.kind == "partial_isometry":
