@@ -78,9 +78,12 @@ def stand_out(
         pad_rows(offsets, _PAD),
     )
     scores = np.asarray(beside)[:n, :m].ravel()
-    count = int(np.count_nonzero(scores > -np.inf))
+    # Right rows are minus infinity, and NaN stands above nothing.
+    scores = scores[scores > -np.inf]
+    count = len(scores)
     kept = min(count, max(_SHORTEST_TAIL, int(_TAIL * count)))
-    tail = np.sort(np.partition(scores, len(scores) - kept)[len(scores) - kept :])
+    first = count - kept
+    tail = np.sort(np.partition(scores, first)[first:] if first else scores)
     return Standing(np.asarray(hits)[:n], np.asarray(lead)[:n], tail, count)
 
 
@@ -91,7 +94,8 @@ def pooled_top1(
 
     A row's rivals number a few dozen; all queries' together are thousands. With
     :math:`p` the share of all rivals that stand as high above their own query's mean as
-    the right row does above its, it is :math:`(1 - p)^{N - 1}` for an index of N rows.
+    the right row does above its, it is :math:`(1 - p)^{N - 1}` for an index of N rows,
+    and 0 where a rival of the query's own comes first.
 
     Args:
       folds: by one way to search.
@@ -116,7 +120,7 @@ def pooled_top1(
         # Where all scores fit in the tails, none is left out.
         if count == len(pool):
             share = np.where(np.isfinite(lead), reached / count, 1.0)
-        chances.append(np.power(1.0 - share, index_size - 1))
+        chances.append(fold.hits * np.power(1.0 - share, index_size - 1))
     return chances
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compared maps: all fitted on one modality, ridge chosen by whole classes."""
+"""The compared maps: all fitted on one modality, and the recipe chosen beside them."""
+
+import dataclasses
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ from jaxalign.evaluate.methods import (
     ORTHOGONAL,
     PAPER,
     Anchors,
+    choose_recipe,
     fit_methods,
 )
 
@@ -80,3 +83,16 @@ def test_mean_only_needs_equal_widths(planted):
     )
     _, methods = fit_methods(narrow)
     assert "mean only" not in methods
+
+
+def test_the_recipe_is_chosen_for_the_searches_of_the_table(planted):
+    _, anchors = planted
+    choice = choose_recipe(anchors)
+    assert list(choice.table[0].top1) == [
+        "source image -> target image",
+        "source text -> target text",
+    ]
+    things = np.arange(len(anchors.image_labels))
+    named = dataclasses.replace(anchors, image_ids=things, text_ids=things)
+    crossing = list(choose_recipe(named).table[0].top1)[2:]
+    assert crossing == ["source image -> target text", "target image -> source text"]

@@ -19,7 +19,7 @@ def noisy(seed, n, d=8, noise=0.5):
 
 def by_hand(folds, index_size):
     """Chances from full tables in float64."""
-    leads, pool = [], []
+    leads, pool, hits = [], [], []
     for queries, index, offsets in folds:
         x, y = (
             side / np.linalg.norm(side, axis=1, keepdims=True)
@@ -31,11 +31,12 @@ def by_hand(folds, index_size):
             [row[keep].mean() for row, keep in zip(scores, rival, strict=True)]
         )
         leads.append(np.diag(scores) - mean)
+        hits.append(np.diag(scores) > np.where(rival, scores, -9).max(axis=1))
         pool.append((scores - mean[:, None])[rival])
     pool = np.concatenate(pool)
     return [
-        np.array([(1 - np.mean(pool >= one)) ** (index_size - 1) for one in lead])
-        for lead in leads
+        hit * np.array([(1 - np.mean(pool >= one)) ** (index_size - 1) for one in lead])
+        for lead, hit in zip(leads, hits, strict=True)
     ]
 
 
