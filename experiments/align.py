@@ -29,10 +29,11 @@ from jaxalign.evaluate.embedded_split import (
     embed_class_texts,
     embed_examples,
 )
-from jaxalign.evaluate.methods import ORTHOGONAL, fit_methods
+from jaxalign.evaluate.methods import CHOSEN, ORTHOGONAL, choose_recipe, fit_methods
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
 from jaxalign.evaluate.rows import ResultRow
+from jaxalign.evaluate.select import MapChoice
 from jaxalign.evaluate.spectrum import dimensions_used
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
@@ -90,17 +91,19 @@ def evaluate_seed(
     class_texts: ClassTexts,
     config: Config,
     seed: int,
-) -> tuple[list[ResultRow], AlignmentMap, dict[str, PairedSet]]:
+) -> tuple[list[ResultRow], AlignmentMap, MapChoice, dict[str, PairedSet]]:
     """Fit on one draw of anchor classes, evaluate on both tables."""
     learnt, unseen = splits["learnt"], splits["unseen"]
     anchor_classes, heldout_classes = catalog.split_classes(learnt.labels, seed=seed)
+    anchors = learnt.anchors(anchor_classes)
+    spaces = {
+        "source_space": learnt.source.space,
+        "target_space": learnt.target.space,
+    }
     orthogonal, methods = fit_methods(
-        learnt.anchors(anchor_classes),
-        fit_on=config.fit_on,
-        source_space=learnt.source.space,
-        target_space=learnt.target.space,
-        seed=seed,
+        anchors, fit_on=config.fit_on, seed=seed, **spaces
     )
+    choice = choose_recipe(anchors, **spaces)
     tables = {
         HELDOUT: learnt.pairs(heldout_classes, *class_texts),
         UNSEEN: unseen.pairs(np.unique(unseen.labels), *class_texts),
@@ -110,8 +113,24 @@ def evaluate_seed(
         run = _run(table, config, seed)
         for name, method in methods.items():
             rows += evaluate_map(name, method, pairs, run=run)
+        rows += evaluate_map(CHOSEN, choice.searcher, pairs, run=run)
         rows += evaluate_native(pairs, run=run)
-    return rows, orthogonal, tables
+    return rows, orthogonal, choice, tables
+
+
+def describe_choices(choices: dict[int, MapChoice]) -> str:
+    """Say how the chosen recipes came about, alike ones once."""
+    seeds: dict[str, list[int]] = {}
+    for seed, choice in choices.items():
+        seeds.setdefault(choice.recipe.describe(), []).append(seed)
+    first = next(iter(choices.values()))
+    text = f'The "{CHOSEN}" is chosen on the anchors alone. {first.reason}'
+    if len(seeds) > 1:
+        others = "; ".join(
+            f"{name} (seed {', '.join(map(str, of))})" for name, of in seeds.items()
+        )
+        text += f" Not every seed takes the same: {others}."
+    return text
 
 
 def describe_anchors(split: EmbeddedSplit, config: Config) -> str:
@@ -150,8 +169,8 @@ def evaluate_control(
 
 def run(
     config: Config, source: Encoders, target: Encoders, workdir: Path
-) -> tuple[list[ResultRow], str]:
-    """Run the experiment, write its files; return its rows and what Q rests on."""
+) -> tuple[list[ResultRow], list[str]]:
+    """Run the experiment, write its files; return its rows, and what to say of them."""
     control = (untrained_encoders(source, seed=1), untrained_encoders(target, seed=2))
     models = (source, target, *control)
     embedded = {name: embed_split(models, config, name) for name in SPLITS}
@@ -169,14 +188,18 @@ def run(
     )
     rows: list[ResultRow] = []
     first: tuple[AlignmentMap, dict[str, PairedSet]] | None = None
+    choices: dict[int, MapChoice] = {}
     for seed in tqdm(config.seeds, desc="Fitting and evaluating", unit=" seeds"):
-        found, amap, tables = evaluate_seed(trained, class_texts, config, seed)
+        found, amap, choices[seed], tables = evaluate_seed(
+            trained, class_texts, config, seed
+        )
         rows += found + evaluate_control(untrained, control_texts, config, seed)
         first = first or (amap, tables)
-    anchors = describe_anchors(trained["learnt"], config)
+    remarks = [describe_anchors(trained["learnt"], config)]
     if first is not None:
-        write(workdir, rows, config, trained, anchors, *first)
-    return rows, anchors
+        remarks.append(describe_choices(choices))
+        write(workdir, rows, config, trained, remarks, *first)
+    return rows, remarks
 
 
 def write(
@@ -184,7 +207,7 @@ def write(
     rows: list[ResultRow],
     config: Config,
     splits: dict[str, EmbeddedSplit],
-    anchors: str,
+    remarks: list[str],
     amap: AlignmentMap,
     tables: dict[str, PairedSet],
 ) -> None:
@@ -202,7 +225,8 @@ def write(
         similarities=[_similarities(amap, tables[HELDOUT], info)],
         gallery=sample_gallery(tables[HELDOUT], amap, splits["learnt"]),
         credit=f"{info.credit} {info.license}",
-        config={"anchors": anchors} | _as_json(config),
+        remarks=remarks,
+        config=_as_json(config),
     )
 
 
@@ -246,9 +270,11 @@ def main() -> None:
     for split in SPLITS:
         catalog.load_dataset(config.dataset, split, data_dir=config.data_dir)
     workdir = launch.open_workdir("runs/align")
-    rows, anchors = run(config, source, target, workdir)
+    rows, remarks = run(config, source, target, workdir)
     print(format_table(rows, headline=ORTHOGONAL, fit_on=config.fit_on))
-    print("\n" + textwrap.fill(anchors, 96))
+    for remark in remarks:
+        text = textwrap.fill(remark.replace(" %", "\xa0%"), 96)
+        print("\n" + text.replace("\xa0", " "))
     print(
         f"\nWritten to {workdir}: report.html (open it), results.json, map.safetensors."
         f"\n{time.perf_counter() - started:.0f} s in all."

@@ -38,18 +38,28 @@ if TYPE_CHECKING:
     from jaxalign.evaluate.cosine import centred_cosine as centred_cosine
     from jaxalign.evaluate.cosine import mean_cosine as mean_cosine
     from jaxalign.evaluate.cosine import mismatched_cosine as mismatched_cosine
+    from jaxalign.evaluate.held_out import Job as Job
+    from jaxalign.evaluate.hubness import append_offsets as append_offsets
+    from jaxalign.evaluate.hubness import append_one as append_one
+    from jaxalign.evaluate.hubness import hubness_offsets as hubness_offsets
     from jaxalign.evaluate.intervals import bootstrap_interval as bootstrap_interval
     from jaxalign.evaluate.methods import Anchors as Anchors
     from jaxalign.evaluate.methods import fit_methods as fit_methods
+    from jaxalign.evaluate.offsets_file import load_offsets as load_offsets
+    from jaxalign.evaluate.offsets_file import save_offsets as save_offsets
     from jaxalign.evaluate.paired_set import PairedSet as PairedSet
     from jaxalign.evaluate.protocol import Run as Run
     from jaxalign.evaluate.protocol import evaluate_map as evaluate_map
     from jaxalign.evaluate.protocol import evaluate_native as evaluate_native
+    from jaxalign.evaluate.recipes import Recipe as Recipe
+    from jaxalign.evaluate.recipes import Searcher as Searcher
     from jaxalign.evaluate.retrieval import class_top1 as class_top1
     from jaxalign.evaluate.retrieval import exact_recall as exact_recall
     from jaxalign.evaluate.retrieval import top_k as top_k
     from jaxalign.evaluate.rows import ResultRow as ResultRow
     from jaxalign.evaluate.rows import average_over_seeds as average_over_seeds
+    from jaxalign.evaluate.select import MapChoice as MapChoice
+    from jaxalign.evaluate.select import choose_map as choose_map
     from jaxalign.evaluate.zeroshot import average_prompts as average_prompts
     from jaxalign.maps.alignment_map import AlignmentMap as AlignmentMap
     from jaxalign.maps.carry import carry_rows as carry_rows
@@ -98,7 +108,9 @@ _HOMES: dict[str, str] = {
     "EmbeddingStore": "jaxalign.store.reader",
     "Encoders": "jaxalign.encoders.encoders",
     "FullDiskError": "jaxalign.store.trouble",
+    "Job": "jaxalign.evaluate.held_out",
     "LinearSolution": "jaxalign.solve.linear",
+    "MapChoice": "jaxalign.evaluate.select",
     "MlpSolution": "jaxalign.solve.mlp",
     "Moments": "jaxalign.moments",
     "PairBatch": "jaxalign.moments.passes",
@@ -107,21 +119,26 @@ _HOMES: dict[str, str] = {
     "PlantedPairs": "jaxalign.data.planted",
     "PolarFactor": "jaxalign.solve.polar",
     "ProcrustesSolution": "jaxalign.solve.procrustes",
+    "Recipe": "jaxalign.evaluate.recipes",
     "ResultRow": "jaxalign.evaluate.rows",
     "RidgeChoice": "jaxalign.solve.linear",
     "Run": "jaxalign.evaluate.protocol",
+    "Searcher": "jaxalign.evaluate.recipes",
     "Share": "jaxalign.embedding.shares",
     "SolveError": "jaxalign.status",
     "Status": "jaxalign.status",
     "StoreWriter": "jaxalign.store.writer",
     "StoredBatch": "jaxalign.store.reader",
     "accumulate_moments": "jaxalign.moments.passes",
+    "append_offsets": "jaxalign.evaluate.hubness",
+    "append_one": "jaxalign.evaluate.hubness",
     "array_pairs": "jaxalign.anchors.arrays",
     "average_over_seeds": "jaxalign.evaluate.rows",
     "average_prompts": "jaxalign.evaluate.zeroshot",
     "bootstrap_interval": "jaxalign.evaluate.intervals",
     "carry_rows": "jaxalign.maps.carry",
     "centred_cosine": "jaxalign.evaluate.cosine",
+    "choose_map": "jaxalign.evaluate.select",
     "choose_ridge": "jaxalign.solve.linear",
     "class_top1": "jaxalign.evaluate.retrieval",
     "data_mesh": "jaxalign.sharding",
@@ -140,10 +157,12 @@ _HOMES: dict[str, str] = {
     "fit_mlp": "jaxalign.solve.mlp",
     "format_table": "jaxalign.report.table",
     "gather": "jaxalign.embedding.fetch",
+    "hubness_offsets": "jaxalign.evaluate.hubness",
     "image_text_batches": "jaxalign.data.pipeline",
     "init_moments": "jaxalign.moments",
     "load_dataset": "jaxalign.data.catalog",
     "load_encoders": "jaxalign.encoders.pretrained",
+    "load_offsets": "jaxalign.evaluate.offsets_file",
     "match_stores": "jaxalign.anchors.stores",
     "mean_cosine": "jaxalign.evaluate.cosine",
     "merge_moments": "jaxalign.moments",
@@ -157,6 +176,7 @@ _HOMES: dict[str, str] = {
     "read_results": "jaxalign.report.results",
     "reduce_groups": "jaxalign.moments",
     "row_sharding": "jaxalign.sharding",
+    "save_offsets": "jaxalign.evaluate.offsets_file",
     "solve_linear": "jaxalign.solve.linear",
     "solve_procrustes": "jaxalign.solve.procrustes",
     "split_classes": "jaxalign.data.catalog",

@@ -24,7 +24,7 @@ class EmbeddedSplit:
     """One split of a data set, embedded by a source and a target model.
 
     Attributes:
-      examples: as the catalog gives them; "rendering" is read.
+      examples: as the catalog gives them; "rendering" and "name" are read.
       source: their rows by the source model, in the same order.
       target: their rows by the target model.
       query_rendering: the one rendering of each thing that is searched for, and that
@@ -54,6 +54,7 @@ class EmbeddedSplit:
         """Return anchors: pictures of classes in all renderings, a caption a thing."""
         chosen = self.of_classes(classes)
         texts = chosen & self.is_query
+        names = np.array([example["name"] for example in self.examples])
         return Anchors(
             self.source.image[chosen],
             self.target.image[chosen],
@@ -61,6 +62,8 @@ class EmbeddedSplit:
             self.target.text[texts],
             self.labels[chosen],
             self.labels[texts],
+            names[chosen],
+            names[texts],
         )
 
     def pairs(

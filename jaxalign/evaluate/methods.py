@@ -9,26 +9,20 @@ squares, ridge (the real one) and a residual MLP. Each becomes a plain callable 
 import dataclasses
 import functools
 
-import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.evaluate.held_out import Job
 from jaxalign.evaluate.protocol import MapRows
 from jaxalign.evaluate.rows import MEAN_ONLY, NO_MAP
+from jaxalign.evaluate.select import MapChoice, choose_map
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
-from jaxalign.moments import Moments, init_moments, update_moments
-from jaxalign.solve.linear import choose_ridge
-from jaxalign.solve.mlp import fit_mlp
 
 ORTHOGONAL = "orthogonal map"
 PAPER = "paper's map"
-RIDGE_FOLDS = 5
-# The MLP stops early by one fold of this many: a tenth of the anchors' classes.
-MLP_FOLDS = 10
-
-_update = jax.jit(update_moments)
+CHOSEN = "chosen recipe"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +36,8 @@ class Anchors:
       target_texts: (m, d_target), the same captions.
       image_labels: (n,) class of each picture; rows of one class stay in one fold.
       text_labels: (m,) class of each caption.
+      image_ids: (n,) what each picture shows, or None if that is not known.
+      text_ids: (m,) what each caption names, by the same labels.
     """
 
     source_images: Float[ArrayLike, "n d_source"]
@@ -50,6 +46,13 @@ class Anchors:
     target_texts: Float[ArrayLike, "m d_target"]
     image_labels: Int[ArrayLike, " n"]
     text_labels: Int[ArrayLike, " m"]
+    image_ids: Shaped[ArrayLike, " n"] | None = None
+    text_ids: Shaped[ArrayLike, " m"] | None = None
+
+    @property
+    def labels(self) -> dict[Modality, ArrayLike]:
+        """Class of each row, by modality."""
+        return {"image": self.image_labels, "text": self.text_labels}
 
     @property
     def pairs(self) -> dict[Modality, tuple[ArrayLike, ArrayLike]]:
@@ -64,7 +67,7 @@ class Anchors:
 
         For "all" each modality is centred by its own means first, as `fit_map` does.
         """
-        labels = {"image": self.image_labels, "text": self.text_labels}
+        labels = self.labels
         if fit_on != "all":
             source, target = self.pairs[fit_on]
             return np.asarray(source), np.asarray(target), np.asarray(labels[fit_on])
@@ -123,55 +126,46 @@ def fit_methods(
         orthogonal, add_target_mean=False
     )
     methods["least squares"] = fit(kind="linear", ridge=0.0)
-    methods["ridge"] = fit(kind="linear", ridge=choose_ridge_by_class(anchors, fit_on))
-    methods["MLP"] = _mlp_map(anchors, fit_on, seed)
+    # Folds of single rows would hold a picture out while another rendering of it is
+    # fitted: the ridge would come out too weak for new classes.
+    methods["ridge"] = fit(kind="linear", groups=anchors.labels)
+    methods["MLP"] = fit(kind="mlp", groups=anchors.labels, seed=seed)
     return orthogonal, methods
 
 
-def choose_ridge_by_class(anchors: Anchors, fit_on: Modality) -> float:
-    """Choose the ridge on anchors alone, each fold holding whole classes out.
+def choose_recipe(
+    anchors: Anchors,
+    *,
+    source_space: str | None = None,
+    target_space: str | None = None,
+    index_size: int = 1000,
+    folds: int = 3,
+) -> MapChoice:
+    """Choose map and recipe for the searches of a report's table, by whole classes.
 
-    Folds of single rows would hold a picture out while a twin of its class, or another
-    rendering of it, is fitted: the ridge would come out too weak for new classes.
+    Args:
+      anchors: the paired rows.
+      source_space: fingerprint of the source rows.
+      target_space: fingerprint of the target rows.
+      index_size: see `choose_map`.
+      folds: see `choose_map`; more take longer.
+
+    Returns:
+      The choice, for pictures and texts within a modality, and for pictures that ask
+      for texts in both directions where the anchors have ids.
     """
-    source, target, labels = anchors.of(fit_on)
-    fold_of_row = _folds_of_classes(labels, RIDGE_FOLDS)
-    folds = [
-        _moments(source, target, fold_of_row == fold)
-        for fold in range(fold_of_row.max() + 1)
-    ]
-    return float(choose_ridge(folds).ridge)
-
-
-def _folds_of_classes(labels: np.ndarray, count: int) -> np.ndarray:
-    """Number the fold of each row; rows of one class share theirs."""
-    classes = np.unique(labels)
-    shuffled = np.random.default_rng(0).permutation(len(classes))
-    fold_of_class = shuffled % min(count, len(classes))
-    return fold_of_class[np.searchsorted(classes, labels)]
-
-
-def _moments(source: np.ndarray, target: np.ndarray, chosen: np.ndarray) -> Moments:
-    """Moments of the chosen rows; the others have weight 0, so one shape serves all."""
-    empty = init_moments(source.shape[1], target.shape[1], grams=True)
-    return _update(empty, source, target, weights=chosen.astype(source.dtype))
-
-
-def _mlp_map(anchors: Anchors, fit_on: Modality, seed: int) -> MapRows:
-    """Fit the MLP on one modality; the other crosses about its own means.
-
-    Early stopping looks at whole classes held out, as the ridge does.
-    """
-    source, target, labels = anchors.of(fit_on)
-    held_out = _folds_of_classes(labels, MLP_FOLDS) == 0
-    solution = fit_mlp(source, target, seed=seed, held_out=held_out)
-    means = {
-        name: tuple(np.mean(rows, axis=0) for rows in pair)
-        for name, pair in anchors.pairs.items()
-    }
-
-    def carry(rows: ArrayLike, modality: Modality) -> ArrayLike:
-        before, after = means[modality]
-        return solution(rows, source_mean=before, target_mean=after)
-
-    return carry
+    jobs = [Job("image", "image"), Job("text", "text")]
+    ids = None
+    if anchors.image_ids is not None and anchors.text_ids is not None:
+        ids = {"image": anchors.image_ids, "text": anchors.text_ids}
+        jobs += [Job("image", "text"), Job("image", "text", "target")]
+    return choose_map(
+        anchors.pairs,
+        groups=anchors.labels,
+        ids=ids,
+        jobs=jobs,
+        index_size=index_size,
+        folds=folds,
+        source_space=source_space,
+        target_space=target_space,
+    )

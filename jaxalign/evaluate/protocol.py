@@ -2,7 +2,8 @@
 """The paper's rows, and the ones it should have printed, for one map or several.
 
 The evaluate step of the data flow. Maps arrive as plain callables, so that orthogonal,
-linear and MLP maps, with and without centring, go through the same code. Two baselines
+linear and MLP maps, with and without centring, go through the same code; a `Searcher`
+also says what becomes of target rows, and which offsets index rows carry. Two baselines
 need no map: staying on the source model, and re-embedding with the target model.
 
 References:
@@ -11,6 +12,7 @@ References:
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -21,6 +23,7 @@ from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.evaluate import cosine
 from jaxalign.evaluate.intervals import ClusterBootstrap
 from jaxalign.evaluate.paired_set import PairedSet
+from jaxalign.evaluate.recipes import Searcher, Side
 from jaxalign.evaluate.retrieval import class_top1, exact_recall
 from jaxalign.evaluate.rows import (
     METRICS,
@@ -58,7 +61,7 @@ _DEFAULT_RUN = Run()
 
 def evaluate_map(
     name: str,
-    map_rows: MapRows | None,
+    map_rows: MapRows | Searcher | None,
     paired_set: PairedSet,
     *,
     run: Run = _DEFAULT_RUN,
@@ -70,7 +73,8 @@ def evaluate_map(
       name: the method's name in the table.
       map_rows: ``map_rows(rows, modality)`` with modality "image" or "text" carries
         source rows to the target space, any norm; None compares the two spaces as they
-        are, and gives values None if their widths differ.
+        are, and gives values None if their widths differ. A `Searcher` prepares both
+        sides, and its offsets are subtracted in every search.
       paired_set: the examples.
       run: what the rows say about where they come from, and the bootstrap.
       share_of_native: also give source image -> target text @1 over the target model's
@@ -86,7 +90,8 @@ def evaluate_map(
       In every direction the mapped rows are the source's: as queries in source ->
       target, as the searched index in target -> source. Intervals resample groups of
       queries (`paired_set.groups`) or classes; the index stays as it is. Centred
-      cosines keep their means fixed while resampling.
+      cosines keep their means fixed while resampling. Offsets of the index are measured
+      with anchors of the queries' modality and side.
     """
     log = _RowLog(paired_set, name, run)
     widths = (paired_set.source_images.shape[1], paired_set.target_images.shape[1])
@@ -96,11 +101,15 @@ def evaluate_map(
     images = carry(paired_set.source_images, "image")
     texts = carry(paired_set.source_texts, "text")
     class_texts = carry(paired_set.source_class_texts, "text")
+    searcher = map_rows if isinstance(map_rows, Searcher) else None
+    target_images = _prepared(searcher, paired_set.target_images, "image")
+    target_texts = _prepared(searcher, paired_set.target_texts, "text")
+    target_class_texts = _prepared(searcher, paired_set.target_class_texts, "text")
 
     pairs = {
-        "image": (images, paired_set.target_images),
-        "caption": (texts, paired_set.target_texts),
-        "class_text": (class_texts, paired_set.target_class_texts),
+        "image": (images, target_images),
+        "caption": (texts, target_texts),
+        "class_text": (class_texts, target_class_texts),
     }
     for kind, (mapped, target) in pairs.items():
         of_classes = kind == "class_text"
@@ -111,31 +120,45 @@ def evaluate_map(
 
     labels, class_ids = paired_set.labels, paired_set.class_ids
     itself = np.arange(len(labels))
-    target_images, target_texts = paired_set.target_images, paired_set.target_texts
-    target_class_texts = paired_set.target_class_texts
-    nearest = class_top1(images, labels, target_images, labels)
+    # Offsets of an index for the queries that it is searched with.
+    offsets = functools.partial(_offsets, searcher)
+    of_images = offsets(target_images, "image")
+    of_texts = offsets(target_texts, "text")
+    nearest = class_top1(images, labels, target_images, labels, offsets=of_images)
     log.add("image_class_top1", nearest)
-    nearest = class_top1(images, labels, target_images, labels, exclude=itself)
+    nearest = class_top1(
+        images, labels, target_images, labels, exclude=itself, offsets=of_images
+    )
     log.add("image_class_top1_others", nearest)
-    nearest = class_top1(class_texts, class_ids, target_class_texts, class_ids)
+    of_class_texts = offsets(target_class_texts, "text")
+    nearest = class_top1(
+        class_texts, class_ids, target_class_texts, class_ids, offsets=of_class_texts
+    )
     log.add("text_class_top1", nearest, of_classes=True)
 
     zeroshot = {
-        "mapped_image_to_target_text": (images, target_class_texts),
-        "mapped_image_to_mapped_text": (images, class_texts),
-        "target_image_to_mapped_text": (target_images, class_texts),
+        "mapped_image_to_target_text": (images, target_class_texts, "source"),
+        "mapped_image_to_mapped_text": (images, class_texts, "source"),
+        "target_image_to_mapped_text": (target_images, class_texts, "target"),
     }
-    for direction, (queries, index) in zeroshot.items():
-        hits = zeroshot_hits(queries, labels, index, class_ids)
+    for direction, (queries, index, side) in zeroshot.items():
+        hubs = offsets(index, "image", side)
+        hits = zeroshot_hits(queries, labels, index, class_ids, offsets=hubs)
         log.add(f"zeroshot_{direction}", hits)
 
-    log.add_recall("image_to_image", images, target_images)
-    log.add_recall("text_to_text", texts, target_texts)
-    hits = log.add_recall("source_image_to_target_text", images, target_texts)
-    log.add_recall("target_image_to_source_text", target_images, texts)
+    log.add_recall("image_to_image", images, target_images, of_images)
+    log.add_recall("text_to_text", texts, target_texts, of_texts)
+    hubs = offsets(target_texts, "image")
+    hits = log.add_recall("source_image_to_target_text", images, target_texts, hubs)
+    hubs = offsets(texts, "image", "target")
+    log.add_recall("target_image_to_source_text", target_images, texts, hubs)
     if share_of_native:
         native = exact_recall(
-            target_images, target_texts, itself, (1,), index_ids=paired_set.ids
+            paired_set.target_images,
+            paired_set.target_texts,
+            itself,
+            (1,),
+            index_ids=paired_set.ids,
         )
         log.add_ratio("share_of_native_at_1", hits, native.hits[0])
     return log.rows
@@ -207,10 +230,18 @@ class _RowLog:
         interval = self._examples.ratio_interval(top, bottom)
         self._append(metric, value, interval, len(top))
 
-    def add_recall(self, direction: str, queries: ArrayLike, index: ArrayLike):
+    def add_recall(
+        self,
+        direction: str,
+        queries: ArrayLike,
+        index: ArrayLike,
+        offsets: ArrayLike | None = None,
+    ):
         """Add exact retrieval @1 and @10; return the hits @1."""
         truth = np.arange(len(self._pairs.labels))
-        recall = exact_recall(queries, index, truth, index_ids=self._pairs.ids)
+        recall = exact_recall(
+            queries, index, truth, index_ids=self._pairs.ids, offsets=offsets
+        )
         for k, hits in zip(recall.ks, recall.hits, strict=True):
             self.add(f"{direction}_at_{k}", hits)
         return recall.hits[0]
@@ -243,8 +274,35 @@ class _RowLog:
         )
 
 
-def _checked(name: str, map_rows: MapRows | None, width: int):
+def _prepared(
+    searcher: Searcher | None, rows: np.ndarray, modality: Modality
+) -> np.ndarray:
+    """Target rows as they are searched."""
+    return (
+        rows
+        if searcher is None
+        else np.asarray(searcher.prepare_target(rows, modality))
+    )
+
+
+def _offsets(
+    searcher: Searcher | None,
+    index: np.ndarray,
+    query_modality: Modality,
+    queries_are: Side = "source",
+) -> np.ndarray | None:
+    """Offsets of a prepared index, if there are any."""
+    if searcher is None or not searcher.recipe.hubness_k:
+        return None
+    return np.asarray(
+        searcher.measure_offsets(index, query_modality, queries_are=queries_are)
+    )
+
+
+def _checked(name: str, map_rows: MapRows | Searcher | None, width: int):
     """Wrap a map so that wrong shapes and non-finite rows are named."""
+    if isinstance(map_rows, Searcher):
+        map_rows = map_rows.prepare_source
 
     def carry(rows: ArrayLike, modality: Modality) -> np.ndarray:
         mapped = np.asarray(rows if map_rows is None else map_rows(rows, modality))

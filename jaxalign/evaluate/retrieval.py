@@ -72,10 +72,11 @@ def top_k(
       query_block_size: static; queries scored at a time.
 
     Returns:
-      Scores ``(n, k)`` and index rows ``(n, k)``, int32.
+      Scores ``(n, k)`` and index rows ``(n, k)``, int32. A row whose score is NaN comes
+      last, as minus infinity.
 
     Raises:
-      ValueError: if widths differ or `k` does not fit.
+      ValueError: if widths differ, `k` does not fit, or there is not one offset a row.
 
     Notes:
       O(n m d) time; memory beyond inputs O(query_block_size (block_size + k)).
@@ -91,8 +92,10 @@ def top_k(
             f"`top_k(k=...)` expected 1 to {count}, the rows of the index, got {k}."
         )
     queries, index = _unit_sides(queries, index)
+    offsets = _offsets_or_zeros(offsets, count)
     blocks = cut_index(index, offsets, min(block_size, count))
-    n_blocks, size, width = blocks.rows.shape
+    # Real rows must beat the empty places below, whatever their score.
+    lowest = jnp.finfo(blocks.rows.dtype).min
 
     def search(query_block: Float[Array, "q d"]):
         # -1 marks a place not yet taken; at least k real rows fill them all.
@@ -103,6 +106,8 @@ def top_k(
 
         def step(best, block):
             scores = block_scores(query_block, block)  # (q, size)
+            real = block.numbers[None, :] >= 0
+            scores = jnp.where(real & ~(scores >= lowest), lowest, scores)
             rows = jnp.broadcast_to(block.numbers[None, :], scores.shape)
             scores = jnp.concatenate([best[0], scores], axis=1)
             rows = jnp.concatenate([best[1], rows], axis=1)
@@ -113,7 +118,7 @@ def top_k(
         return jax.lax.scan(step, empty, blocks)[0]
 
     scores, rows = over_query_blocks(search, (queries,), query_block_size)
-    return scores, rows
+    return jnp.where(scores > lowest, scores, -jnp.inf), rows
 
 
 def exact_recall(

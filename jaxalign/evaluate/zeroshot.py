@@ -50,6 +50,8 @@ def zeroshot_hits(
     labels: Int[ArrayLike, " n"],
     class_texts: Float[ArrayLike, "classes d"],
     class_ids: Int[ArrayLike, " classes"],
+    *,
+    offsets: Float[ArrayLike, " classes"] | None = None,
 ) -> Bool[np.ndarray, " n"]:
     """Tell for every image whether its own class text is the nearest.
 
@@ -58,11 +60,12 @@ def zeroshot_hits(
       labels: ``(n,)`` class of each image.
       class_texts: ``(classes, d)``, one row per class, as `average_prompts` makes them.
       class_ids: ``(classes,)`` the class of each text.
+      offsets: ``(classes,)`` subtracted from the scores of the class texts.
 
     Returns:
       ``(n,)`` hits; their mean is the zero-shot top-1. Ties count as misses.
     """
-    return class_top1(images, labels, class_texts, class_ids)
+    return class_top1(images, labels, class_texts, class_ids, offsets=offsets)
 
 
 def class_similarities(

@@ -19,14 +19,15 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike, Modality
-from jaxalign.maps.file import read_map, write_map
+from jaxalign.maps.composition import composed_kind
+from jaxalign.maps.contents import check_contents
+from jaxalign.maps.file import checksum, read_map, write_map
+from jaxalign.solve.mlp import residual_layer
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
-KINDS: tuple[str, ...] = ("orthogonal", "linear", "mean_only")
-
-# Composing float32 maps loses orthogonality by rounding alone; this is damage.
-_ORTHONORMAL_WITHIN = 1e-3
+# What jaxalign could read before there were other kinds.
+_FIRST_KINDS = ("orthogonal", "linear", "mean_only")
 
 
 @typing.no_type_check
@@ -42,10 +43,14 @@ class AlignmentMap:
       scales: s by modality, scalars.
       source_means: by modality, ``(d_source,)``.
       target_means: by modality, ``(d_target,)``.
+      mlp: of the kind "mlp" only, what is added to M x for a centred row x, before
+        the scale: ``outer @ gelu(inner @ x + inner_bias)``, with ``inner (hidden,
+        d_source)``, ``inner_bias (hidden,)`` and ``outer (d_target, hidden)``.
       source_space: static; fingerprint of the space of the rows, or None if unknown.
       target_space: static; the same for what comes out.
-      kind: static; ``"orthogonal"`` (orthonormal columns or rows), ``"linear"``, or
-        ``"mean_only"`` (M = I).
+      kind: static; ``"orthogonal"`` (orthonormal columns or rows),
+        ``"partial_isometry"`` (orthonormal on the part that the anchors identify, 0 on
+        the rest: M = M M' M), ``"linear"``, ``"mlp"``, or ``"mean_only"`` (M = I).
       card_json: static; the card as JSON text, see `card`.
     """
 
@@ -53,6 +58,7 @@ class AlignmentMap:
     scales: dict[Modality, Float[Array, ""]]
     source_means: dict[Modality, Float[Array, " d_source"]]
     target_means: dict[Modality, Float[Array, " d_target"]]
+    mlp: dict[str, Float[Array, "..."]] | None = None
     source_space: str | None = flax.struct.field(pytree_node=False, default=None)
     target_space: str | None = flax.struct.field(pytree_node=False, default=None)
     kind: str = flax.struct.field(pytree_node=False, default="orthogonal")
@@ -60,11 +66,11 @@ class AlignmentMap:
 
     @property
     def rotation(self) -> Float[Array, "d_target d_source"]:
-        """Q, of orthonormal columns or rows; a linear map has none."""
-        if self.kind == "linear":
+        """Q, of orthonormal columns or rows; other kinds have none."""
+        if self.kind not in ("orthogonal", "mean_only"):
             raise ValueError(
-                "`amap.rotation`: expected an orthogonal map, got kind='linear'; read "
-                "`amap.matrix`."
+                f"`amap.rotation`: expected an orthogonal map, got kind={self.kind!r}; "
+                "read `amap.matrix`."
             )
         return self.matrix
 
@@ -87,6 +93,13 @@ class AlignmentMap:
     def card(self) -> dict[str, Any]:
         """How the map was made: a fresh dictionary of JSON values."""
         return json.loads(self.card_json)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the map does, as a sha256: of all but its card."""
+        tensors, header = self._contents()
+        del header["card"]
+        return checksum(json.dumps(header, sort_keys=True), tensors)
 
     def __call__(
         self,
@@ -138,6 +151,7 @@ class AlignmentMap:
         return _apply(
             jnp.asarray(rows),
             self.matrix,
+            self.mlp,
             self.scales[modality],
             self.source_means[modality],
             self.target_means[modality],
@@ -150,16 +164,19 @@ class AlignmentMap:
         """Turn the map around: rows of the target space to the source space.
 
         Exact on un-normalised rows. With unequal widths it is the pseudo-inverse:
-        narrow to wide and back is exact, wide to narrow and back is a projection.
+        narrow to wide and back is exact, wide to narrow and back is a projection. Of a
+        partial isometry it is the pseudo-inverse too: there and back keeps of a centred
+        row what the anchors identify, and drops the rest.
 
         Raises:
-          ValueError: if the map is linear.
+          ValueError: if the map is linear or an MLP.
         """
-        if self.kind == "linear":
+        if self.kind in ("linear", "mlp"):
+            why = "would blow up noise" if self.kind == "linear" else "does not exist"
             raise ValueError(
-                "`amap.inverse()`: expected an orthogonal map, got kind='linear', "
-                "whose inverse would blow up noise; fit the other direction by "
-                "`fit_map` with source and target exchanged."
+                f"`amap.inverse()`: expected an orthogonal map, got kind={self.kind!r},"
+                f" whose inverse {why}; fit the other direction by `fit_map` with "
+                "source and target exchanged."
             )
         card = self.card
         turned_back = set(card) == {"inverse_of"}
@@ -180,11 +197,13 @@ class AlignmentMap:
         """Compose: ``(later @ earlier)(rows)`` is ``later(earlier(rows))``.
 
         Exact on un-normalised rows. The kind is orthogonal where the product is, that
-        is unless one map is linear or the width grows and shrinks on the way.
+        is unless one map is linear, only part of an isometry, or the width grows and
+        shrinks on the way; see `composed_kind`.
 
         Raises:
           TypeError: if `earlier` is no map.
-          ValueError: if the maps do not meet in one space, width and set of modalities.
+          ValueError: if the maps do not meet in one space, width and set of
+            modalities, or one is an MLP.
         """
         if not isinstance(earlier, AlignmentMap):
             # Not NotImplemented: NumPy would take over, and speak of dimensions.
@@ -207,25 +226,18 @@ class AlignmentMap:
             target_means=target_means,
             source_space=earlier.source_space,
             target_space=self.target_space,
-            kind=_composed_kind(self, earlier),
+            kind=composed_kind(
+                (earlier.kind, self.kind),
+                (earlier.d_source, self.d_source, self.d_target),
+            ),
             card_json=_to_json({"later": self.card, "earlier": earlier.card}),
         )
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the map to one `.safetensors` file, atomically."""
-        tensors = {"matrix": np.asarray(self.matrix)}
-        for name in self.modalities:
-            tensors[f"scales/{name}"] = np.asarray(self.scales[name])
-            tensors[f"source_means/{name}"] = np.asarray(self.source_means[name])
-            tensors[f"target_means/{name}"] = np.asarray(self.target_means[name])
-        header = {
-            "kind": self.kind,
-            "modalities": list(self.modalities),
-            "source_space": self.source_space,
-            "target_space": self.target_space,
-            "card": self.card,
-        }
-        write_map(path, tensors, header)
+        tensors, header = self._contents()
+        # Older readers keep reading what they can read.
+        write_map(path, tensors, header, version=1 if self.kind in _FIRST_KINDS else 2)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "AlignmentMap":
@@ -238,50 +250,45 @@ class AlignmentMap:
             kind with another matrix.
         """
         tensors, header = read_map(path)
-        names = header.get("modalities")
-        if not isinstance(names, list) or not names or header.get("kind") not in KINDS:
-            raise _damaged(path, f"kind {header.get('kind')!r}, modalities {names!r}")
-        for key in ("source_space", "target_space"):
-            if not isinstance(header.get(key), str | None):
-                raise _damaged(path, f"{key} {header[key]!r}")
-        card = header.get("card")
-        if not isinstance(card, dict):
-            raise _damaged(path, f"card {card!r}")
-        for key, value in tensors.items():
-            if not np.issubdtype(value.dtype, np.floating):
-                raise _damaged(path, f"{value.dtype} numbers in {key!r}")
-            if not np.all(np.isfinite(value)):
-                raise _damaged(path, f"numbers in {key!r} that are not finite")
-        matrix = tensors.get("matrix")
-        if matrix is None or matrix.ndim != 2:
-            raise _damaged(path, "no matrix")
-        _check_matrix(path, header["kind"], matrix)
-        d_target, d_source = matrix.shape
-        groups: dict[str, dict[str, Array]] = {}
-        for group, shape in (
-            ("scales", ()),
-            ("source_means", (d_source,)),
-            ("target_means", (d_target,)),
-        ):
-            groups[group] = {}
-            for name in names:
-                found = tensors.get(f"{group}/{name}")
-                if found is None or found.shape != shape:
-                    got = "nothing" if found is None else f"shape {found.shape}"
-                    raise _damaged(path, f"{got} for '{group}/{name}' {shape}")
-                if group == "scales" and not found > 0:
-                    raise _damaged(path, f"a scale of {found:.3g} for {name!r}")
-                groups[group][name] = jnp.asarray(found)
+        check_contents(path, tensors, header)
+
+        def by_name(group: str) -> dict[str, Array]:
+            names = header["modalities"]
+            return {name: jnp.asarray(tensors[f"{group}/{name}"]) for name in names}
+
+        beyond = {
+            key.removeprefix("mlp/"): jnp.asarray(value)
+            for key, value in tensors.items()
+            if key.startswith("mlp/")
+        }
         return cls(
-            matrix=jnp.asarray(matrix),
-            scales=groups["scales"],
-            source_means=groups["source_means"],
-            target_means=groups["target_means"],
+            matrix=jnp.asarray(tensors["matrix"]),
+            scales=by_name("scales"),
+            source_means=by_name("source_means"),
+            target_means=by_name("target_means"),
+            mlp=beyond if header["kind"] == "mlp" else None,
             source_space=header.get("source_space"),
             target_space=header.get("target_space"),
             kind=header["kind"],
-            card_json=_to_json(card),
+            card_json=_to_json(header["card"]),
         )
+
+    def _contents(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Tensors and header, as a file holds them."""
+        tensors = {"matrix": np.asarray(self.matrix)}
+        for name in self.modalities:
+            tensors[f"scales/{name}"] = np.asarray(self.scales[name])
+            tensors[f"source_means/{name}"] = np.asarray(self.source_means[name])
+            tensors[f"target_means/{name}"] = np.asarray(self.target_means[name])
+        for name, value in (self.mlp or {}).items():
+            tensors[f"mlp/{name}"] = np.asarray(value)
+        return tensors, {
+            "kind": self.kind,
+            "modalities": list(self.modalities),
+            "source_space": self.source_space,
+            "target_space": self.target_space,
+            "card": self.card,
+        }
 
     def _check_space(self, space: str | None) -> None:
         """Refuse rows of a space that is known not to be the source space."""
@@ -297,13 +304,18 @@ class AlignmentMap:
 
 
 @functools.partial(jax.jit, static_argnames=("normalize", "subtract", "add"))
-def _apply(rows, matrix, scale, source_mean, target_mean, *, normalize, subtract, add):
+def _apply(
+    rows, matrix, mlp, scale, source_mean, target_mean, *, normalize, subtract, add
+):
     """Apply one modality's map; jitted apart from the card, which would retrace it."""
     rows = rows.astype(matrix.dtype)
     if subtract:
         rows = rows - source_mean[None, :]
     # (n, d_source) @ (d_source, d_target)
-    moved = scale * jnp.matmul(rows, matrix.T, precision=_HIGHEST)
+    moved = jnp.matmul(rows, matrix.T, precision=_HIGHEST)
+    if mlp is not None:
+        moved = moved + residual_layer(mlp, rows)
+    moved = scale * moved
     if add:
         moved = moved + target_mean[None, :]
     if normalize:
@@ -314,7 +326,13 @@ def _apply(rows, matrix, scale, source_mean, target_mean, *, normalize, subtract
 
 
 def _check_composable(later: AlignmentMap, earlier: AlignmentMap) -> None:
-    """Refuse two maps that do not meet in one space."""
+    """Refuse two maps that do not meet in one space, and those with no product."""
+    if "mlp" in (later.kind, earlier.kind):
+        raise ValueError(
+            "`later @ earlier`: expected maps with a matrix each, got kind='mlp', "
+            "which no single map can hold together with another; carry rows by one "
+            "after the other."
+        )
     if later.d_source != earlier.d_target:
         raise ValueError(
             f"`later @ earlier`: expected equal widths where the maps meet, got "
@@ -336,37 +354,6 @@ def _check_composable(later: AlignmentMap, earlier: AlignmentMap) -> None:
         )
 
 
-def _composed_kind(later: AlignmentMap, earlier: AlignmentMap) -> str:
-    """Name the kind of a product: orthogonal only if widths go one way."""
-    kinds = {later.kind, earlier.kind}
-    widths = (earlier.d_source, later.d_source, later.d_target)
-    monotone = list(widths) in (sorted(widths), sorted(widths, reverse=True))
-    if "linear" in kinds or not monotone:
-        return "linear"
-    return "mean_only" if kinds == {"mean_only"} else "orthogonal"
-
-
 def _to_json(card: Mapping[str, Any]) -> str:
     """Write a card as canonical JSON, so that equal cards compare equal."""
     return json.dumps(dict(card), sort_keys=True, allow_nan=False)
-
-
-def _check_matrix(path: str | os.PathLike, kind: str, matrix: np.ndarray) -> None:
-    """Refuse a matrix that is not orthonormal on its narrow side, if it should be."""
-    if kind == "linear" or 0 in matrix.shape:
-        return
-    wide = matrix.astype(np.float64)
-    gram = wide.T @ wide if wide.shape[0] >= wide.shape[1] else wide @ wide.T
-    error = np.abs(gram - np.eye(gram.shape[0])).max()
-    if not error < _ORTHONORMAL_WITHIN:
-        raise _damaged(
-            path, f"kind {kind!r} with a matrix {error:.3g} away from orthonormal"
-        )
-
-
-def _damaged(path: str | os.PathLike, got: str) -> ValueError:
-    """Say what is wrong with a file that safetensors itself could read."""
-    return ValueError(
-        f"`AlignmentMap.load({str(path)!r})`: expected a whole map, got {got}; copy "
-        "the file again, or fit the map again."
-    )

@@ -2,6 +2,7 @@
 """Moments of a user's anchors, by modality, batch by batch, or of all at once."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 
 import jax.numpy as jnp
@@ -18,18 +19,26 @@ Pairs = Mapping[Modality, tuple[np.ndarray, np.ndarray]]
 SMALLEST_BATCH = 256
 
 
-def all_moments(pairs, *, grams, batch_size) -> dict[Modality, Moments]:
+Weights = Mapping[Modality, np.ndarray]
+"""By modality, one weight a row; a modality that is missing has equal ones."""
+
+
+def all_moments(pairs, weights: Weights, *, grams, batch_size):
     """Moments of every modality, each about its own means."""
     return {
-        name: moments_of(*sides, grams=grams, batch_size=batch_size)
+        name: moments_of(*sides, weights.get(name), grams=grams, batch_size=batch_size)
         for name, sides in pairs.items()
     }
 
 
-def moments_of(source, target, *, grams, batch_size) -> Moments:
+def moments_of(source, target, weights=None, *, grams, batch_size) -> Moments:
     """Moments of one modality, batch by batch, one compilation for all batches."""
     moments = init_moments(source.shape[1], target.shape[1], grams=grams)
-    for left, right, mask in _batches(source, target, batch_size):
+    for start, (left, right, mask) in _batches(source, target, batch_size):
+        if weights is not None:
+            size = left.shape[0]
+            part, _ = pad_rows(as_float(weights[start : start + size]), size)
+            mask = part
         moments = update_moments(moments, left, right, weights=mask)
     return moments
 
@@ -41,7 +50,16 @@ def _batches(source, target, batch_size) -> Iterator[tuple]:
     for start in range(0, n, size):
         left, mask = pad_rows(as_float(source[start : start + size]), size)
         right, _ = pad_rows(as_float(target[start : start + size]), size)
-        yield left, right, mask
+        yield start, (left, right, mask)
+
+
+def weigh_moments(moments: Moments, weight: float) -> Moments:
+    """Multiply the weight of every row; the number of rows, and the means, stay."""
+    sums = ["count", "cross_covariance", "source_energy", "target_energy"]
+    if moments.source_gram is not None:
+        sums += ["source_gram", "target_gram"]
+    changed = {name: weight * getattr(moments, name) for name in sums}
+    return dataclasses.replace(moments, **changed)
 
 
 def pool_moments(left: Moments, right: Moments) -> Moments:
@@ -60,3 +78,13 @@ def pool_moments(left: Moments, right: Moments) -> Moments:
 
     merged = merge_moments(about_zero(left), about_zero(right))
     return dataclasses.replace(merged, rows=merged.rows - 1)
+
+
+def pool_weighted(
+    moments: Mapping[Modality, Moments], weights: Mapping[Modality, float]
+) -> Moments:
+    """Pool the moments of the modalities that have a weight."""
+    return functools.reduce(
+        pool_moments,
+        [weigh_moments(moments[name], weight) for name, weight in weights.items()],
+    )

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import Modality
-from jaxalign.maps.alignment_map import KINDS
 from jaxalign.solve.procrustes import SCALES
 
 ALL = "all"
+FIT_KINDS = ("orthogonal", "linear", "mlp", "mean_only")
 
 
 def as_float(rows) -> np.ndarray:
@@ -23,7 +23,9 @@ def as_float(rows) -> np.ndarray:
     return np.asarray(rows).astype(jax.dtypes.canonicalize_dtype(float), copy=False)
 
 
-def check_options(pairs, fit_on, scale, kind, ridge, proper, batch_size) -> None:
+def check_options(
+    pairs, fit_on, scale, kind, ridge, proper, identified_only, rank, batch_size
+) -> None:
     """Refuse options that do not exist or do not go together."""
     if not isinstance(pairs, Mapping) or not pairs or ALL in pairs:
         got = sorted(pairs) if isinstance(pairs, Mapping) else type(pairs).__name__
@@ -42,10 +44,10 @@ def check_options(pairs, fit_on, scale, kind, ridge, proper, batch_size) -> None
             f"`fit_map(scale={scale!r})`: expected one of {SCALES}; leave it out for "
             "the default."
         )
-    if kind not in KINDS:
+    if kind not in FIT_KINDS:
         raise ValueError(
-            f"`fit_map(kind={kind!r})`: expected one of {KINDS}; leave it out for an "
-            "orthogonal map."
+            f"`fit_map(kind={kind!r})`: expected one of {FIT_KINDS}; leave it out for "
+            "an orthogonal map, and pass identified_only=True for a partial isometry."
         )
     if ridge is not None and (kind != "linear" or not _is_size(ridge)):
         raise ValueError(
@@ -56,6 +58,22 @@ def check_options(pairs, fit_on, scale, kind, ridge, proper, batch_size) -> None
         raise ValueError(
             f"`fit_map(proper=True, kind={kind!r})`: expected kind='orthogonal'; leave "
             "proper out for the other kinds."
+        )
+    if (identified_only or rank is not None) and kind != "orthogonal":
+        raise ValueError(
+            f"`fit_map(identified_only={identified_only!r}, rank={rank!r}, "
+            f"kind={kind!r})`: expected kind='orthogonal'; leave both out for the "
+            "other kinds."
+        )
+    if proper and (identified_only or rank is not None):
+        raise ValueError(
+            "`fit_map(proper=True, identified_only=...)`: expected one of the two: a "
+            "part of a rotation has no determinant; leave proper out."
+        )
+    if rank is not None and not (isinstance(rank, numbers.Integral) and rank >= 1):
+        raise ValueError(
+            f"`fit_map(rank={rank!r})`: expected a whole number of at least 1; leave "
+            "it out to keep all that the anchors identify."
         )
     if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
         raise ValueError(
@@ -77,6 +95,79 @@ def check_spaces(source_space, target_space) -> None:
 def _is_size(value) -> bool:
     """Tell whether a value is a finite number of at least 0."""
     return isinstance(value, numbers.Real) and 0 <= float(value) < float("inf")
+
+
+def check_modality_weights(weights, pairs, fit_on) -> dict[Modality, float]:
+    """Return a weight for each modality that is fitted on, those of weight 0 left out.
+
+    Raises:
+      ValueError: for weights of one modality alone, of unknown ones, or none positive.
+    """
+    if weights is None:
+        return {name: 1.0 for name in (pairs if fit_on == ALL else [fit_on])}
+    if fit_on != ALL:
+        raise ValueError(
+            f"`fit_map(modality_weights=..., fit_on={fit_on!r})`: expected "
+            f"fit_on={ALL!r}, which mixes modalities; pass it, or leave the weights "
+            "out."
+        )
+    sizes = isinstance(weights, Mapping) and all(map(_is_size, weights.values()))
+    if not sizes or not set(weights) <= set(pairs):
+        raise ValueError(
+            f"`fit_map(modality_weights={weights!r})`: expected finite numbers of at "
+            f"least 0 by modality, of {sorted(pairs)}; pass {{'image': 1.0, 'text': "
+            "2.0}; one that is left out has 1."
+        )
+    kept = {name: float(weights.get(name, 1.0)) for name in pairs}
+    kept = {name: weight for name, weight in kept.items() if weight > 0}
+    if not kept:
+        raise ValueError(
+            f"`fit_map(modality_weights={weights!r})`: expected a positive weight for "
+            "one modality or more; a weight of 0 leaves a modality out of the fit."
+        )
+    return kept
+
+
+def check_weights(weights, hosts) -> dict[Modality, np.ndarray]:
+    """Bring the weights of rows to the host; refuse those that are none."""
+    found = _by_modality("weights", weights, hosts)
+    for name, values in found.items():
+        bad = not jnp.issubdtype(values.dtype, jnp.number)
+        bad = bad or not np.all(np.isfinite(values) & (values >= 0))
+        if bad or np.count_nonzero(values) < 2:
+            raise ValueError(
+                f"`fit_map(weights[{name!r}])`: expected finite numbers of at least 0, "
+                f"two or more of them positive, got {values.dtype} with "
+                f"{0 if bad else np.count_nonzero(values)} positive; a weight of 0 "
+                "leaves an anchor out."
+            )
+    return found
+
+
+def check_groups(groups, hosts) -> dict[Modality, np.ndarray]:
+    """Bring the groups of rows to the host; refuse shapes that do not fit."""
+    return _by_modality("groups", groups, hosts)
+
+
+def _by_modality(option, values, hosts) -> dict[Modality, np.ndarray]:
+    """One value a row for some modalities, as arrays of the host."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping) or not set(values) <= set(hosts):
+        got = sorted(values) if isinstance(values, Mapping) else type(values).__name__
+        raise ValueError(
+            f"`fit_map({option}=...)`: expected a dictionary by modality, of "
+            f"{sorted(hosts)}, got {got}; pass {{'image': one value a row}}."
+        )
+    found = {name: np.asarray(rows) for name, rows in values.items()}
+    for name, rows in found.items():
+        n = hosts[name][0].shape[0]
+        if rows.shape != (n,):
+            raise ValueError(
+                f"`fit_map({option}[{name!r}])`: expected shape ({n},), got "
+                f"{rows.shape}; pass one value for each anchor."
+            )
+    return found
 
 
 def check_pairs(pairs) -> dict[Modality, tuple[np.ndarray, np.ndarray]]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The map's file: tensors and a JSON card in one `.safetensors`, never a pickle.
 
-The header's metadata holds `format` ("jaxalign-map/1"), `header`, a JSON object, and
+The header's metadata holds `format` ("jaxalign-map/1", or "/2" for the kinds that came
+later, a partial isometry and an MLP), `header`, a JSON object, and
 `sha256`, of that object's text and all tensors: safetensors itself notices a cut, not a
 flipped bit. A reader sees the old file or the new one, whole.
 """
@@ -19,11 +20,15 @@ import safetensors.numpy
 from jaxalign.atomic_files import write_atomically
 
 FORMAT_NAME = "jaxalign-map"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def write_map(
-    path: str | os.PathLike, tensors: dict[str, np.ndarray], header: dict[str, Any]
+    path: str | os.PathLike,
+    tensors: dict[str, np.ndarray],
+    header: dict[str, Any],
+    *,
+    version: int = FORMAT_VERSION,
 ) -> None:
     """Write tensors and a JSON header atomically.
 
@@ -31,6 +36,7 @@ def write_map(
       path: ends in ``.safetensors``; its folder is made if it is missing.
       tensors: float arrays by name.
       header: anything that JSON can hold.
+      version: of the format; the lowest that can hold it, for older readers.
 
     Raises:
       ValueError: if `path` ends otherwise, or `header` is not JSON.
@@ -51,7 +57,7 @@ def write_map(
     # `save` ignores strides: a transposed view would be written scrambled.
     whole = {name: np.array(value, order="C") for name, value in tensors.items()}
     metadata = {
-        "format": f"{FORMAT_NAME}/{FORMAT_VERSION}",
+        "format": f"{FORMAT_NAME}/{version}",
         "header": text,
         "sha256": checksum(text, whole),
     }

@@ -9,18 +9,20 @@ a second compilation.
 import functools
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxalign._version import __version__
-from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.array_types import Array, ArrayLike, Modality
+from jaxalign.maps import checks
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.anchor_moments import all_moments, pool_moments
-from jaxalign.maps.checks import ALL, check_options, check_pairs, check_spaces
-from jaxalign.maps.linear_fit import measure_linear, solve_anchors
+from jaxalign.maps.anchor_moments import all_moments, pool_weighted
+from jaxalign.maps.linear_fit import solve_anchors
+from jaxalign.maps.mlp_fit import solve_perceptron
+from jaxalign.maps.row_measures import carry_by, measure_rows
 from jaxalign.solve.procrustes import (
     Scale,
     fit_scale,
@@ -30,7 +32,19 @@ from jaxalign.solve.procrustes import (
 )
 from jaxalign.status import Status
 
-Kind = Literal["orthogonal", "linear", "mean_only"]
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+Kind = Literal["orthogonal", "linear", "mlp", "mean_only"]
+
+
+class _Fitted(NamedTuple):
+    """What a kind's solver found: M, what is added to it, and what it determines."""
+
+    matrix: Array
+    notes: dict[str, Any]
+    kind: str
+    mlp: dict[str, Array] | None = None
+    within: tuple[Array, Array] | None = None
 
 
 def fit_map(
@@ -41,6 +55,12 @@ def fit_map(
     kind: Kind = "orthogonal",
     ridge: float | None = None,
     proper: bool = False,
+    identified_only: bool = False,
+    rank: int | None = None,
+    modality_weights: Mapping[Modality, float] | None = None,
+    weights: Mapping[Modality, ArrayLike] | None = None,
+    groups: Mapping[Modality, ArrayLike] | None = None,
+    seed: int = 0,
     source_space: str | None = None,
     target_space: str | None = None,
     card: Mapping[str, Any] | None = None,
@@ -63,13 +83,26 @@ def fit_map(
         for an orthogonal map, "none" for the other kinds.
         Where the anchors leave part of an orthogonal map open, "energy" compares the
         spread of source and target rows on the part that they determine.
-      kind: ``"orthogonal"``, ``"linear"`` (ridge) or ``"mean_only"`` (no rotation).
+      kind: ``"orthogonal"``, ``"linear"`` (ridge), ``"mlp"`` (a residual perceptron,
+        `fit_mlp`) or ``"mean_only"`` (no rotation).
       ridge: of a linear map, relative as in `solve_linear`; 0 is least squares, solved
         from the rows in float64 (`solve_least_squares`). Default: chosen by
-        cross-validation on the anchors of `fit_on`, split at random. Where several
-        rows show one thing that comes out too weak: choose it by `choose_ridge` on
-        folds of whole things, and pass it.
+        cross-validation on the anchors of `fit_on`.
       proper: only rotations of determinant +1.
+      identified_only: of an orthogonal map, keep the part that the anchors determine
+        and carry the rest to 0, as a map of kind "partial_isometry", instead of
+        turning the rest at will. Where they determine all, nothing changes.
+      rank: keep at most so many of these directions, the leading ones; implies
+        `identified_only`.
+      modality_weights: with ``fit_on="all"``, what to multiply the weight of each row
+        of a modality by; one left out has 1, and 0 leaves a modality out of the matrix.
+      weights: by modality, ``(n,)``, not negative: of the anchors, in the means, the
+        matrix, the scale and the residual. A modality left out has equal weights.
+      groups: by modality, ``(n,)`` labels, such as classes: where a ridge is chosen or
+        an MLP stopped on anchors held out, rows of one label are held out together.
+        Without them anchors are split at random, and where several rows show one thing
+        the ridge comes out too weak.
+      seed: of an MLP.
       source_space: fingerprint of the source model's space, refused on mismatch later.
       target_space: the same for the target model.
       card: notes of yours, JSON values, kept in the map's card beside ``"fit"``.
@@ -87,8 +120,8 @@ def fit_map(
         together; the text names the argument, what came, and what to do.
 
     Notes:
-      The order of rows and the batch size change the result by rounding only. Cost
-      O(n d_source d_target + d^3).
+      The order of rows and the batch size change the result by rounding only, but for
+      an MLP. Cost O(n d_source d_target + d^3).
 
     References:
       Gupta, Kansal, Jegelka, Isola, Garg, "Canonicalizing Multimodal Contrastive
@@ -99,9 +132,14 @@ def fit_map(
     >>> abs(amap.rotation).round(3).tolist(), amap.card["fit"]["status"]
     ([[0.0, 1.0], [1.0, 0.0]], 'OK')
     """
-    check_options(pairs, fit_on, scale, kind, ridge, proper, batch_size)
-    check_spaces(source_space, target_space)
-    hosts = check_pairs(pairs)
+    checks.check_options(
+        pairs, fit_on, scale, kind, ridge, proper, identified_only, rank, batch_size
+    )
+    checks.check_spaces(source_space, target_space)
+    hosts = checks.check_pairs(pairs)
+    fitted_on = checks.check_modality_weights(modality_weights, hosts, fit_on)
+    of_rows = checks.check_weights(weights, hosts)
+    labels = checks.check_groups(groups, hosts)
     d_source, d_target = (side.shape[1] for side in next(iter(hosts.values())))
     if kind == "mean_only" and d_source != d_target:
         raise ValueError(
@@ -109,47 +147,58 @@ def fit_map(
             f"{d_target}; use kind='orthogonal'."
         )
     chosen = scale or ("energy" if kind == "orthogonal" else "none")
-    fitted_on = list(hosts) if fit_on == ALL else [fit_on]
+    partial = identified_only or rank is not None
     # Orthonormal columns keep the energy of rows; anything else needs the Gram, and so
     # does a subspace, which is all that this many anchors can determine.
     most = sum(hosts[name][0].shape[0] - 1 for name in fitted_on)
     few = chosen == "energy" and most < min(d_source, d_target)
-    grams = kind == "linear" or d_source > d_target or few
-    moments = all_moments(hosts, grams=grams, batch_size=batch_size)
+    grams = kind == "linear" or d_source > d_target or few or partial
+    moments = all_moments(hosts, of_rows, grams=grams, batch_size=batch_size)
     for name, part in moments.items():
         _check_spread(name, part)
-    notes: dict[str, Any] = {"fit_on": fit_on, "scale": chosen, "kind": kind}
-    within = None
+    how = {"weights": of_rows, "modality_weights": fitted_on, "groups": labels}
+    anchors = {name: hosts[name] for name in fitted_on}
     if kind == "linear":
         matrix, found = solve_anchors(
-            {name: hosts[name] for name in fitted_on},
-            moments,
-            ridge=ridge,
-            batch_size=batch_size,
+            anchors, moments, ridge=ridge, batch_size=batch_size, **how
         )
-        notes |= found
+        fitted = _Fitted(jnp.asarray(matrix), found, kind)
+    elif kind == "mlp":
+        matrix, beyond, found = solve_perceptron(anchors, moments, seed=seed, **how)
+        fitted = _Fitted(matrix, found, kind, beyond)
     elif kind == "orthogonal":
-        pooled = functools.reduce(pool_moments, [moments[name] for name in fitted_on])
-        solution = solve_procrustes(pooled, proper=proper)
-        solution.check(allow=[Status.RANK_DEFICIENT])
-        status = Status(int(solution.status))
-        matrix = solution.rotation
-        notes |= {"proper": proper, "rank": int(solution.rank), "status": status.name}
-        if status != Status.OK and chosen == "energy":
-            within = identified_directions(pooled, solution.rank)
-            if not grams:  # Anchors that repeat, or lie in a subspace: known only now.
-                moments = all_moments(hosts, grams=True, batch_size=batch_size)
+        fitted = _solve_rotation(moments, fitted_on, proper, partial, rank)
+        if fitted.within and chosen == "energy" and not grams:
+            # Anchors that repeat, or lie in a subspace: known only now.
+            moments = all_moments(hosts, of_rows, grams=True, batch_size=batch_size)
     else:
-        matrix = jnp.eye(d_source, dtype=moments[fitted_on[0]].source_mean.dtype)
-    measured = {
-        name: measure_linear(hosts[name], part, matrix, scale=chosen, block=batch_size)
-        if kind == "linear"
-        else _measure(part, matrix, within, scale=chosen)
-        for name, part in moments.items()
-    }
+        dtype = next(iter(moments.values())).source_mean.dtype
+        fitted = _Fitted(jnp.eye(d_source, dtype=dtype), {}, kind)
+    measured = {}
+    for name, part in moments.items():
+        if kind in ("linear", "mlp"):
+            carry = carry_by(fitted.matrix, fitted.mlp)
+            measured[name] = measure_rows(
+                hosts[name],
+                of_rows.get(name),
+                part,
+                carry,
+                scale=chosen,
+                block=batch_size,
+            )
+        else:
+            isometry = fitted.kind != "partial_isometry"
+            measured[name] = _measure(
+                part, fitted.matrix, fitted.within, scale=chosen, isometry=isometry
+            )
     for name, (factor, _) in measured.items():
         _check_scale(name, float(factor), chosen)
-    scales = {name: fitted[0] for name, fitted in measured.items()}
+    notes: dict[str, Any] = {"fit_on": fit_on, "scale": chosen, "kind": fitted.kind}
+    if modality_weights is not None:
+        notes["modality_weights"] = fitted_on
+    if of_rows:
+        notes["weighted"] = sorted(of_rows)
+    notes |= fitted.notes
     notes["modalities"] = {
         name: {
             "anchors": int(moments[name].rows),
@@ -160,15 +209,37 @@ def fit_map(
     }
     notes["jaxalign"] = __version__
     return AlignmentMap(
-        matrix=matrix,
-        scales=scales,
+        matrix=fitted.matrix,
+        scales={name: found[0] for name, found in measured.items()},
         source_means={name: part.source_mean for name, part in moments.items()},
         target_means={name: part.target_mean for name, part in moments.items()},
+        mlp=fitted.mlp,
         source_space=source_space,
         target_space=target_space,
-        kind=kind,
+        kind=fitted.kind,
         card_json=_card_json(card, notes),
     )
+
+
+def _solve_rotation(moments, fitted_on, proper, partial, rank) -> _Fitted:
+    """Solve Procrustes; if `partial`, keep the leading directions it determines."""
+    pooled = pool_weighted(moments, fitted_on)
+    solution = solve_procrustes(pooled, proper=proper)
+    solution.check(allow=[Status.RANK_DEFICIENT])
+    status = Status(int(solution.status))
+    notes = {"proper": proper, "rank": int(solution.rank), "status": status.name}
+    if partial:
+        kept = solution.rank if rank is None else jnp.minimum(solution.rank, rank)
+        if int(kept) < min(pooled.d_source, pooled.d_target):
+            within = identified_directions(pooled, kept)
+            # (d_target, k) @ (k, d_source), 0 beyond the rank
+            matrix = jnp.matmul(within[0], within[1].T, precision=_HIGHEST)
+            notes["kept"] = int(kept)
+            return _Fitted(matrix, notes, "partial_isometry", within=within)
+    within = (
+        None if status == Status.OK else identified_directions(pooled, solution.rank)
+    )
+    return _Fitted(solution.rotation, notes, "orthogonal", within=within)
 
 
 def _check_spread(name, moments) -> None:
@@ -184,11 +255,11 @@ def _check_spread(name, moments) -> None:
             )
 
 
-@functools.partial(jax.jit, static_argnames="scale")
-def _measure(moments, matrix, within, *, scale):
+@functools.partial(jax.jit, static_argnames=("scale", "isometry"))
+def _measure(moments, matrix, within, *, scale, isometry):
     """One modality's scale, and its residual relative to the target energy."""
-    factor = fit_scale(moments, matrix, scale=scale, isometry=True, within=within)
-    residual = map_residual(moments, matrix, factor, isometry=True)
+    factor = fit_scale(moments, matrix, scale=scale, isometry=isometry, within=within)
+    residual = map_residual(moments, matrix, factor, isometry=isometry)
     return factor, residual / moments.target_energy
 
 

@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear maps of a user's anchors: the strength, the matrix, and how well it does.
+"""Linear maps of a user's anchors: the strength and the matrix.
 
-Everything that a ridge of 0 touches is computed on rows, in float64: its matrix is
-large where rows hardly vary, and products with a float32 Gram drown in rounding there.
+A ridge of 0 is solved on rows, in float64: its matrix is large where rows hardly vary,
+which a float32 Gram cannot tell from rounding.
 """
 
-import functools
-from collections.abc import Iterator
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from jaxalign.array_types import Array, ArrayLike, Modality
-from jaxalign.maps.anchor_moments import Pairs, moments_of, pool_moments
-from jaxalign.maps.checks import as_float
+from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.maps.anchor_moments import (
+    Pairs,
+    Weights,
+    moments_of,
+    pool_weighted,
+)
+from jaxalign.maps.folds import fold_rows
+from jaxalign.maps.row_measures import centred_blocks
 from jaxalign.moments import Moments
 from jaxalign.solve.least_squares import solve_least_squares
 from jaxalign.solve.linear import choose_ridge, solve_linear
-from jaxalign.solve.procrustes import Scale
 from jaxalign.status import Status
 
 RIDGE_FOLDS = 5
@@ -30,24 +31,37 @@ def solve_anchors(
     moments: dict[Modality, Moments],
     *,
     ridge: float | None,
+    weights: Weights,
+    modality_weights: dict[Modality, float],
+    groups: dict[Modality, np.ndarray],
     batch_size: int,
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[ArrayLike, dict[str, Any]]:
     """Return the matrix of a linear map, and what there is to note of it.
 
     Args:
       pairs: the modalities to fit on.
       moments: at least of these, with Grams.
       ridge: as `solve_linear` takes it; None chooses it on folds of the anchors.
+      weights: of rows.
+      modality_weights: of the modalities in `pairs`.
+      groups: rows of one group stay in one fold.
       batch_size: rows a batch.
     """
     if ridge is None:
-        ridge = float(choose_ridge(_folds(pairs, batch_size)).ridge)
-    pooled = functools.reduce(pool_moments, [moments[name] for name in pairs])
+        folds = _folds(pairs, weights, modality_weights, groups, batch_size)
+        ridge = float(choose_ridge(folds).ridge)
+    pooled = pool_weighted(moments, modality_weights)
     if ridge == 0:
+        # Least squares of rows times the roots of their weights.
         least = solve_least_squares(
-            block
+            (_times_root(source, weight), _times_root(target, weight))
             for name, sides in pairs.items()
-            for block in _centred(sides, moments[name], batch_size)
+            for source, target, weight in (
+                (left, right, modality_weights[name] * row_weights)
+                for left, right, row_weights in centred_blocks(
+                    sides, weights.get(name), moments[name], batch_size
+                )
+            )
         )
         matrix = least.matrix.astype(pooled.cross_covariance.dtype)
         rank, short = least.rank, least.rank < matrix.shape[1]
@@ -59,61 +73,34 @@ def solve_anchors(
     return matrix, {"ridge": ridge, "rank": rank, "status": status.name}
 
 
-def measure_linear(
-    sides: tuple[np.ndarray, np.ndarray],
-    moments: Moments,
-    matrix: Float[ArrayLike, "d_target d_source"],
-    *,
-    scale: Scale,
-    block: int,
-) -> tuple[Array, Array]:
-    """Return one modality's scale, and its residual relative to the target energy."""
-    transposed = np.asarray(matrix, np.float64).T
-    spread = product = energy = 0.0
-    for source, target in _centred(sides, moments, block):
-        carried = source @ transposed
-        spread += np.sum(np.square(carried))
-        product += np.sum(carried * target)
-        energy += np.sum(np.square(target))
-    factor = 1.0
-    if scale == "energy":
-        factor = float(np.sqrt(energy / spread))
-    elif scale == "least_squares":
-        factor = float(product / spread)
-    residual = energy - 2 * factor * product + factor**2 * spread
-    dtype = moments.source_mean.dtype
-    relative = max(residual, 0.0) / energy
-    return jnp.asarray(factor, dtype), jnp.asarray(relative, dtype)
+def _times_root(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Rows times the roots of their weights, in the rows' own dtype."""
+    return (rows * np.sqrt(weight)).astype(rows.dtype)
 
 
-def _centred(sides, moments, size) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Cut rows into blocks about their means."""
-    source, target = sides
-    means = np.asarray(moments.source_mean), np.asarray(moments.target_mean)
-    for start in range(0, len(source), size):
-        rows = slice(start, start + size)
-        yield as_float(source[rows]) - means[0], as_float(target[rows]) - means[1]
-
-
-def _folds(pairs, batch_size) -> list[Moments]:
+def _folds(pairs, weights, modality_weights, groups, batch_size) -> list[Moments]:
     """Moments of disjoint folds of the anchors; each fold pools the modalities."""
-    smallest = min(source.shape[0] for source, _ in pairs.values())
-    if smallest < 2 * RIDGE_FOLDS:
+    sizes = {name: source.shape[0] for name, (source, _) in pairs.items()}
+    if min(sizes.values()) < 2 * RIDGE_FOLDS:
         raise ValueError(
             f"`fit_map(ridge=None)`: expected at least {2 * RIDGE_FOLDS} anchors to "
-            f"choose the ridge on, got {smallest}; pass ridge, such as 0.1."
+            f"choose the ridge on, got {min(sizes.values())}; pass ridge, such as 0.1."
+        )
+    fold_of_row = fold_rows(sizes, groups, RIDGE_FOLDS)
+    count = 1 + max(int(numbers.max()) for numbers in fold_of_row.values())
+    if count < 2:
+        raise ValueError(
+            "`fit_map(ridge=None, groups=...)`: expected at least 2 groups to choose "
+            "the ridge on, got 1; pass ridge, such as 0.1."
         )
     folds = []
-    for fold in range(RIDGE_FOLDS):
-        parts = []
-        for source, target in pairs.values():
-            # The same split whatever the modality: row i of each may show one thing.
-            order = np.random.default_rng(0).permutation(source.shape[0])
-            rows = np.sort(order[fold::RIDGE_FOLDS])
-            parts.append(
-                moments_of(
-                    source[rows], target[rows], grams=True, batch_size=batch_size
-                )
+    for fold in range(count):
+        parts = {}
+        for name, (source, target) in pairs.items():
+            rows = np.flatnonzero(fold_of_row[name] == fold)
+            of_rows = weights[name][rows] if name in weights else None
+            parts[name] = moments_of(
+                source[rows], target[rows], of_rows, grams=True, batch_size=batch_size
             )
-        folds.append(functools.reduce(pool_moments, parts))
+        folds.append(pool_weighted(parts, modality_weights))
     return folds

@@ -37,6 +37,7 @@ def write_report(
     fit_on: str | None = None,
     similarities: Sequence[SimilarityMaps] = (),
     gallery: Sequence[GalleryItem] = (),
+    remarks: Sequence[str] = (),
     credit: str = "",
     config: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
@@ -51,6 +52,7 @@ def write_report(
       fit_on: modality whose rows the maps were fitted on.
       similarities: tables of image-text cosines, one figure each.
       gallery: queries and what was found for them.
+      remarks: paragraphs on the anchors, and on how maps and recipes were chosen.
       credit: who made the pictures, and under which licence.
       config: settings of the run, JSON values.
       versions: default `library_versions()`.
@@ -60,6 +62,9 @@ def write_report(
     parts += [
         _table_section(name, cells, headline, fit_on) for name, cells in tables.items()
     ]
+    if remarks:
+        paragraphs = "".join(f"<p>{escape(remark)}</p>" for remark in remarks)
+        parts.append(f"<section><h2>Anchors and recipe</h2>{paragraphs}</section>")
     parts += [_similarity_section(maps) for maps in similarities]
     if gallery:
         parts.append(_gallery_section(gallery))

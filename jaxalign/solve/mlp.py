@@ -85,6 +85,21 @@ class MlpSolution:
         moved = _forward(self.parameters, centred / self.source_scale)
         return self.target_scale * moved + jnp.asarray(after, dtype)[None, :]
 
+    def unscaled(self) -> dict[str, Float[Array, "..."]]:
+        """Fold the two scales in: weights that work on rows about their mean alone.
+
+        Returns:
+          ``skip``, ``inner``, ``inner_bias`` and ``outer``, as `residual_layer` and an
+          `AlignmentMap` take them.
+        """
+        parts, grow = self.parameters, self.target_scale
+        return {
+            "skip": parts["skip"] * (grow / self.source_scale),
+            "inner": parts["inner"] / self.source_scale,
+            "inner_bias": parts["inner_bias"],
+            "outer": parts["outer"] * grow,
+        }
+
     def check(self, *, allow: Iterable[Status] = ()) -> "MlpSolution":
         """Return itself, or raise `SolveError` for a status not in `allow`."""
         check_status(self.status, call="fit_mlp", allow=allow)
@@ -103,6 +118,7 @@ def fit_mlp(
     weight_decay: float = 1e-2,
     evaluate_every: int = 50,
     held_out: Bool[ArrayLike, " n"] | None = None,
+    weights: Float[ArrayLike, " n"] | None = None,
 ) -> MlpSolution:
     r"""Fit a residual perceptron on paired rows by AdamW.
 
@@ -124,13 +140,15 @@ def fit_mlp(
       held_out: mask of shape ``(n,)``, true for anchors kept for the selection;
         default a random tenth. Where several rows show one thing, hold out whole
         things.
+      weights: of the anchors, ``(n,)``, not negative: in the means, the scales and the
+        start, in how often a row is drawn, and in the selection. Default: all alike.
 
     Returns:
       The solution; same inputs and seed, same bits.
 
     Raises:
-      ValueError: if the rows do not pair, there are fewer than ten, or none is left
-        to train or to select on.
+      ValueError: if the rows do not pair, there are fewer than ten, none is left
+        to train or to select on, or the weights are none.
 
     Notes:
       One jitted scan, compiled once per shape. Cost O(steps * batch * d * hidden).
@@ -167,9 +185,11 @@ def fit_mlp(
             f"some rows, not all, got shape {chosen.shape} with {int(chosen.sum())}; "
             "leave it out for a random tenth."
         )
+    _check_weights(weights, chosen)
     return _train(
         jnp.asarray(source),
         jnp.asarray(target),
+        None if weights is None else jnp.asarray(weights),
         jnp.asarray(np.flatnonzero(~chosen)),
         jnp.asarray(np.flatnonzero(chosen)),
         jax.random.key(seed),
@@ -182,14 +202,40 @@ def fit_mlp(
     )
 
 
-def _forward(parameters, rows):
-    """Apply the residual perceptron to centred, scaled rows (n, d_source)."""
+def residual_layer(
+    parameters: dict[str, Float[Array, "..."]], rows: Float[Array, "n d_source"]
+) -> Float[Array, "n d_target"]:
+    """Give what the perceptron adds to a linear map: ``outer @ gelu(inner x + bias)``.
+
+    Args:
+      parameters: at least ``inner``, ``inner_bias`` and ``outer``.
+      rows: ``(n, d_source)``, centred.
+    """
     matmul = functools.partial(jnp.matmul, precision=_HIGHEST)
     # (n, d_source) @ (d_source, hidden)
     inner = matmul(rows, parameters["inner"].T) + parameters["inner_bias"][None, :]
     # (n, hidden) @ (hidden, d_target)
-    beyond = matmul(jax.nn.gelu(inner), parameters["outer"].T)
-    return matmul(rows, parameters["skip"].T) + beyond
+    return matmul(jax.nn.gelu(inner), parameters["outer"].T)
+
+
+def _forward(parameters, rows):
+    """Apply the residual perceptron to centred, scaled rows (n, d_source)."""
+    skip = jnp.matmul(rows, parameters["skip"].T, precision=_HIGHEST)
+    return skip + residual_layer(parameters, rows)
+
+
+def _check_weights(weights, held_out) -> None:
+    """Refuse weights that leave nothing to train or to select on."""
+    if weights is None:
+        return
+    found = np.asarray(weights)
+    whole = found.shape == held_out.shape and np.all(np.isfinite(found) & (found >= 0))
+    if not whole or not found[held_out].any() or not found[~held_out].any():
+        raise ValueError(
+            f"`fit_mlp(weights=...)`: expected shape {held_out.shape}, finite, not "
+            "negative, some positive among the held-out anchors and among the others, "
+            f"got shape {found.shape}; leave it out for equal weights."
+        )
 
 
 @functools.partial(
@@ -198,6 +244,7 @@ def _forward(parameters, rows):
 def _train(
     source,
     target,
+    weights,
     training,
     held_out,
     key,
@@ -212,9 +259,14 @@ def _train(
     """Train from the Procrustes map and keep the best look at the held-out rows."""
     d_source, d_target = source.shape[1], target.shape[1]
     empty = init_moments(d_source, d_target)
-    moments = update_moments(empty, source, target)
+    moments = update_moments(empty, source, target, weights=weights)
     # A start that had seen the held-out rows would win the selection unfairly.
-    seen = update_moments(empty, source[training], target[training])
+    seen = update_moments(
+        empty,
+        source[training],
+        target[training],
+        weights=None if weights is None else weights[training],
+    )
     rotation = solve_procrustes(seen).rotation
     dtype = rotation.dtype
     source_scale = jnp.sqrt(moments.source_energy / moments.count)
@@ -237,15 +289,24 @@ def _train(
         lambda count: learning_rate * shape(count), weight_decay=weight_decay
     )
 
-    def loss(parameters, rows):
+    def loss(parameters, rows, of_rows=None):
         error = _forward(parameters, x[rows]) - y[rows]
-        return jnp.mean(jnp.sum(jnp.square(error), axis=-1))
+        return jnp.average(jnp.sum(jnp.square(error), axis=-1), weights=of_rows)
+
+    def draw(step_key):
+        if weights is None:
+            return jax.random.randint(step_key, (batch_size,), 0, training.shape[0])
+        # A row is drawn as often as its weight says; one of weight 0 never.
+        upto = jnp.cumsum(weights[training].astype(dtype))
+        at = upto[-1] * jax.random.uniform(step_key, (batch_size,), dtype)
+        places = jnp.searchsorted(upto, at, side="right")
+        return jnp.minimum(places, training.shape[0] - 1)
+
+    held_weights = None if weights is None else weights[held_out]
 
     def step(carry, step_key):
         parameters, state = carry
-        rows = training[
-            jax.random.randint(step_key, (batch_size,), 0, training.shape[0])
-        ]
+        rows = training[draw(step_key)]
         grads = jax.grad(loss)(parameters, rows)
         updates, state = optimizer.update(grads, state, parameters)
         return (optax.apply_updates(parameters, updates), state), None
@@ -256,7 +317,7 @@ def _train(
         current, _ = jax.lax.scan(
             step, current, jax.random.split(look_key, evaluate_every)
         )
-        error = loss(current[0], held_out)
+        error = loss(current[0], held_out, held_weights)
         better = error < best_error
         best = jax.tree.map(
             lambda new, old: jnp.where(better, new, old), current[0], best
@@ -265,7 +326,7 @@ def _train(
         best_error = jnp.where(better, error, best_error)
         return (current, best, best_error, best_step), error
 
-    start = loss(parameters, held_out)
+    start = loss(parameters, held_out, held_weights)
     carry = (
         (parameters, optimizer.init(parameters)),
         parameters,

@@ -23,7 +23,10 @@ def _set(seed, space):
 
 @pytest.fixture
 def split():
-    examples = [{"rendering": rendering} for rendering in RENDERINGS]
+    examples = [
+        {"rendering": rendering, "name": f"thing {label}"}
+        for rendering, label in zip(RENDERINGS, LABELS, strict=True)
+    ]
     return EmbeddedSplit(examples, _set(0, "source"), _set(1, "target"))
 
 
@@ -35,6 +38,8 @@ def test_anchors_are_all_renderings_and_one_caption_a_thing(split):
     np.testing.assert_array_equal(anchors.target_texts, split.target.text[[2, 4]])
     assert anchors.image_labels.tolist() == [2, 2, 7, 7]
     assert anchors.text_labels.tolist() == [2, 7]
+    assert list(anchors.image_ids) == ["thing 2"] * 2 + ["thing 7"] * 2
+    assert list(anchors.text_ids) == ["thing 2", "thing 7"]
 
 
 def test_pairs_are_the_query_rendering_with_their_class_texts(split):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compared maps: all fitted on one modality, ridge chosen by whole classes."""
+"""The compared maps: all fitted on one modality, and the recipe chosen beside them."""
+
+import dataclasses
 
 import jax
 import numpy as np
@@ -10,7 +12,7 @@ from jaxalign.evaluate.methods import (
     ORTHOGONAL,
     PAPER,
     Anchors,
-    choose_ridge_by_class,
+    choose_recipe,
     fit_methods,
 )
 
@@ -83,18 +85,14 @@ def test_mean_only_needs_equal_widths(planted):
     assert "mean only" not in methods
 
 
-def test_ridge_by_class_is_no_weaker_than_by_row():
-    """Rows that repeat: by row, twins leak and no ridge looks best; by class, not."""
-    rng = np.random.default_rng(1)
-    classes, width = 10, 16
-    centres = rng.normal(size=(classes, width))
-    targets = rng.normal(size=(classes, width))
-    labels = np.repeat(np.arange(classes), 30)
-    source = centres[labels] + 0.01 * rng.normal(size=(len(labels), width))
-    target = targets[labels] + 0.01 * rng.normal(size=(len(labels), width))
-    rows = (source.astype(np.float32), target.astype(np.float32))
-    by_class = choose_ridge_by_class(Anchors(*rows, *rows, labels, labels), "image")
-    each = np.arange(len(labels))
-    by_row = choose_ridge_by_class(Anchors(*rows, *rows, each, each), "image")
-    # Targets are unrelated to sources, so new classes are best told by the mean alone.
-    assert by_class > 100 * by_row
+def test_the_recipe_is_chosen_for_the_searches_of_the_table(planted):
+    _, anchors = planted
+    choice = choose_recipe(anchors)
+    assert list(choice.table[0].top1) == [
+        "source image -> target image",
+        "source text -> target text",
+    ]
+    things = np.arange(len(anchors.image_labels))
+    named = dataclasses.replace(anchors, image_ids=things, text_ids=things)
+    crossing = list(choose_recipe(named).table[0].top1)[2:]
+    assert crossing == ["source image -> target text", "target image -> source text"]

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
+from jaxalign.evaluate.hubness import hubness_offsets
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
+from jaxalign.evaluate.recipes import Recipe, Searcher
+from jaxalign.evaluate.retrieval import exact_recall
 from jaxalign.evaluate.rows import METRICS
 
 N, CLASSES, D_SOURCE, D_TARGET = 240, 12, 16, 24
@@ -167,3 +171,53 @@ class TestErrors:
         pairs, _ = planted()
         with pytest.raises(ValueError, match=match):
             dataclasses.replace(pairs, **{name: value})
+
+
+class TestSearcher:
+    """A searcher goes through the protocol with both sides prepared."""
+
+    @pytest.fixture(scope="class")
+    def fitted(self):
+        pairs, _ = planted()
+        anchors = {
+            "image": (pairs.source_images[:120], pairs.target_images[:120]),
+            "text": (pairs.source_texts[:120], pairs.target_texts[:120]),
+        }
+        return pairs.take(np.arange(N) >= 120), anchors
+
+    def test_without_offsets_it_is_its_map(self, fitted):
+        pairs, anchors = fitted
+        recipe = Recipe(add_target_mean=False)
+        amap = recipe.fit(anchors)
+        plain = functools.partial(amap, add_target_mean=False)
+        by_map = values(evaluate_map("m", plain, pairs))
+        by_searcher = values(evaluate_map("m", Searcher(amap, recipe), pairs))
+        # Normalised before or after: the last bit of a cosine.
+        assert by_searcher == pytest.approx(by_map, abs=1e-5)
+
+    def test_offsets_are_those_of_the_queries_that_come(self, fitted):
+        pairs, anchors = fitted
+        recipe = Recipe(add_target_mean=False, centre_target=True, hubness_k=5)
+        one = Searcher(recipe.fit(anchors), recipe, anchors)
+        found = values(evaluate_map("m", one, pairs))
+        texts = one.prepare_source(pairs.source_texts, "text")
+        asked = one.prepare_target(anchors["image"][1], "image")
+        recall = exact_recall(
+            one.prepare_target(pairs.target_images, "image"),
+            texts,
+            np.arange(len(pairs.labels)),
+            (1, 10),
+            offsets=hubness_offsets(asked, texts),
+        )
+        assert found["target_image_to_source_text_at_1"] == recall.at(1)
+        assert found["target_image_to_source_text_at_10"] == recall.at(10)
+        images = one.prepare_source(pairs.source_images, "image")
+        index = one.prepare_target(pairs.target_texts, "text")
+        recall = exact_recall(
+            images,
+            index,
+            np.arange(len(pairs.labels)),
+            (1,),
+            offsets=one.measure_offsets(index, "image"),
+        )
+        assert found["source_image_to_target_text_at_1"] == recall.at(1)

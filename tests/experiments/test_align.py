@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.evaluate.methods import ORTHOGONAL
+from jaxalign.evaluate.methods import CHOSEN, ORTHOGONAL
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -76,6 +76,7 @@ def test_results_hold_both_tables_all_methods_and_intervals(finished):
         "stay on source",
         "native target",
         "untrained encoders",
+        CHOSEN,
     } <= methods
     found = [r for r in rows if r["metric"] == "text_to_text_at_1"]
     assert found
@@ -95,6 +96,17 @@ def test_texts_cross_far_better_than_without_a_map(finished):
     # Chance is 1.3 %; a map that carries texts finds at least ten times as many.
     assert values[ORTHOGONAL] > 0.13
     assert values[ORTHOGONAL] > 3 * values["mean only"]
+
+
+def test_the_chosen_recipe_and_its_reason_are_told(finished):
+    printed, folder = finished
+    page = (folder / "report.html").read_text()
+    for text in (" ".join(printed.split()), page):
+        assert "is chosen on the anchors alone. Taken is the" in text
+        assert "candidates" in text
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    tables = {row["table"] for row in rows if row["method"] == CHOSEN}
+    assert tables == {"held-out classes", "unseen emoji"}
 
 
 def test_report_is_self_contained(finished):

@@ -14,6 +14,8 @@ OPTIONS = {
     "kind": "orthogonal",
     "ridge": None,
     "proper": False,
+    "identified_only": False,
+    "rank": None,
     "batch_size": 8,
 }
 

@@ -104,7 +104,7 @@ def rewrite(place, *, header=None, tensors=None, version="jaxalign-map/1"):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"version": "jaxalign-map/2"}, "newer 'jaxalign-map/2'; upgrade jaxalign"),
+        ({"version": "jaxalign-map/3"}, "newer 'jaxalign-map/3'; upgrade jaxalign"),
         ({"version": "pt"}, "is no jaxalign map"),
         ({"version": "jaxalign-map/x"}, "is no jaxalign map"),
         ({"header": {"kind": "affine"}}, "kind 'affine'"),

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from jaxalign.maps.anchor_moments import all_moments
-from jaxalign.maps.linear_fit import measure_linear, solve_anchors
+from jaxalign.maps.linear_fit import solve_anchors
+from jaxalign.maps.row_measures import carry_by, measure_rows
 from tests.tolerances import SUMS, eps
 
+HOW = {"weights": {}, "modality_weights": {"image": 1.0}, "groups": {}, "batch_size": 7}
 F32 = eps(np.float32)
 
 
@@ -22,10 +24,15 @@ def anchors():
 @pytest.mark.parametrize("block", [1, 7, 4096])
 @pytest.mark.parametrize("scale", ["none", "energy", "least_squares"])
 def test_scale_and_residual_are_those_of_the_rows(anchors, scale, block):
-    moments = all_moments(anchors, grams=True, batch_size=16)
+    moments = all_moments(anchors, {}, grams=True, batch_size=16)
     matrix = np.random.default_rng(2).standard_normal((5, 4)).astype(np.float32)
-    factor, residual = measure_linear(
-        anchors["image"], moments["image"], matrix, scale=scale, block=block
+    factor, residual = measure_rows(
+        anchors["image"],
+        None,
+        moments["image"],
+        carry_by(matrix, None),
+        scale=scale,
+        block=block,
     )
     x, y = (side - side.mean(axis=0, dtype=np.float64) for side in anchors["image"])
     carried = x @ matrix.T
@@ -40,9 +47,9 @@ def test_scale_and_residual_are_those_of_the_rows(anchors, scale, block):
 
 
 def test_least_squares_and_ridge_say_what_they_did(anchors):
-    moments = all_moments(anchors, grams=True, batch_size=16)
-    least, notes = solve_anchors(anchors, moments, ridge=0.0, batch_size=7)
+    moments = all_moments(anchors, {}, grams=True, batch_size=16)
+    least, notes = solve_anchors(anchors, moments, ridge=0.0, **HOW)
     assert notes == {"ridge": 0.0, "rank": 4, "status": "OK"}
-    ridge, notes = solve_anchors(anchors, moments, ridge=0.5, batch_size=7)
+    ridge, notes = solve_anchors(anchors, moments, ridge=0.5, **HOW)
     assert (notes["ridge"], notes["status"]) == (0.5, "OK")
     assert np.linalg.norm(ridge) < np.linalg.norm(least)

@@ -61,6 +61,7 @@ def write(path, **changes):
             SimilarityMaps([NASTY, "b"], np.eye(2), np.eye(2), np.eye(2), table=NASTY)
         ],
         "gallery": [item],
+        "remarks": [f"{NASTY} anchors", "the recipe was chosen"],
         "credit": f"{NASTY} CC BY-SA 4.0",
         "config": {"source": NASTY},
         "versions": {"jax": NASTY},
@@ -90,6 +91,8 @@ def test_tags_are_closed_and_parts_are_there(document):
         "Gallery",
         "CC BY-SA 4.0",
         "target text",
+        "Anchors and recipe",
+        "the recipe was chosen",
     ):
         assert part in parsed.text
 
@@ -105,7 +108,7 @@ def test_nothing_is_loaded_from_elsewhere(document):
 
 def test_users_text_is_escaped(document):
     assert "<script" not in document
-    assert Page(document).text.count(NASTY) >= 7
+    assert Page(document).text.count(NASTY) >= 8
 
 
 def test_the_correct_text_is_marked(document):

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planted unit rows in cones of unequal width, as text embeddings have them."""
+
+import jax
+import numpy as np
+
+import jaxalign as ja
+
+SOURCE_CONE, TARGET_CONE = 0.93, 0.33
+
+
+def cone_rows(n, d, *, noise=0.6, decay=0.5, seed=0):
+    """Source and target rows whose means have the norms seen on two text models."""
+    spreads = [np.sqrt(1 - norm**2) for norm in (SOURCE_CONE, TARGET_CONE)]
+    planted = ja.planted_pairs(
+        jax.random.key(seed),
+        n,
+        d,
+        noise=noise,
+        decay=decay,
+        scale=float(spreads[1] / spreads[0]),
+        mean_norms=(SOURCE_CONE, TARGET_CONE),
+        modalities=("text",),
+    )
+    return tuple(
+        np.asarray(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
+        for rows in planted.pairs["text"]
+    )
+
+
+def exact_top1(searcher, source, target, modality="text"):
+    """Share of source rows that find their own target row first."""
+    index = searcher.prepare_target(target, modality)
+    recall = ja.exact_recall(
+        searcher.prepare_source(source, modality),
+        index,
+        np.arange(len(source)),
+        (1,),
+        offsets=searcher.measure_offsets(index, modality),
+    )
+    return recall.at(1)
