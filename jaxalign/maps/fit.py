@@ -6,45 +6,28 @@ moments in batches of one size, so neither their number nor their order costs me
 a second compilation.
 """
 
-import functools
-import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxalign._version import __version__
-from jaxalign.array_types import Array, ArrayLike, Modality
+from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.maps import checks
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.anchor_moments import all_moments, pool_weighted
+from jaxalign.maps.assemble import (
+    Fitted,
+    check_spread,
+    make_map,
+    measure,
+    solve_rotation,
+)
 from jaxalign.maps.linear_fit import solve_anchors
 from jaxalign.maps.mlp_fit import solve_perceptron
 from jaxalign.maps.row_measures import carry_by, measure_rows
-from jaxalign.solve.procrustes import (
-    Scale,
-    fit_scale,
-    identified_directions,
-    map_residual,
-    solve_procrustes,
-)
-from jaxalign.status import Status
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.solve.procrustes import Scale
 
 Kind = Literal["orthogonal", "linear", "mlp", "mean_only"]
-
-
-class _Fitted(NamedTuple):
-    """What a kind's solver found: M, what is added to it, and what it determines."""
-
-    matrix: Array
-    notes: dict[str, Any]
-    kind: str
-    mlp: dict[str, Array] | None = None
-    within: tuple[Array, Array] | None = None
 
 
 def fit_map(
@@ -127,6 +110,7 @@ def fit_map(
       Gupta, Kansal, Jegelka, Isola, Garg, "Canonicalizing Multimodal Contrastive
       Representation Learning", arXiv 2602.17584.
 
+    >>> import numpy as np
     >>> source = np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -1.0]], np.float32)
     >>> amap = fit_map({"image": (source, source[:, ::-1])})
     >>> abs(amap.rotation).round(3).tolist(), amap.card["fit"]["status"]
@@ -155,25 +139,27 @@ def fit_map(
     grams = kind == "linear" or d_source > d_target or few or partial
     moments = all_moments(hosts, of_rows, grams=grams, batch_size=batch_size)
     for name, part in moments.items():
-        _check_spread(name, part)
+        check_spread("fit_map(pairs=...)", name, part)
     how = {"weights": of_rows, "modality_weights": fitted_on, "groups": labels}
     anchors = {name: hosts[name] for name in fitted_on}
     if kind == "linear":
         matrix, found = solve_anchors(
             anchors, moments, ridge=ridge, batch_size=batch_size, **how
         )
-        fitted = _Fitted(jnp.asarray(matrix), found, kind)
+        fitted = Fitted(jnp.asarray(matrix), found, kind)
     elif kind == "mlp":
         matrix, beyond, found = solve_perceptron(anchors, moments, seed=seed, **how)
-        fitted = _Fitted(matrix, found, kind, beyond)
+        fitted = Fitted(matrix, found, kind, beyond)
     elif kind == "orthogonal":
-        fitted = _solve_rotation(moments, fitted_on, proper, partial, rank)
+        fitted = solve_rotation(
+            pool_weighted(moments, fitted_on), proper=proper, partial=partial, rank=rank
+        )
         if fitted.within and chosen == "energy" and not grams:
             # Anchors that repeat, or lie in a subspace: known only now.
             moments = all_moments(hosts, of_rows, grams=True, batch_size=batch_size)
     else:
         dtype = next(iter(moments.values())).source_mean.dtype
-        fitted = _Fitted(jnp.eye(d_source, dtype=dtype), {}, kind)
+        fitted = Fitted(jnp.eye(d_source, dtype=dtype), {}, kind)
     measured = {}
     for name, part in moments.items():
         if kind in ("linear", "mlp"):
@@ -188,108 +174,23 @@ def fit_map(
             )
         else:
             isometry = fitted.kind != "partial_isometry"
-            measured[name] = _measure(
+            measured[name] = measure(
                 part, fitted.matrix, fitted.within, scale=chosen, isometry=isometry
             )
-    for name, (factor, _) in measured.items():
-        _check_scale(name, float(factor), chosen)
-    notes: dict[str, Any] = {"fit_on": fit_on, "scale": chosen, "kind": fitted.kind}
+    notes: dict[str, Any] = {}
     if modality_weights is not None:
         notes["modality_weights"] = fitted_on
     if of_rows:
         notes["weighted"] = sorted(of_rows)
-    notes |= fitted.notes
-    notes["modalities"] = {
-        name: {
-            "anchors": int(moments[name].rows),
-            "scale": float(factor),
-            "relative_residual": float(residual),
-        }
-        for name, (factor, residual) in measured.items()
-    }
-    notes["jaxalign"] = __version__
-    return AlignmentMap(
-        matrix=fitted.matrix,
-        scales={name: found[0] for name, found in measured.items()},
-        source_means={name: part.source_mean for name, part in moments.items()},
-        target_means={name: part.target_mean for name, part in moments.items()},
-        mlp=fitted.mlp,
+    return make_map(
+        "fit_map",
+        moments,
+        fitted,
+        measured,
+        fit_on=fit_on,
+        scale=chosen,
+        notes=notes,
         source_space=source_space,
         target_space=target_space,
-        kind=fitted.kind,
-        card_json=_card_json(card, notes),
+        card=card,
     )
-
-
-def _solve_rotation(moments, fitted_on, proper, partial, rank) -> _Fitted:
-    """Solve Procrustes; if `partial`, keep the leading directions it determines."""
-    pooled = pool_weighted(moments, fitted_on)
-    solution = solve_procrustes(pooled, proper=proper)
-    solution.check(allow=[Status.RANK_DEFICIENT])
-    status = Status(int(solution.status))
-    notes = {"proper": proper, "rank": int(solution.rank), "status": status.name}
-    if partial:
-        kept = solution.rank if rank is None else jnp.minimum(solution.rank, rank)
-        if int(kept) < min(pooled.d_source, pooled.d_target):
-            within = identified_directions(pooled, kept)
-            # (d_target, k) @ (k, d_source), 0 beyond the rank
-            matrix = jnp.matmul(within[0], within[1].T, precision=_HIGHEST)
-            notes["kept"] = int(kept)
-            return _Fitted(matrix, notes, "partial_isometry", within=within)
-    within = (
-        None if status == Status.OK else identified_directions(pooled, solution.rank)
-    )
-    return _Fitted(solution.rotation, notes, "orthogonal", within=within)
-
-
-def _check_spread(name, moments) -> None:
-    """Refuse rows that are all equal: nothing is left of them once centred."""
-    for side, energy in (
-        ("source", moments.source_energy),
-        ("target", moments.target_energy),
-    ):
-        if not float(energy) > 0:
-            raise ValueError(
-                f"`fit_map(pairs[{name!r}])`: expected {side} rows that differ, got "
-                f"{int(moments.rows)} equal ones; pass embeddings of different inputs."
-            )
-
-
-@functools.partial(jax.jit, static_argnames=("scale", "isometry"))
-def _measure(moments, matrix, within, *, scale, isometry):
-    """One modality's scale, and its residual relative to the target energy."""
-    factor = fit_scale(moments, matrix, scale=scale, isometry=isometry, within=within)
-    residual = map_residual(moments, matrix, factor, isometry=isometry)
-    return factor, residual / moments.target_energy
-
-
-def _check_scale(name, factor, scale) -> None:
-    """Refuse a scale with which the map cannot carry that modality at all."""
-    if not (np.isfinite(factor) and factor > 0):
-        raise ValueError(
-            f"`fit_map(scale={scale!r})`: expected a positive scale for {name!r}, got "
-            f"{factor:.3g}: the map does not correlate with these pairs; check "
-            "that their rows pair, or pass scale='none'."
-        )
-
-
-def _card_json(card, notes) -> str:
-    """Join the user's card and the fit's notes, as canonical JSON."""
-    if card is not None and not isinstance(card, Mapping):
-        raise ValueError(
-            f"`fit_map(card=...)`: expected a dictionary, got {type(card).__name__}; "
-            "pass {'note': ...}."
-        )
-    own = dict(card or {})
-    if "fit" in own:
-        raise ValueError(
-            "`fit_map(card=...)`: expected no entry 'fit', which the fit writes "
-            "itself; give yours another name."
-        )
-    try:
-        return json.dumps({**own, "fit": notes}, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`fit_map(card=...)`: expected JSON values, got {error}; pass strings, "
-            "numbers, lists and dictionaries."
-        ) from error

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps that every fit of a map shares: rotation, scales, notes, and the map."""
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign._version import __version__
+from jaxalign.array_types import Array, Modality
+from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.moments import Moments
+from jaxalign.solve.procrustes import (
+    Scale,
+    fit_scale,
+    identified_directions,
+    map_residual,
+    solve_procrustes,
+)
+from jaxalign.status import Status
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Fitted(NamedTuple):
+    """What a kind's solver found: M, what is added to it, and what it determines."""
+
+    matrix: Array
+    notes: dict[str, Any]
+    kind: str
+    mlp: dict[str, Array] | None = None
+    within: tuple[Array, Array] | None = None
+
+
+def make_map(
+    call: str,
+    moments: Mapping[Modality, Moments],
+    fitted: Fitted,
+    measured: Mapping[Modality, tuple[Array, Array]],
+    *,
+    fit_on: Modality,
+    scale: Scale,
+    notes: Mapping[str, Any] = {},
+    source_space: str | None = None,
+    target_space: str | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> AlignmentMap:
+    """Put a map together from what was solved and measured.
+
+    Args:
+      call: named in errors.
+      moments: of every modality.
+      fitted: the matrix.
+      measured: by modality, scale and relative residual.
+      fit_on: noted.
+      scale: noted.
+      notes: more to note.
+      source_space: see `fit_map`.
+      target_space: see `fit_map`.
+      card: see `fit_map`.
+
+    Raises:
+      ValueError: for a scale that is not positive, or a card that is no JSON.
+    """
+    for name, (factor, _) in measured.items():
+        _check_scale(call, name, float(factor), scale)
+    of_fit: dict[str, Any] = {"fit_on": fit_on, "scale": scale, "kind": fitted.kind}
+    of_fit |= {**notes, **fitted.notes}
+    of_fit["modalities"] = {
+        name: {
+            "anchors": int(moments[name].rows),
+            "scale": float(factor),
+            "relative_residual": float(residual),
+        }
+        for name, (factor, residual) in measured.items()
+    }
+    of_fit["jaxalign"] = __version__
+    return AlignmentMap(
+        matrix=fitted.matrix,
+        scales={name: found[0] for name, found in measured.items()},
+        source_means={name: part.source_mean for name, part in moments.items()},
+        target_means={name: part.target_mean for name, part in moments.items()},
+        mlp=fitted.mlp,
+        source_space=source_space,
+        target_space=target_space,
+        kind=fitted.kind,
+        card_json=_card_json(call, card, of_fit),
+    )
+
+
+def solve_rotation(
+    pooled: Moments, *, proper: bool = False, partial: bool = False, rank: int | None
+) -> Fitted:
+    """Solve Procrustes; if `partial`, keep the leading directions it determines."""
+    solution = solve_procrustes(pooled, proper=proper)
+    solution.check(allow=[Status.RANK_DEFICIENT])
+    status = Status(int(solution.status))
+    notes = {"proper": proper, "rank": int(solution.rank), "status": status.name}
+    if partial:
+        kept = solution.rank if rank is None else jnp.minimum(solution.rank, rank)
+        if int(kept) < min(pooled.d_source, pooled.d_target):
+            within = identified_directions(pooled, kept)
+            # (d_target, k) @ (k, d_source), 0 beyond the rank
+            matrix = jnp.matmul(within[0], within[1].T, precision=_HIGHEST)
+            notes["kept"] = int(kept)
+            return Fitted(matrix, notes, "partial_isometry", within=within)
+    within = (
+        None if status == Status.OK else identified_directions(pooled, solution.rank)
+    )
+    return Fitted(solution.rotation, notes, "orthogonal", within=within)
+
+
+def check_spread(call: str, name: Modality, moments: Moments) -> None:
+    """Refuse rows that are all equal: nothing is left of them once centred."""
+    for side, energy in (
+        ("source", moments.source_energy),
+        ("target", moments.target_energy),
+    ):
+        if not float(energy) > 0:
+            raise ValueError(
+                f"`{call}[{name!r}]`: expected {side} rows that differ, got "
+                f"{int(moments.rows)} equal ones; pass embeddings of different inputs."
+            )
+
+
+@functools.partial(jax.jit, static_argnames=("scale", "isometry"))
+def measure(moments, matrix, within, *, scale, isometry):
+    """One modality's scale, and its residual relative to the target energy."""
+    factor = fit_scale(moments, matrix, scale=scale, isometry=isometry, within=within)
+    residual = map_residual(moments, matrix, factor, isometry=isometry)
+    return factor, residual / moments.target_energy
+
+
+def _check_scale(call, name, factor, scale) -> None:
+    """Refuse a scale with which the map cannot carry that modality at all."""
+    if not (np.isfinite(factor) and factor > 0):
+        raise ValueError(
+            f"`{call}(scale={scale!r})`: expected a positive scale for {name!r}, got "
+            f"{factor:.3g}: the map does not correlate with these pairs; check "
+            "that their rows pair, or pass scale='none'."
+        )
+
+
+def _card_json(call, card, notes) -> str:
+    """Join the user's card and the fit's notes, as canonical JSON."""
+    if card is not None and not isinstance(card, Mapping):
+        raise ValueError(
+            f"`{call}(card=...)`: expected a dictionary, got {type(card).__name__}; "
+            "pass {'note': ...}."
+        )
+    own = dict(card or {})
+    if "fit" in own:
+        raise ValueError(
+            f"`{call}(card=...)`: expected no entry 'fit', which the fit writes "
+            "itself; give yours another name."
+        )
+    try:
+        return json.dumps({**own, "fit": notes}, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{call}(card=...)`: expected JSON values, got {error}; pass strings, "
+            "numbers, lists and dictionaries."
+        ) from error
