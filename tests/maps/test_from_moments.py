@@ -53,7 +53,7 @@ def assert_same(found, expected, rows):
         {"fit_on": "text", "scale": "none"},
         {"fit_on": "all", "modality_weights": {"text": 3.0}},
         {"rank": 3},
-        {"proper": True, "scale": "least_squares"},
+        {"proper": True},
         {"kind": "mean_only"},
         {"kind": "linear", "ridge": 0.1},
     ],
