@@ -96,14 +96,17 @@ def evaluate_seed(
     learnt, unseen = splits["learnt"], splits["unseen"]
     anchor_classes, heldout_classes = catalog.split_classes(learnt.labels, seed=seed)
     anchors = learnt.anchors(anchor_classes)
-    spaces = {
-        "source_space": learnt.source.space,
-        "target_space": learnt.target.space,
-    }
+    source_space, target_space = learnt.source.space, learnt.target.space
     orthogonal, methods = fit_methods(
-        anchors, fit_on=config.fit_on, seed=seed, **spaces
+        anchors,
+        fit_on=config.fit_on,
+        source_space=source_space,
+        target_space=target_space,
+        seed=seed,
     )
-    choice = choose_recipe(anchors, **spaces)
+    choice = choose_recipe(
+        anchors, source_space=source_space, target_space=target_space
+    )
     tables = {
         HELDOUT: learnt.pairs(heldout_classes, *class_texts),
         UNSEEN: unseen.pairs(np.unique(unseen.labels), *class_texts),

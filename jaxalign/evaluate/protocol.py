@@ -136,7 +136,7 @@ def evaluate_map(
     )
     log.add("text_class_top1", nearest, of_classes=True)
 
-    zeroshot = {
+    zeroshot: dict[str, tuple[ArrayLike, ArrayLike, Side]] = {
         "mapped_image_to_target_text": (images, target_class_texts, "source"),
         "mapped_image_to_mapped_text": (images, class_texts, "source"),
         "target_image_to_mapped_text": (target_images, class_texts, "target"),
@@ -275,19 +275,17 @@ class _RowLog:
 
 
 def _prepared(
-    searcher: Searcher | None, rows: np.ndarray, modality: Modality
+    searcher: Searcher | None, rows: ArrayLike, modality: Modality
 ) -> np.ndarray:
     """Target rows as they are searched."""
-    return (
-        rows
-        if searcher is None
-        else np.asarray(searcher.prepare_target(rows, modality))
-    )
+    if searcher is None:
+        return np.asarray(rows)
+    return np.asarray(searcher.prepare_target(rows, modality))
 
 
 def _offsets(
     searcher: Searcher | None,
-    index: np.ndarray,
+    index: ArrayLike,
     query_modality: Modality,
     queries_are: Side = "source",
 ) -> np.ndarray | None:

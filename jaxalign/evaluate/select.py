@@ -26,7 +26,7 @@ from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.recipes import Recipe, Searcher
 from jaxalign.evaluate.standing import Standing
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.checks import ALL
+from jaxalign.maps.checks import ALL, check_pairs
 from jaxalign.maps.fit import Kind
 
 FEWEST_ANCHORS, FEWEST_GROUPS = 10, 3
@@ -148,7 +148,7 @@ def choose_map(
     >>> choose_map(planted.pairs, kinds=["orthogonal"]).recipe.describe()
     'orthogonal map fitted on text, target mean added, scale energy'
     """
-    hosts = {name: tuple(map(np.asarray, sides)) for name, sides in pairs.items()}
+    hosts = check_pairs(pairs)
     asked = _default_jobs(hosts, ids) if jobs is None else list(jobs)
     order = _default_fits(hosts) if fit_on is None else list(fit_on)
     _check(hosts, ids, asked, kinds, order, folds)

@@ -26,8 +26,10 @@ Weights = Mapping[Modality, np.ndarray]
 def all_moments(pairs, weights: Weights, *, grams, batch_size):
     """Moments of every modality, each about its own means."""
     return {
-        name: moments_of(*sides, weights.get(name), grams=grams, batch_size=batch_size)
-        for name, sides in pairs.items()
+        name: moments_of(
+            source, target, weights.get(name), grams=grams, batch_size=batch_size
+        )
+        for name, (source, target) in pairs.items()
     }
 
 

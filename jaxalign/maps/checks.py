@@ -70,7 +70,7 @@ def check_options(
             "`fit_map(proper=True, identified_only=...)`: expected one of the two: a "
             "part of a rotation has no determinant; leave proper out."
         )
-    if rank is not None and not (isinstance(rank, numbers.Integral) and rank >= 1):
+    if rank is not None and not (isinstance(rank, numbers.Integral) and int(rank) >= 1):
         raise ValueError(
             f"`fit_map(rank={rank!r})`: expected a whole number of at least 1; leave "
             "it out to keep all that the anchors identify."

@@ -176,8 +176,8 @@ class TestErrors:
 class TestSearcher:
     """A searcher goes through the protocol with both sides prepared."""
 
-    @pytest.fixture(scope="class")
-    def fitted(self):
+    @staticmethod
+    def fitted():
         pairs, _ = planted()
         anchors = {
             "image": (pairs.source_images[:120], pairs.target_images[:120]),
@@ -185,8 +185,8 @@ class TestSearcher:
         }
         return pairs.take(np.arange(N) >= 120), anchors
 
-    def test_without_offsets_it_is_its_map(self, fitted):
-        pairs, anchors = fitted
+    def test_without_offsets_it_is_its_map(self):
+        pairs, anchors = self.fitted()
         recipe = Recipe(add_target_mean=False)
         amap = recipe.fit(anchors)
         plain = functools.partial(amap, add_target_mean=False)
@@ -195,8 +195,8 @@ class TestSearcher:
         # Normalised before or after: the last bit of a cosine.
         assert by_searcher == pytest.approx(by_map, abs=1e-5)
 
-    def test_offsets_are_those_of_the_queries_that_come(self, fitted):
-        pairs, anchors = fitted
+    def test_offsets_are_those_of_the_queries_that_come(self):
+        pairs, anchors = self.fitted()
         recipe = Recipe(add_target_mean=False, centre_target=True, hubness_k=5)
         one = Searcher(recipe.fit(anchors), recipe, anchors)
         found = values(evaluate_map("m", one, pairs))
