@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.moments import Moments, merge_moments
-from jaxalign.solve.procrustes import map_residual
+from jaxalign.solve.scale import map_residual
 from jaxalign.status import Status, check_status
 
 _HIGHEST = jax.lax.Precision.HIGHEST
