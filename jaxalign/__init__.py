@@ -49,8 +49,10 @@ if TYPE_CHECKING:
     from jaxalign.maps.alignment_map import AlignmentMap as AlignmentMap
     from jaxalign.maps.fit import fit_map as fit_map
     from jaxalign.moments import Moments as Moments
+    from jaxalign.moments import decay_moments as decay_moments
     from jaxalign.moments import init_moments as init_moments
     from jaxalign.moments import merge_moments as merge_moments
+    from jaxalign.moments import reduce_groups as reduce_groups
     from jaxalign.moments import subtract_moments as subtract_moments
     from jaxalign.moments import update_moments as update_moments
     from jaxalign.report.page import write_report as write_report
@@ -110,6 +112,7 @@ _HOMES: dict[str, str] = {
     "class_top1": "jaxalign.evaluate.retrieval",
     "data_mesh": "jaxalign.sharding",
     "dataset_info": "jaxalign.data.catalog",
+    "decay_moments": "jaxalign.moments",
     "embed": "jaxalign.embedding.stream",
     "embed_into_stores": "jaxalign.embedding.into_stores",
     "embedding_batches": "jaxalign.embedding.inputs",
@@ -135,6 +138,7 @@ _HOMES: dict[str, str] = {
     "polar_factor": "jaxalign.solve.polar",
     "random_rotation": "jaxalign.data.planted",
     "read_results": "jaxalign.report.results",
+    "reduce_groups": "jaxalign.moments",
     "row_sharding": "jaxalign.sharding",
     "solve_linear": "jaxalign.solve.linear",
     "solve_procrustes": "jaxalign.solve.procrustes",

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adding rows to moments, in blocks that stay in the processor's cache.
+
+A batch is cut into blocks. Each is centred by its own mean, multiplied and merged, so
+that centring costs no pass over memory, and a large common mean never cancels. With
+groups, the blocks of `grouped` take the place of consecutive ones.
+
+Reference: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for
+computing sample variances", 1979.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from jaxalign.array_types import ArrayLike
+from jaxalign.moments.grouped import grouped_batch
+from jaxalign.moments.merging import decay_moments, merge_checked
+from jaxalign.moments.rows import moments_of_block
+from jaxalign.moments.statistics import Moments, check_moments, init_moments
+
+# Rows of a block: few enough that two blocks of d = 768 stay in the cache, enough that
+# adding their product to the sum, O(d^2), is small beside the product.
+BLOCK = 1024
+
+
+def update_moments(
+    moments: Moments,
+    source: Float[ArrayLike, "n d_source"],
+    target: Float[ArrayLike, "n d_target"],
+    *,
+    weights: Shaped[ArrayLike, " n"] | None = None,
+    group: Int[ArrayLike, " n"] | None = None,
+    decay: float | None = None,
+) -> Moments:
+    r"""Add one batch of paired rows.
+
+    With weights :math:`w_i` (``weights``) and rows :math:`x_i`, :math:`y_i`
+    (``source``, ``target``) about their weighted means :math:`\bar x`, :math:`\bar y`,
+    the batch has
+    :math:`C = \sum_i w_i (y_i - \bar y)(x_i - \bar x)^\top`; it is then merged.
+
+    Args:
+      moments: of the rows so far; with one leading axis if there are groups. Use
+        `jax.vmap` for batches of problems whose rows are apart.
+      source: shape ``(n, d_source)``, any floating dtype.
+      target: shape ``(n, d_target)``; row i belongs to row i of `source`.
+      weights: shape ``(n,)``, not negative, or a boolean mask. A row of weight 0 is
+        padding: it may hold anything, NaN too. Default: all 1.
+      group: shape ``(n,)``, the number of each row's group, below ``G``; asked for if
+        and only if `moments` has groups. Within `jax.jit`, where numbers cannot be
+        checked, a row of a group that does not exist is left out.
+      decay: forget first, as `decay_moments` does. Default: nothing is forgotten.
+
+    Returns:
+      The moments with the batch added, accumulated in the dtype of `moments`.
+
+    Raises:
+      ValueError: if shapes do not pair with each other or with `moments`, a group does
+        not exist, or an argument is no array.
+
+    Notes:
+      Cost O(n d_source d_target), the Grams as much again. Groups cost at most twice
+      as much where they have some 128 rows each or more; smaller ones cost more, since
+      each needs a product of its own. No collectives of its own. The result does not
+      depend on how rows are cut into batches, up to rounding.
+
+    >>> import numpy as np
+    >>> rows = np.array([[1.0, 0.0], [3.0, 0.0]], np.float32)
+    >>> moments = update_moments(init_moments(2, 2), rows, rows)
+    >>> moments.source_mean.tolist(), float(moments.source_energy)
+    ([2.0, 0.0], 2.0)
+    """
+    check_moments("update_moments", moments)
+    _check_batch(moments, source, target, weights)
+    _check_group(moments, source, group)
+    if decay is not None:
+        moments = decay_moments(moments, decay)
+    return _update(moments, source, target, weights, group)
+
+
+@jax.jit
+def _update(moments, source, target, weights, group):
+    """Merge the moments of a batch, in the dtype of `moments` and with its Grams."""
+    if group is None:
+        return merge_checked(moments, batch_moments(moments, source, target, weights))
+    return grouped_batch(moments, source, target, weights, group)
+
+
+def batch_moments(like, source, target, weights):
+    """Moments of one batch, of the dtype of `like` and with its choice of Grams."""
+    n = source.shape[0]
+    dtype, grams = like.count.dtype, like.source_gram is not None
+
+    def block(start, size):
+        rows = [
+            None if side is None else jax.lax.dynamic_slice_in_dim(side, start, size)
+            for side in (source, target, weights)
+        ]
+        return moments_of_block(*rows, dtype=dtype, grams=grams)
+
+    whole = n // BLOCK
+    if whole <= 1 and n <= 2 * BLOCK:
+        return moments_of_block(source, target, weights, dtype=dtype, grams=grams)
+
+    def step(sums, start):
+        return merge_checked(sums, block(start, BLOCK)), None
+
+    # Numbers of their own (not `like`): a long run is merged from sums of equal sizes.
+    sums = init_moments(source.shape[1], target.shape[1], grams=grams)
+    sums = jax.tree.map(
+        lambda leaf: (
+            leaf.astype(dtype) if leaf.ndim or leaf.dtype != jnp.int32 else leaf
+        ),
+        sums,
+    )
+    sums, _ = jax.lax.scan(step, sums, BLOCK * jnp.arange(whole))
+    if n % BLOCK:
+        sums = merge_checked(sums, block(whole * BLOCK, n % BLOCK))
+    return sums
+
+
+def _check_group(moments, source, group):
+    """Refuse groups that moments do not have, or moments whose groups are not named."""
+    if not moments.groups:
+        if group is not None:
+            raise ValueError(
+                "`update_moments(group=...)`: expected no groups, as `moments` has "
+                "none; make the moments by `init_moments(..., groups=G)`."
+            )
+        return
+    if len(moments.groups) > 1 or group is None:
+        raise ValueError(
+            f"`update_moments(group={'None' if group is None else '...'})`: expected "
+            f"one number a row for moments with one axis of groups, whose axes are "
+            f"{moments.groups}; pass group, and number several axes as one."
+        )
+    if not isinstance(group, jax.Array | np.ndarray) or group.shape != source.shape[:1]:
+        raise ValueError(
+            f"`update_moments(group=...)`: expected an array of shape "
+            f"({source.shape[0]},), got {getattr(group, 'shape', type(group))}; pass "
+            "one number a row."
+        )
+    if not jnp.issubdtype(group.dtype, jnp.integer):
+        raise ValueError(
+            f"`update_moments(group=...)`: expected whole numbers, got {group.dtype}; "
+            "number the groups from 0, as by `numpy.unique(..., return_inverse=True)`."
+        )
+    if isinstance(group, jax.core.Tracer) or not group.size:
+        return
+    low, high = int(group.min()), int(group.max())
+    if low < 0 or high >= moments.groups[0]:
+        raise ValueError(
+            f"`update_moments(group=...)`: expected 0 to {moments.groups[0] - 1}, got "
+            f"{low} to {high}; give padding weight 0 and any group that exists."
+        )
+
+
+def _check_batch(moments, source, target, weights):
+    """Refuse a batch whose shapes do not fit, naming the argument."""
+    for name, value in (("source", source), ("target", target), ("weights", weights)):
+        missing = name == "weights" and value is None
+        if not (missing or isinstance(value, jax.Array | np.ndarray)):
+            raise ValueError(
+                f"`update_moments({name}=...)`: expected an array, got "
+                f"{type(value).__name__}; convert it with `numpy.asarray`."
+            )
+    for name, rows, width in (
+        ("source", source, moments.d_source),
+        ("target", target, moments.d_target),
+    ):
+        if rows.ndim != 2 or rows.shape[1] != width:
+            raise ValueError(
+                f"`update_moments({name}=...)`: expected rows of shape (n, {width}), "
+                f"got {rows.shape}; make the moments by `init_moments` with the widths "
+                "of the two models, and pass source before target."
+            )
+    if source.shape[0] != target.shape[0]:
+        raise ValueError(
+            f"`update_moments(source, target)`: expected as many target rows as source "
+            f"rows, got {source.shape[0]} and {target.shape[0]}; row i of one must "
+            "describe the same anchor as row i of the other."
+        )
+    if weights is not None and weights.shape != source.shape[:1]:
+        raise ValueError(
+            f"`update_moments(weights=...)`: expected shape ({source.shape[0]},), got "
+            f"{weights.shape}; pass one weight per row, 0 for padding."
+        )
