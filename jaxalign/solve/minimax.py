@@ -31,7 +31,7 @@ def minimax_schedule(
       Coefficients ``(a, b, c)`` of :math:`a x + b x^3 + c x^5`, a step each.
 
     >>> len(minimax_schedule(1e-3))
-    4
+    6
     """
     steps = []
     low, high = lower, 1.0

@@ -98,7 +98,7 @@ def _best_of_starts(packed, *, with_scale, max_iterations):
     turned = _product(cross, vectors)
 
     def start(power):
-        return _polar(_product(turned * shifted ** (-power), vectors.T))
+        return _polar(_product(turned * (shifted ** (-power))[None, :], vectors.T))
 
     starts = jax.lax.map(start, jnp.array([0.0, 0.5, 1.0], packed.dtype))
     run = functools.partial(

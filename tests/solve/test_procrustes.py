@@ -208,7 +208,7 @@ def test_errors_say_what_to_do():
         ValueError, match=r"got an array of shape \(4, 4\); for a bare matrix use polar"
     ):
         ja.solve_procrustes(np.eye(4, dtype=np.float32))
-    with pytest.raises(ValueError, match="expected 'svd'"):
+    with pytest.raises(ValueError, match="leave it out for 'svd'"):
         ja.solve_procrustes(moments, method="qr")
     with pytest.raises(ValueError, match="'energy' suits"):
         ja.solve_procrustes(moments, scale="unit")
