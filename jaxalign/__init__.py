@@ -63,9 +63,10 @@ if TYPE_CHECKING:
     from jaxalign.sharding import data_mesh as data_mesh
     from jaxalign.sharding import pad_rows as pad_rows
     from jaxalign.sharding import row_sharding as row_sharding
+    from jaxalign.solve.consensus import ConsensusSolution as ConsensusSolution
+    from jaxalign.solve.consensus import solve_consensus as solve_consensus
+    from jaxalign.solve.leave_one_out import leave_one_out as leave_one_out
     from jaxalign.solve.linear import LinearSolution as LinearSolution
-    from jaxalign.solve.linear import RidgeChoice as RidgeChoice
-    from jaxalign.solve.linear import choose_ridge as choose_ridge
     from jaxalign.solve.linear import solve_linear as solve_linear
     from jaxalign.solve.mlp import MlpSolution as MlpSolution
     from jaxalign.solve.mlp import fit_mlp as fit_mlp
@@ -73,6 +74,10 @@ if TYPE_CHECKING:
     from jaxalign.solve.polar import polar_factor as polar_factor
     from jaxalign.solve.procrustes import ProcrustesSolution as ProcrustesSolution
     from jaxalign.solve.procrustes import solve_procrustes as solve_procrustes
+    from jaxalign.solve.ridge_choice import RidgeChoice as RidgeChoice
+    from jaxalign.solve.ridge_choice import choose_ridge as choose_ridge
+    from jaxalign.solve.robust import RobustSolution as RobustSolution
+    from jaxalign.solve.robust import solve_robust as solve_robust
     from jaxalign.status import SolveError as SolveError
     from jaxalign.status import Status as Status
     from jaxalign.store.reader import EmbeddingStore as EmbeddingStore
@@ -83,6 +88,7 @@ if TYPE_CHECKING:
 _HOMES: dict[str, str] = {
     "AlignmentMap": "jaxalign.maps.alignment_map",
     "Anchors": "jaxalign.evaluate.methods",
+    "ConsensusSolution": "jaxalign.solve.consensus",
     "DATA_AXIS": "jaxalign.sharding",
     "EmbeddedSet": "jaxalign.embedding.batch",
     "EmbeddingBatch": "jaxalign.embedding.batch",
@@ -97,7 +103,8 @@ _HOMES: dict[str, str] = {
     "PolarFactor": "jaxalign.solve.polar",
     "ProcrustesSolution": "jaxalign.solve.procrustes",
     "ResultRow": "jaxalign.evaluate.rows",
-    "RidgeChoice": "jaxalign.solve.linear",
+    "RidgeChoice": "jaxalign.solve.ridge_choice",
+    "RobustSolution": "jaxalign.solve.robust",
     "Run": "jaxalign.evaluate.protocol",
     "Share": "jaxalign.embedding.shares",
     "SolveError": "jaxalign.status",
@@ -108,7 +115,7 @@ _HOMES: dict[str, str] = {
     "average_prompts": "jaxalign.evaluate.zeroshot",
     "bootstrap_interval": "jaxalign.evaluate.intervals",
     "centred_cosine": "jaxalign.evaluate.cosine",
-    "choose_ridge": "jaxalign.solve.linear",
+    "choose_ridge": "jaxalign.solve.ridge_choice",
     "class_top1": "jaxalign.evaluate.retrieval",
     "data_mesh": "jaxalign.sharding",
     "dataset_info": "jaxalign.data.catalog",
@@ -127,6 +134,7 @@ _HOMES: dict[str, str] = {
     "gather": "jaxalign.embedding.fetch",
     "image_text_batches": "jaxalign.data.pipeline",
     "init_moments": "jaxalign.moments",
+    "leave_one_out": "jaxalign.solve.leave_one_out",
     "load_dataset": "jaxalign.data.catalog",
     "load_encoders": "jaxalign.encoders.pretrained",
     "mean_cosine": "jaxalign.evaluate.cosine",
@@ -140,8 +148,10 @@ _HOMES: dict[str, str] = {
     "read_results": "jaxalign.report.results",
     "reduce_groups": "jaxalign.moments",
     "row_sharding": "jaxalign.sharding",
+    "solve_consensus": "jaxalign.solve.consensus",
     "solve_linear": "jaxalign.solve.linear",
     "solve_procrustes": "jaxalign.solve.procrustes",
+    "solve_robust": "jaxalign.solve.robust",
     "split_classes": "jaxalign.data.catalog",
     "subtract_moments": "jaxalign.moments",
     "top_k": "jaxalign.evaluate.retrieval",

@@ -19,8 +19,8 @@ from jaxalign.evaluate.rows import MEAN_ONLY, NO_MAP
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
 from jaxalign.moments import Moments, init_moments, update_moments
-from jaxalign.solve.linear import choose_ridge
 from jaxalign.solve.mlp import fit_mlp
+from jaxalign.solve.ridge_choice import choose_ridge
 
 ORTHOGONAL = "orthogonal map"
 PAPER = "paper's map"

@@ -18,8 +18,9 @@ from jaxalign.maps.anchor_moments import Pairs, moments_of, pool_moments
 from jaxalign.maps.checks import as_float
 from jaxalign.moments import Moments
 from jaxalign.solve.least_squares import solve_least_squares
-from jaxalign.solve.linear import choose_ridge, solve_linear
-from jaxalign.solve.procrustes import Scale
+from jaxalign.solve.linear import solve_linear
+from jaxalign.solve.ridge_choice import choose_ridge
+from jaxalign.solve.scale import Scale
 from jaxalign.status import Status
 
 RIDGE_FOLDS = 5

@@ -25,7 +25,6 @@ from jaxalign.array_types import Array
 from jaxalign.moments import Moments
 from jaxalign.solve.consensus_checks import check_pairs
 from jaxalign.solve.polar import factor_one
-from jaxalign.solve.scale import projected_energy
 from jaxalign.status import Status, check_status
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -42,10 +41,11 @@ class ConsensusSolution:
       rotations: one per model, ``(width, d_m)``, with orthonormal rows.
       residual: of each pair in the frame, relative to the energy of its two sides,
         ``(P,)``; NaN if a side is wider than the frame and no Gram is held.
-      pair_residual: of each pair's own best map, ``(P,)``: what the frame is up against.
-      cycle_error: of each triangle, ``(T,)``: how far, as a root mean square over
-        directions weighted by the first pair's singular values, a unit direction comes
-        to lie from itself once the three pairwise maps took it round; 0 to 2.
+      pair_residual: of each pair's own best map, ``(P,)``, to compare with; NaN for
+        unequal widths.
+      cycle_error: of each triangle, ``(T,)``: how far a unit direction comes to lie
+        from itself once the three pairwise maps took it round, 0 to 2; root mean square
+        over directions, weighted by the first pair's singular values.
       triangles: static; the models of each triangle.
       iterations: rounds over all models.
       converged: whether the last round found every map at rest, to rounding.
@@ -261,10 +261,12 @@ def _frame_residual(part, source, target):
     narrowed = (source.shape[0] < source.shape[1], target.shape[0] < target.shape[1])
     energies = part.source_energy, part.target_energy
     if any(narrowed):
-        if part.source_gram is None:
+        if part.source_gram is None or part.target_gram is None:
             return jnp.full_like(part.source_energy, jnp.nan)
-        swapped = part.replace(source_gram=part.target_gram)
-        energies = projected_energy(part, source), projected_energy(swapped, target)
+        energies = (
+            jnp.sum(_product(source, part.source_gram) * source),
+            jnp.sum(_product(target, part.target_gram) * target),
+        )
     gained = jnp.sum(_product(target, part.cross_covariance) * source)
     return _relative(energies[0] + energies[1], gained)
 

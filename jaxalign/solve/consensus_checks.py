@@ -22,8 +22,9 @@ def check_pairs(
     parts = _as_list(pair_moments)
     if len(parts) != len(pairs) or not parts:
         raise ValueError(
-            f"`solve_consensus(pair_moments, pairs)`: expected as many moments as pairs,"
-            f" at least one, got {len(parts)} and {len(pairs)}; pass one Moments a pair."
+            "`solve_consensus(pair_moments, pairs)`: expected as many moments as "
+            f"pairs, at least one, got {len(parts)} and {len(pairs)}; pass one Moments "
+            "a pair."
         )
     widths: dict[int, int] = {}
     for part, (i, j) in zip(parts, pairs, strict=True):

@@ -7,6 +7,7 @@ Accelerators want one batched call. Either way an entry needs no other: a batch 
 over devices is worked off where it lies, without a collective.
 """
 
+import itertools
 import math
 import string
 from collections.abc import Callable
@@ -17,13 +18,15 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Float
 
-from jaxalign.array_types import Array
+from jaxalign.array_types import Array, ArrayLike
 
 
 def over_matrices(
-    function: Callable[[Array], tuple[Array, ...]], matrices: Any
-) -> tuple[Array, ...]:
+    function: Callable[[Array], tuple[Array, ...]],
+    matrices: Float[ArrayLike, "*batch rows columns"],
+) -> Any:
     """Apply `function` of one matrix to every matrix of a batch.
 
     Args:
@@ -33,7 +36,7 @@ def over_matrices(
       matrices: shape ``(*batch, rows, columns)``.
 
     Returns:
-      Each output with the leading axes ``(*batch)``.
+      Tuple of the outputs, each with the leading axes ``(*batch)``.
 
     Notes:
       Sequential on CPU, by `jax.vmap` elsewhere. No collectives if sharded on the batch
@@ -89,7 +92,7 @@ def _partitioned(function, matrices):
         sharding_rule=" ".join(["...", *inner])
         + " -> "
         + ", ".join(" ".join(["...", *side]) for side in sides),
-        need_replication_factors=tuple(inner) + tuple(sum(sides, [])),
+        need_replication_factors=(*inner, *itertools.chain(*sides)),
     )
     return partitioned
 

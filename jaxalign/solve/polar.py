@@ -57,8 +57,8 @@ def polar_factor(
 
     Args:
       matrix: :math:`C`, shape ``(..., rows, columns)``, floating.
-      method: static; ``"svd"`` is exact at any rank, ``"qdwh"`` the fastest on CPU for a
-        condition number below 20, ``"newton_schulz"`` consists of matrix products.
+      method: static; ``"svd"`` is exact at any rank, ``"qdwh"`` takes a few Cholesky or
+        QR factors, ``"newton_schulz"`` consists of matrix products.
 
     Returns:
       The factor with its measured orthogonality; `matrix` in half precision is
@@ -125,9 +125,7 @@ def _(method, primals, tangents):
 
 def factor_one(
     matrix: Float[Array, "rows columns"], *, method: PolarMethod
-) -> tuple[
-    Float[Array, "rows columns"], Float[Array, ""], Float[Array, ""]
-]:
+) -> tuple[Float[Array, "rows columns"], Float[Array, ""], Float[Array, ""]]:
     """Compute the polar factor of one matrix, not differentiable.
 
     Args:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Derivative of the polar factor, finite where singular values are tied.
 
-With :math:`C = Q H` (``H`` symmetric, positive), :math:`Q^\top dQ = \Omega` is skew and
-solves :math:`H \Omega + \Omega H = Q^\top dC - dC^\top Q`; across the columns of Q it is
-:math:`(I - Q Q^\top) dC H^{-1}`. Only SUMS of singular values are divided by, so the
-differences that spoil the derivative of an SVD at a tie never appear.
+With :math:`C = Q H` (``H`` symmetric, positive), :math:`Q^\top dQ = \Omega` is skew
+and solves :math:`H \Omega + \Omega H = Q^\top dC - dC^\top Q`; across the columns of Q
+the derivative is :math:`(I - Q Q^\top) dC H^{-1}`. Only SUMS of singular values are
+divided by: the differences that spoil the derivative of an SVD at a tie never appear.
 
 Reference: Higham, "Functions of Matrices", 2008, chapter 8 (polar decomposition).
 """
@@ -50,7 +50,9 @@ def polar_tangent(
     inner = _product(_flip(factor), tangent)
     turn = _solve_symmetric(
         lambda x: _product(stretch, x) + _product(x, stretch),
-        lambda b, v, w: _between(v, _between(_flip(v), b, v) * _sums_inverse(w), _flip(v)),
+        lambda b, v, w: _between(
+            v, _between(_flip(v), b, v) * _sums_inverse(w), _flip(v)
+        ),
         inner - _flip(inner),
         vectors,
         values,

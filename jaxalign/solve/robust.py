@@ -145,7 +145,9 @@ def solve_robust(
 )
 def _solve(source, target, weights, *, loss, scale, proper, method, max_iterations):
     """Alternate fits and weights; the first rounds always forgive by l1."""
-    empty = init_moments(source.shape[1], target.shape[1], grams=_needs_grams(source, target, scale))
+    empty = init_moments(
+        source.shape[1], target.shape[1], grams=_needs_grams(source, target, scale)
+    )
     dtype = empty.count.dtype
     given = weights.astype(dtype)
     kept = given > 0
@@ -252,8 +254,8 @@ def _check(source, target, weights, loss, scale, proper, max_iterations):
         if not isinstance(rows, jax.Array | np.ndarray) or rows.ndim != 2:
             got = getattr(rows, "shape", type(rows).__name__)
             raise ValueError(
-                f"`solve_robust({name}=...)`: expected rows of shape (n, d), got {got}; "
-                "it works from rows, since moments do not tell one pair from another."
+                f"`solve_robust({name}=...)`: expected rows of shape (n, d), got "
+                f"{got}; it works from rows: moments do not tell one pair from another."
             )
     if len(source) != len(target):
         raise ValueError(
