@@ -31,8 +31,9 @@ def over_matrices(
 
     Args:
       function: from one array of shape ``(rows, columns)`` to a tuple of arrays; pure,
-        and the same for any batch. It is not differentiated: wrap the call in
-        `jax.custom_jvp`.
+        and it may close over no array, nor make one by `jnp.array`: compiled for each
+        device by itself, it can bring none along. It is not differentiated: wrap the
+        call in `jax.custom_jvp`.
       matrices: shape ``(*batch, rows, columns)``.
 
     Returns:

@@ -103,7 +103,8 @@ def _best_of_starts(packed, *, with_scale, max_iterations):
     def start(power):
         return _polar(_product(turned * (shifted ** (-power))[None, :], vectors.T))
 
-    starts = jax.lax.map(start, jnp.array([0.0, 0.5, 1.0], packed.dtype))
+    # Made in place: `over_matrices` takes no array from outside.
+    starts = jax.lax.map(start, 0.5 * jnp.arange(3, dtype=packed.dtype))
     run = functools.partial(
         _iterate, cross, gram, with_scale=with_scale, max_iterations=max_iterations
     )

@@ -115,8 +115,8 @@ def solve_robust(
       Starts from ``"l1"`` rounds, so that ``"tukey"``, which has local optima, begins
       near the bulk of the pairs. Fails where wrong pairs are the majority, or agree
       among themselves. Cost of a weighted fit a round: O(n d_source d_target + d^3);
-      memory one copy of the rows. Where ``d_source > d_target`` the trace is maximised
-      in each round. Not differentiable. No collectives of its own; split over rows,
+      memory one copy of the rows. Where ``d_source > d_target`` each round solves
+      least squares by iteration. Not differentiable. No collectives of its own; split over rows,
       the medians need the errors of all.
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [2.0, 1.0]])
@@ -145,9 +145,9 @@ def solve_robust(
 )
 def _solve(source, target, weights, *, loss, scale, proper, method, max_iterations):
     """Alternate fits and weights; the first rounds always forgive by l1."""
-    empty = init_moments(
-        source.shape[1], target.shape[1], grams=_needs_grams(source, target, scale)
-    )
+    # To a narrower space only the Gram tells what a map leaves of a row.
+    wide = source.shape[1] > target.shape[1]
+    empty = init_moments(source.shape[1], target.shape[1], grams=wide)
     dtype = empty.count.dtype
     given = weights.astype(dtype)
     kept = given > 0
@@ -157,9 +157,7 @@ def _solve(source, target, weights, *, loss, scale, proper, method, max_iteratio
 
     def fit(current):
         moments = update_moments(empty, source, target, weights=current)
-        found = solve_procrustes(
-            moments, method=method, proper=proper, scale=scale, objective="trace"
-        )
+        found = solve_procrustes(moments, method=method, proper=proper, scale=scale)
         return moments, found
 
     def reweigh(current, rule):
@@ -234,18 +232,14 @@ def _weights(errors, kept, rule, eps):
 def _median(values, kept):
     """Lower median of the rows that count, with padding sorted to the end."""
     ordered = jnp.sort(jnp.where(kept, values, jnp.inf))
-    return ordered[jnp.maximum(jnp.sum(kept) - 1, 0) // 2]
+    middle = ordered[jnp.maximum(jnp.sum(kept) - 1, 0) // 2]
+    return jnp.where(jnp.any(kept), middle, jnp.zeros_like(middle))
 
 
 def _largest(weights):
     """Largest weight, or one if there is none."""
     largest = jnp.max(weights)
     return jnp.where(largest > 0, largest, jnp.ones_like(largest))
-
-
-def _needs_grams(source, target, scale):
-    """Only a scale of a map to a narrower space takes Gram matrices."""
-    return scale != "none" and source.shape[1] > target.shape[1]
 
 
 def _check(source, target, weights, loss, scale, proper, max_iterations):
