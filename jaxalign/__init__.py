@@ -84,9 +84,10 @@ if TYPE_CHECKING:
     from jaxalign.sharding import data_mesh as data_mesh
     from jaxalign.sharding import pad_rows as pad_rows
     from jaxalign.sharding import row_sharding as row_sharding
+    from jaxalign.solve.consensus import ConsensusSolution as ConsensusSolution
+    from jaxalign.solve.consensus import solve_consensus as solve_consensus
+    from jaxalign.solve.leave_one_out import leave_one_out as leave_one_out
     from jaxalign.solve.linear import LinearSolution as LinearSolution
-    from jaxalign.solve.linear import RidgeChoice as RidgeChoice
-    from jaxalign.solve.linear import choose_ridge as choose_ridge
     from jaxalign.solve.linear import solve_linear as solve_linear
     from jaxalign.solve.mlp import MlpSolution as MlpSolution
     from jaxalign.solve.mlp import fit_mlp as fit_mlp
@@ -94,6 +95,10 @@ if TYPE_CHECKING:
     from jaxalign.solve.polar import polar_factor as polar_factor
     from jaxalign.solve.procrustes import ProcrustesSolution as ProcrustesSolution
     from jaxalign.solve.procrustes import solve_procrustes as solve_procrustes
+    from jaxalign.solve.ridge_choice import RidgeChoice as RidgeChoice
+    from jaxalign.solve.ridge_choice import choose_ridge as choose_ridge
+    from jaxalign.solve.robust import RobustSolution as RobustSolution
+    from jaxalign.solve.robust import solve_robust as solve_robust
     from jaxalign.status import SolveError as SolveError
     from jaxalign.status import Status as Status
     from jaxalign.store.reader import EmbeddingStore as EmbeddingStore
@@ -104,6 +109,7 @@ if TYPE_CHECKING:
 _HOMES: dict[str, str] = {
     "AlignmentMap": "jaxalign.maps.alignment_map",
     "Anchors": "jaxalign.evaluate.methods",
+    "ConsensusSolution": "jaxalign.solve.consensus",
     "DATA_AXIS": "jaxalign.sharding",
     "EmbeddedSet": "jaxalign.embedding.batch",
     "EmbeddingBatch": "jaxalign.embedding.batch",
@@ -123,7 +129,8 @@ _HOMES: dict[str, str] = {
     "ProcrustesSolution": "jaxalign.solve.procrustes",
     "Recipe": "jaxalign.evaluate.recipes",
     "ResultRow": "jaxalign.evaluate.rows",
-    "RidgeChoice": "jaxalign.solve.linear",
+    "RidgeChoice": "jaxalign.solve.ridge_choice",
+    "RobustSolution": "jaxalign.solve.robust",
     "Run": "jaxalign.evaluate.protocol",
     "Searcher": "jaxalign.evaluate.recipes",
     "Share": "jaxalign.embedding.shares",
@@ -141,7 +148,7 @@ _HOMES: dict[str, str] = {
     "carry_rows": "jaxalign.maps.carry",
     "centred_cosine": "jaxalign.evaluate.cosine",
     "choose_map": "jaxalign.evaluate.select",
-    "choose_ridge": "jaxalign.solve.linear",
+    "choose_ridge": "jaxalign.solve.ridge_choice",
     "class_top1": "jaxalign.evaluate.retrieval",
     "data_mesh": "jaxalign.sharding",
     "dataset_info": "jaxalign.data.catalog",
@@ -162,6 +169,7 @@ _HOMES: dict[str, str] = {
     "hubness_offsets": "jaxalign.evaluate.hubness",
     "image_text_batches": "jaxalign.data.pipeline",
     "init_moments": "jaxalign.moments",
+    "leave_one_out": "jaxalign.solve.leave_one_out",
     "load_dataset": "jaxalign.data.catalog",
     "load_encoders": "jaxalign.encoders.pretrained",
     "load_offsets": "jaxalign.evaluate.offsets_file",
@@ -181,8 +189,10 @@ _HOMES: dict[str, str] = {
     "reduce_groups": "jaxalign.moments",
     "row_sharding": "jaxalign.sharding",
     "save_offsets": "jaxalign.evaluate.offsets_file",
+    "solve_consensus": "jaxalign.solve.consensus",
     "solve_linear": "jaxalign.solve.linear",
     "solve_procrustes": "jaxalign.solve.procrustes",
+    "solve_robust": "jaxalign.solve.robust",
     "split_classes": "jaxalign.data.catalog",
     "store_pairs": "jaxalign.anchors.stores",
     "subtract_moments": "jaxalign.moments",

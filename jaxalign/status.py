@@ -22,6 +22,7 @@ class Status(enum.IntEnum):
     TOO_FEW_ANCHORS = 1
     NON_FINITE = 2
     RANK_DEFICIENT = 3
+    NOT_CONVERGED = 4
 
 
 STATUS_TEXTS: dict[Status, str] = {
@@ -43,6 +44,13 @@ STATUS_TEXTS: dict[Status, str] = {
         "Add more varied anchors, or accept it with "
         "`check(allow=[Status.RANK_DEFICIENT])`: the map is still right on the span "
         "of the anchors."
+    ),
+    Status.NOT_CONVERGED: (
+        "the iteration stopped before it reached an optimum. Likely causes: an "
+        "iterative polar factor of anchors that leave directions open (fewer anchors "
+        "than dimensions, embeddings of low rank), a spectrum so steep that steps are "
+        "small, or models or pairs with nothing in common. Pass method='svd', which "
+        "is exact at any rank, more iterations, or more varied anchors."
     ),
 }
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One table of shapes, dtypes and condition numbers, and makers of test matrices."""
 
+import itertools
+
 import jax
 import numpy as np
 
@@ -8,7 +10,14 @@ import jaxalign as ja
 
 # (d_target, d_source): square, wider target, wider source.
 SHAPES = ((16, 16), (24, 16), (16, 24))
-CONDITIONS = (1.0, 10.0)
+# At 1 all singular values are tied; at 1e5 float32 is close to its end.
+CONDITIONS = (1.0, 10.0, 1e3, 1e5)
+METHODS = ("svd", "qdwh", "newton_schulz")
+ITERATIVE = ("qdwh", "newton_schulz")
+DTYPES = (np.float32, np.float64)
+
+POLAR_CASES = tuple(itertools.product(METHODS, SHAPES, DTYPES))
+"""What compiles anew; conditions, ranks and ties run inside each case."""
 
 
 def orthonormal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:

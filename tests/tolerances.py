@@ -28,3 +28,19 @@ ROWS = 20.0
 
 # Linear maps square the condition number: Gram (100) against sums' error.
 LINEAR = 2000.0
+
+# Two polar factors of one matrix: rounding of each, 10 eps seen for Newton-Schulz at
+# condition 10, times the sensitivity to it, which grows with the condition.
+
+
+def polar_difference(dtype, condition) -> float:
+    return POLAR * eps(dtype) * max(1.0, condition / 10.0)
+
+
+# A map found by descent, of which the gradient is at most eps^(3/4) of its terms: the
+# error of the map is that times the spread of the curvature, 100 in the cases.
+DESCENT = 100.0
+
+
+def descent(dtype) -> float:
+    return DESCENT * eps(dtype) ** 0.75

@@ -20,7 +20,8 @@ from jaxalign.maps.folds import fold_rows
 from jaxalign.maps.row_measures import centred_blocks
 from jaxalign.moments import Moments
 from jaxalign.solve.least_squares import solve_least_squares
-from jaxalign.solve.linear import choose_ridge, solve_linear
+from jaxalign.solve.linear import solve_linear
+from jaxalign.solve.ridge_choice import choose_ridge
 from jaxalign.status import Status
 
 RIDGE_FOLDS = 5

@@ -18,13 +18,20 @@ from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.moments import Moments
-from jaxalign.solve.polar import thin_svd
+from jaxalign.solve.isometry import nearest_isometry
+from jaxalign.solve.polar import (
+    PolarMethod,
+    check_method,
+    orthogonality_bound,
+    orthogonality_error,
+    thin_svd,
+)
+from jaxalign.solve.projection import least_squares_projection
+from jaxalign.solve.scale import SCALES, Scale, fit_scale, map_residual
 from jaxalign.status import Status, check_status
 
-_HIGHEST = jax.lax.Precision.HIGHEST
-
-Scale = Literal["none", "least_squares", "energy"]
-SCALES: tuple[str, ...] = typing.get_args(Scale)
+Objective = Literal["least_squares", "trace"]
+OBJECTIVES: tuple[str, ...] = typing.get_args(Objective)
 
 
 @typing.no_type_check
@@ -41,6 +48,9 @@ class ProcrustesSolution:
       residual: sum over anchors of ``|scale * Q x_c - y_c|**2``, ``(*batch)``; NaN if
         ``d_source > d_target`` and the moments hold no Gram.
       status: `Status` codes, ``(*batch)``.
+      iterations: steps taken, ``(*batch)``, int32; 0 for a direct method.
+      objective: static; what `rotation` is the optimum of, ``"least_squares"`` or
+        ``"trace"``. Where ``d_source <= d_target`` one optimum is the other.
     """
 
     rotation: Float[Array, "*batch d_target d_source"]
@@ -49,6 +59,8 @@ class ProcrustesSolution:
     rank: Int[Array, "*batch"]
     residual: Float[Array, "*batch"]
     status: Int[Array, "*batch"]
+    iterations: Int[Array, "*batch"]
+    objective: str = flax.struct.field(pytree_node=False)
 
     def check(self, *, allow: Iterable[Status] = ()) -> "ProcrustesSolution":
         """Return itself, or raise `SolveError` for a status not in `allow`."""
@@ -59,9 +71,11 @@ class ProcrustesSolution:
 def solve_procrustes(
     moments: Moments,
     *,
-    method: Literal["svd"] = "svd",
+    method: PolarMethod = "svd",
     proper: bool = False,
     scale: Scale = "none",
+    objective: Objective | None = None,
+    max_iterations: int = 2000,
 ) -> ProcrustesSolution:
     r"""Solve orthogonal Procrustes from accumulated moments, batched over leading axes.
 
@@ -74,8 +88,9 @@ def solve_procrustes(
 
     Args:
       moments: of the anchors; batched over leading axes. Without Grams unless
-        ``d_source > d_target`` and a scale or the residual is wanted.
-      method: static; how the polar factor is computed.
+        ``d_source > d_target`` and least squares, a scale or the residual is wanted.
+      method: static; how the polar factor is computed, see `polar_factor`. An iterative
+        one gives up on a rank-deficient problem with the status NOT_CONVERGED.
       proper: static; only determinant +1: the last column of :math:`U`, of the
         smallest singular value, is negated if need be. Equal widths only.
       scale: static. With :math:`E = \mathrm{tr}(Q G_x Q^\top)` the energy of the
@@ -83,13 +98,18 @@ def solve_procrustes(
         :math:`\langle Q, C \rangle / E`; ``"energy"`` is
         :math:`\sqrt{\sum_i |y_i|^2 / E}`, which gives the aligned rows the spread of
         the target rows.
+      objective: static; only where ``d_source > d_target``. ``"least_squares"`` takes
+        the source Gram and an iteration (`least_squares_projection`, which has no
+        derivative; `method` is not read), ``"trace"`` the SVD. Default: least squares
+        if the moments hold Grams, else the trace.
+      max_iterations: static; of that iteration.
 
     Returns:
       The solution; call `check()` on the host to raise on trouble.
 
     Raises:
       ValueError: if `moments` is no `Moments`, an option is unknown, `proper` comes
-        with unequal widths, or a scale needs a Gram that is missing.
+        with unequal widths, or a scale or least squares needs a Gram that is missing.
 
     Notes:
       Unique only if ``rank`` equals the smaller width (with `proper`, one less is
@@ -97,8 +117,9 @@ def solve_procrustes(
       arbitrary, see `identified_directions`. ``rank`` counts singular values above
       rounding, and is never more than the number of anchors less one. Where
       ``d_source > d_target`` the SVD maximises the trace but not least squares, and
-      may be far from that optimum. Cost O(d^3) per entry; no communication if sharded
-      on the batch axes.
+      may be far from that optimum; least squares may have local optima. Differentiable
+      in the moments at full rank, tied singular values included. Cost O(d^3) per entry;
+      no communication if sharded on the batch axes.
 
     References:
       Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
@@ -111,100 +132,55 @@ def solve_procrustes(
     >>> solve_procrustes(moments).rotation.round(3).tolist()
     [[0.0, -1.0], [1.0, 0.0]]
     """
-    _check_options(moments, method, proper, scale)
-    return _solve(moments, proper=proper, scale=scale)
-
-
-@functools.partial(jax.jit, static_argnames=("proper", "scale"))
-def _solve(moments, *, proper, scale):
-    """Solve by SVD; jitted whole, since eager calls would compile each operation."""
-    cross = moments.cross_covariance
-    u, s, vt = thin_svd(cross)
-    if proper:
-        # det(U V') is +-1; (..., d) @ (..., d) on the last column only.
-        sign = jnp.linalg.det(jnp.matmul(u, vt, precision=_HIGHEST))
-        flip = jnp.where(sign < 0, -1.0, 1.0).astype(u.dtype)
-        u = u.at[..., :, -1].multiply(flip[..., None])
-    # (..., d_target, k) @ (..., k, d_source)
-    rotation = jnp.matmul(u, vt, precision=_HIGHEST)
-    rank = _rank(s, moments)
-    factor = fit_scale(moments, rotation, scale=scale)
-    needed = s.shape[-1] - 1 if proper else s.shape[-1]
-    return ProcrustesSolution(
-        rotation=rotation,
-        scale=factor,
-        singular_values=s,
-        rank=rank,
-        residual=map_residual(moments, rotation, factor),
-        status=_status(moments, factor, rank >= needed),
+    _check_options(moments, method, proper, scale, objective)
+    wide = moments.d_source > moments.d_target
+    if objective is None or not wide:
+        held = moments.source_gram is not None
+        objective = "least_squares" if held or not wide else "trace"
+    return _solve(
+        moments,
+        method=method,
+        proper=proper,
+        scale=scale,
+        objective=objective,
+        max_iterations=max_iterations,
     )
 
 
-def projected_energy(
-    moments: Moments, matrix: Float[ArrayLike, "*batch d_target d_source"]
-) -> Float[Array, "*batch"] | None:
-    r"""Sum the squared norms of the centred source rows after ``matrix``.
-
-    This is :math:`\mathrm{tr}(Q G_x Q^\top)`; None if it takes a Gram that the moments
-    do not hold. For orthonormal columns it is the source energy itself.
-    """
-    if moments.source_gram is None:
-        return None
-    # (..., d_target, d_source) @ (..., d_source, d_source)
-    turned = jnp.matmul(matrix, moments.source_gram, precision=_HIGHEST)
-    return jnp.sum(turned * matrix, axis=(-2, -1))
-
-
-def fit_scale(
-    moments: Moments,
-    rotation: Float[ArrayLike, "*batch d_target d_source"],
-    *,
-    scale: Scale,
-    isometry: bool = True,
-    within: tuple[Array, Array] | None = None,
-) -> Float[Array, "*batch"]:
-    r"""Fit the factor of rows that `rotation` already turns, by the rule `scale`.
-
-    The moments need not be those that `rotation` was fitted on: a map has one rotation
-    and a scale per modality.
-
-    Args:
-      moments: of the rows to be scaled.
-      rotation: shape ``(..., d_target, d_source)``.
-      scale: static; see `solve_procrustes`.
-      isometry: static; whether `rotation` has orthonormal columns or rows. If not, the
-        moments must hold Grams.
-      within: U and V of `identified_directions`, or None. With them the rule "energy"
-        is :math:`\sqrt{\mathrm{tr}(U^\top G_y U) / \mathrm{tr}(V^\top G_x V)}`, of
-        rows projected on what the fit determines; the other rules do not read them.
-
-    Returns:
-      The factor, shape ``(...)``; NaN or infinite if the rows have no spread.
-
-    Raises:
-      ValueError: if the energy of the rotated rows takes a Gram that is missing.
-    """
-    if scale == "none":
-        return jnp.ones_like(moments.source_energy)
-    if scale != "energy":
-        within = None
-    energy = _rotated_energy(moments, rotation, isometry)
-    if energy is None or (within and moments.source_gram is None):
-        raise ValueError(
-            f"`solve_procrustes(scale={scale!r})`: expected moments with Gram matrices "
-            f"for a map from width {moments.d_source} to {moments.d_target}"
-            f"{' that the anchors leave partly open' if within else ''}, got none; "
-            "make them by `init_moments(..., grams=True)`, or pass scale='none'."
+@functools.partial(
+    jax.jit,
+    static_argnames=("method", "proper", "scale", "objective", "max_iterations"),
+)
+def _solve(moments, *, method, proper, scale, objective, max_iterations):
+    """Solve; jitted whole, since eager calls would compile each operation."""
+    cross = moments.cross_covariance
+    by_iteration = objective == "least_squares" and moments.d_source > moments.d_target
+    if by_iteration:
+        rotation, iterations, converged = least_squares_projection(
+            cross,
+            moments.source_gram,
+            with_scale=scale == "least_squares",
+            max_iterations=max_iterations,
         )
-    if within is not None:
-        on_target, on_source = within
-        return jnp.sqrt(
-            _energy_along(moments.target_gram, on_target)
-            / _energy_along(moments.source_gram, on_source)
-        )
-    if scale == "energy":
-        return jnp.sqrt(moments.target_energy / energy)
-    return _inner(rotation, moments.cross_covariance) / energy
+        _, singular_values, _ = thin_svd(cross)
+    else:
+        rotation, singular_values, steps = nearest_isometry(cross, method, proper)
+        iterations = steps.astype(jnp.int32)
+        error = orthogonality_error(jax.lax.stop_gradient(rotation))
+        converged = error <= orthogonality_bound(rotation)
+    rank = _rank(singular_values, moments)
+    factor = fit_scale(moments, rotation, scale=scale)
+    needed = singular_values.shape[-1] - 1 if proper else singular_values.shape[-1]
+    return ProcrustesSolution(
+        rotation=rotation,
+        scale=factor,
+        singular_values=singular_values,
+        rank=rank,
+        residual=map_residual(moments, rotation, factor),
+        status=_status(moments, factor, converged, rank >= needed),
+        iterations=iterations,
+        objective=objective,
+    )
 
 
 @jax.jit
@@ -226,44 +202,6 @@ def identified_directions(
     return u * kept, jnp.swapaxes(vt, -1, -2) * kept
 
 
-def map_residual(
-    moments: Moments,
-    matrix: Float[ArrayLike, "*batch d_target d_source"],
-    scale: Float[ArrayLike, "*batch"],
-    *,
-    isometry: bool = True,
-) -> Float[Array, "*batch"]:
-    """Sum the squared errors of ``scale * matrix`` over the anchors of the moments.
-
-    NaN where the energy takes a Gram that the moments do not hold.
-    """
-    energy = _rotated_energy(moments, matrix, isometry)
-    if energy is None:
-        return jnp.full_like(moments.source_energy, jnp.nan)
-    fit = _inner(matrix, moments.cross_covariance)
-    residual = moments.target_energy + scale * (scale * energy - 2.0 * fit)
-    # A perfect fit is a difference of equal sums: rounding may take it below 0.
-    return jnp.maximum(residual, jnp.zeros_like(residual))
-
-
-def _rotated_energy(moments, matrix, isometry):
-    """Energy of the rows after `matrix`, by the source energy where that is exact."""
-    if isometry and moments.d_source <= moments.d_target:
-        return moments.source_energy
-    return projected_energy(moments, matrix)
-
-
-def _energy_along(gram, basis):
-    """Energy of rows with that Gram matrix, projected on orthonormal columns."""
-    # (..., d, d) @ (..., d, k)
-    return _inner(basis, jnp.matmul(gram, basis, precision=_HIGHEST))
-
-
-def _inner(left, right):
-    """Frobenius inner product over the last two axes."""
-    return jnp.sum(left * right, axis=(-2, -1))
-
-
 def _rank(s, moments):
     """Singular values above rounding, at most the anchors' number less one."""
     widest = max(moments.d_source, moments.d_target)
@@ -273,23 +211,24 @@ def _rank(s, moments):
     return jnp.minimum(numerical, jnp.maximum(moments.rows - 1, 0))
 
 
-def _status(moments, factor, unique):
+def _status(moments, factor, converged, unique):
     """Choose the code that explains most: bad numbers, too few rows, low rank."""
     finite = jnp.isfinite(moments.source_energy) & jnp.isfinite(moments.target_energy)
     finite &= jnp.all(jnp.isfinite(moments.cross_covariance), axis=(-2, -1))
     return jnp.select(
-        [~finite, moments.rows < 2, ~jnp.isfinite(factor), ~unique],
+        [~finite, moments.rows < 2, ~jnp.isfinite(factor), ~converged, ~unique],
         [
             jnp.int32(Status.NON_FINITE),
             jnp.int32(Status.TOO_FEW_ANCHORS),
             jnp.int32(Status.NON_FINITE),
+            jnp.int32(Status.NOT_CONVERGED),
             jnp.int32(Status.RANK_DEFICIENT),
         ],
         jnp.int32(Status.OK),
     )
 
 
-def _check_options(moments, method, proper, scale):
+def _check_options(moments, method, proper, scale, objective):
     """Refuse what is no `Moments`, and options that do not exist or do not fit."""
     if not isinstance(moments, Moments):
         shape = getattr(moments, "shape", None)
@@ -298,9 +237,19 @@ def _check_options(moments, method, proper, scale):
             f"`solve_procrustes(moments=...)`: expected Moments, got {got}; for a bare "
             "matrix use polar_factor."
         )
-    if method != "svd":
+    check_method("solve_procrustes", method)
+    if objective is not None and objective not in OBJECTIVES:
         raise ValueError(
-            f"`solve_procrustes(method={method!r})`: expected 'svd'; leave it out."
+            f"`solve_procrustes(objective={objective!r})`: expected one of "
+            f"{OBJECTIVES}; leave it out for least squares where the moments allow it."
+        )
+    wide = moments.d_source > moments.d_target
+    if objective == "least_squares" and wide and moments.source_gram is None:
+        raise ValueError(
+            "`solve_procrustes(objective='least_squares')`: expected moments with Gram "
+            f"matrices for a map from width {moments.d_source} to {moments.d_target}, "
+            "got none; make them by `init_moments(..., grams=True)`, or pass "
+            "objective='trace'."
         )
     if scale not in SCALES:
         raise ValueError(

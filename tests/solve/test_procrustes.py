@@ -9,7 +9,17 @@ import pytest
 import scipy.linalg
 
 import jaxalign as ja
-from tests.cases import SHAPES, moments_of, orthonormal, planted_rows, rows_pair, stack
+from jax.test_util import check_grads
+
+from tests.cases import (
+    ITERATIVE,
+    SHAPES,
+    moments_of,
+    orthonormal,
+    planted_rows,
+    rows_pair,
+    stack,
+)
 from tests.tolerances import POLAR, PROCRUSTES, SUMS, eps
 
 F32 = eps(np.float32)
@@ -36,7 +46,9 @@ def test_planted_rotation_comes_back_with_its_determinant(d, reflect):
 @pytest.mark.parametrize(("d_target", "d_source"), SHAPES)
 def test_rotation_is_that_of_scipy_in_float64(d_target, d_source):
     source, target = rows_pair(np.random.default_rng(0), 300, d_source, d_target)
-    rotation = ja.solve_procrustes(moments_of(source, target)).rotation
+    rotation = ja.solve_procrustes(
+        moments_of(source, target), objective="trace"
+    ).rotation
     polar = ja.polar_factor(moments_of(source, target).cross_covariance)
     np.testing.assert_allclose(rotation, polar.factor, atol=POLAR * F32)
     if d_source == d_target:
@@ -201,6 +213,53 @@ def test_second_call_does_not_retrace():
     assert len(traced) == 1
 
 
+@pytest.mark.parametrize("method", ITERATIVE)
+@pytest.mark.parametrize("proper", [False, True])
+def test_methods_find_the_same_map_spectrum_and_rank(method, proper):
+    source, target, _ = planted_rows(
+        np.random.default_rng(9), 200, 6, reflect=True, noise=0.3
+    )
+    moments = moments_of(source, target)
+    one = ja.solve_procrustes(moments, proper=proper, scale="energy").check()
+    other = ja.solve_procrustes(moments, proper=proper, scale="energy", method=method)
+    other.check()
+    np.testing.assert_allclose(other.rotation, one.rotation, atol=2 * POLAR * F32)
+    largest = float(one.singular_values[0])
+    np.testing.assert_allclose(
+        other.singular_values, one.singular_values, atol=POLAR * F32 * largest
+    )
+    assert int(other.rank) == int(one.rank)
+    assert int(other.iterations) > 0 == int(one.iterations)
+
+
+@pytest.mark.parametrize("method", ITERATIVE)
+def test_iterative_methods_own_up_to_too_few_anchors(method):
+    source, target, _ = planted_rows(np.random.default_rng(0), 8, 16)
+    solution = ja.solve_procrustes(moments_of(source, target), method=method)
+    assert int(solution.rank) == 7
+    assert int(solution.status) in (
+        ja.Status.NOT_CONVERGED,
+        ja.Status.RANK_DEFICIENT,
+    )
+    empty = ja.solve_procrustes(ja.init_moments(16, 16), method=method)
+    assert int(empty.status) == ja.Status.TOO_FEW_ANCHORS
+
+
+@pytest.mark.parametrize("proper", [False, True])
+@pytest.mark.usefixtures("x64")
+def test_gradient_is_that_of_finite_differences(proper):
+    # The sum of all fields that have a derivative, along the cross-covariance.
+    rng = np.random.default_rng(10)
+    moments = moments_of(*rows_pair(rng, 40, 4, 4, dtype=np.float64))
+
+    def fields(cross):
+        changed = dataclasses.replace(moments, cross_covariance=cross)
+        found = ja.solve_procrustes(changed, proper=proper, scale="least_squares")
+        return found.rotation, found.scale, found.singular_values, found.residual
+
+    check_grads(fields, (moments.cross_covariance,), order=1, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_say_what_to_do():
     moments = moments_of(*rows_pair(np.random.default_rng(8), 20, 9, 6), grams=False)
@@ -208,10 +267,14 @@ def test_errors_say_what_to_do():
         ValueError, match=r"got an array of shape \(4, 4\); for a bare matrix use polar"
     ):
         ja.solve_procrustes(np.eye(4, dtype=np.float32))
-    with pytest.raises(ValueError, match="expected 'svd'"):
+    with pytest.raises(ValueError, match="leave it out for 'svd'"):
         ja.solve_procrustes(moments, method="qr")
     with pytest.raises(ValueError, match="'energy' suits"):
         ja.solve_procrustes(moments, scale="unit")
+    with pytest.raises(ValueError, match="least squares where the moments allow it"):
+        ja.solve_procrustes(moments, objective="cosine")
+    with pytest.raises(ValueError, match="or pass objective='trace'"):
+        ja.solve_procrustes(moments, objective="least_squares")
     with pytest.raises(ValueError, match="leave proper=False"):
         ja.solve_procrustes(moments, proper=True)
     with pytest.raises(ValueError, match="grams=True"):

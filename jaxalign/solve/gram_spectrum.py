@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Source Gram in its eigenbasis: one factorisation for the ridges of every strength.
+
+Reference: Golub, Heath, Wahba, "Generalized cross-validation as a method for choosing a
+good ridge parameter", 1979.
+"""
+
+import typing
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxalign.array_types import Array
+from jaxalign.moments import Moments
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+@typing.no_type_check
+class GramSpectrum(typing.NamedTuple):
+    """Source Gram in its eigenbasis, ready for any ridge."""
+
+    values: Float[Array, "*batch d_source"]
+    kept: typing.Any
+    vectors: Float[Array, "*batch d_source d_source"]
+    turned: Float[Array, "*batch d_target d_source"]
+
+    @classmethod
+    def of(cls, moments: Moments) -> "GramSpectrum":
+        """Factorise the source Gram, and turn the cross-covariance into its basis."""
+        values, vectors = jnp.linalg.eigh(moments.source_gram)
+        values = jnp.maximum(values, jnp.zeros_like(values))
+        cutoff = (
+            values[..., -1:] * values.shape[-1] * float(jnp.finfo(values.dtype).eps)
+        )
+        # (..., d_target, d_source) @ (..., d_source, d_source)
+        turned = jnp.matmul(moments.cross_covariance, vectors, precision=_HIGHEST)
+        return cls(values, values > cutoff, vectors, turned)
+
+    def inverse(self, ridge: Float[Array, "*batch"]) -> Float[Array, "*batch s"]:
+        """1 / (eigenvalue + penalty), and 0 for rounding that no penalty holds."""
+        penalty = ridge[..., None] * jnp.mean(self.values, axis=-1, keepdims=True)
+        used = self.kept | (penalty > 0)
+        shifted = jnp.where(used, self.values + penalty, jnp.ones_like(self.values))
+        return jnp.where(used, 1.0 / shifted, jnp.zeros_like(shifted))
+
+    def matrix(self, ridge: Float[Array, "*batch"]) -> Float[Array, "*batch t s"]:
+        """Least squares with that ridge, ``C (G + penalty I)^-1``."""
+        basis = jnp.swapaxes(self.vectors, -1, -2)
+        # (..., d_target, d_source) @ (..., d_source, d_source)
+        return jnp.matmul(
+            self.turned * self.inverse(ridge)[..., None, :], basis, precision=_HIGHEST
+        )
+
+
+def check_grams(call: str, moments: object) -> None:
+    """Refuse what is no `Moments`, and moments without Gram matrices."""
+    if not isinstance(moments, Moments):
+        raise ValueError(
+            f"`{call}(...)`: expected Moments, got {type(moments).__name__}; make them "
+            "by `init_moments(..., grams=True)` and `update_moments`."
+        )
+    if moments.source_gram is None:
+        raise ValueError(
+            f"`{call}(...)`: expected moments with Gram matrices, got none; make them "
+            "by `init_moments(d_source, d_target, grams=True)`."
+        )

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scale, energy and residual of a map whose matrix is known, from moments.
+
+Reference: Schoenemann and Carroll, "Fitting one matrix to another under choice of a
+central dilation and a rigid motion", 1970 (the least-squares scale).
+"""
+
+import typing
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxalign.array_types import Array, ArrayLike
+from jaxalign.moments import Moments
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+Scale = Literal["none", "least_squares", "energy"]
+SCALES: tuple[str, ...] = typing.get_args(Scale)
+
+
+def projected_energy(
+    moments: Moments, matrix: Float[ArrayLike, "*batch d_target d_source"]
+) -> Float[Array, "*batch"] | None:
+    r"""Sum the squared norms of the centred source rows after ``matrix``.
+
+    This is :math:`\mathrm{tr}(Q G_x Q^\top)`; None if it takes a Gram that the moments
+    do not hold. For orthonormal columns it is the source energy itself.
+    """
+    if moments.source_gram is None:
+        return None
+    # (..., d_target, d_source) @ (..., d_source, d_source)
+    turned = jnp.matmul(matrix, moments.source_gram, precision=_HIGHEST)
+    return jnp.sum(turned * matrix, axis=(-2, -1))
+
+
+def fit_scale(
+    moments: Moments,
+    rotation: Float[ArrayLike, "*batch d_target d_source"],
+    *,
+    scale: Scale,
+    isometry: bool = True,
+    within: tuple[Array, Array] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Fit the factor of rows that `rotation` already turns, by the rule `scale`.
+
+    The moments need not be those that `rotation` was fitted on: a map has one rotation
+    and a scale per modality.
+
+    Args:
+      moments: of the rows to be scaled.
+      rotation: shape ``(..., d_target, d_source)``.
+      scale: static; see `solve_procrustes`.
+      isometry: static; whether `rotation` has orthonormal columns or rows. If not, the
+        moments must hold Grams.
+      within: U and V of `identified_directions`, or None. With them the rule "energy"
+        is :math:`\sqrt{\mathrm{tr}(U^\top G_y U) / \mathrm{tr}(V^\top G_x V)}`, of
+        rows projected on what the fit determines; the other rules do not read them.
+
+    Returns:
+      The factor, shape ``(...)``; NaN or infinite if the rows have no spread.
+
+    Raises:
+      ValueError: if the energy of the rotated rows takes a Gram that is missing.
+    """
+    if scale == "none":
+        return jnp.ones_like(moments.source_energy)
+    if scale != "energy":
+        within = None
+    energy = _rotated_energy(moments, rotation, isometry)
+    if energy is None or (within and moments.source_gram is None):
+        raise ValueError(
+            f"`solve_procrustes(scale={scale!r})`: expected moments with Gram matrices "
+            f"for a map from width {moments.d_source} to {moments.d_target}"
+            f"{' that the anchors leave partly open' if within else ''}, got none; "
+            "make them by `init_moments(..., grams=True)`, or pass scale='none'."
+        )
+    if within is not None:
+        on_target, on_source = within
+        return jnp.sqrt(
+            _energy_along(moments.target_gram, on_target)
+            / _energy_along(moments.source_gram, on_source)
+        )
+    if scale == "energy":
+        return jnp.sqrt(moments.target_energy / energy)
+    return _inner(rotation, moments.cross_covariance) / energy
+
+
+def map_residual(
+    moments: Moments,
+    matrix: Float[ArrayLike, "*batch d_target d_source"],
+    scale: Float[ArrayLike, "*batch"],
+    *,
+    isometry: bool = True,
+) -> Float[Array, "*batch"]:
+    """Sum the squared errors of ``scale * matrix`` over the anchors of the moments.
+
+    NaN where the energy takes a Gram that the moments do not hold.
+    """
+    energy = _rotated_energy(moments, matrix, isometry)
+    if energy is None:
+        return jnp.full_like(moments.source_energy, jnp.nan)
+    fit = _inner(matrix, moments.cross_covariance)
+    residual = moments.target_energy + scale * (scale * energy - 2.0 * fit)
+    # A perfect fit is a difference of equal sums: rounding may take it below 0.
+    return jnp.maximum(residual, jnp.zeros_like(residual))
+
+
+def _rotated_energy(moments, matrix, isometry):
+    """Energy of the rows after `matrix`, by the source energy where that is exact."""
+    if isometry and moments.d_source <= moments.d_target:
+        return moments.source_energy
+    return projected_energy(moments, matrix)
+
+
+def _energy_along(gram, basis):
+    """Energy of rows with that Gram matrix, projected on orthonormal columns."""
+    # (..., d, d) @ (..., d, k)
+    return _inner(basis, jnp.matmul(gram, basis, precision=_HIGHEST))
+
+
+def _inner(left, right):
+    """Frobenius inner product over the last two axes."""
+    return jnp.sum(left * right, axis=(-2, -1))

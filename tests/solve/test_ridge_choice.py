@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choice of the ridge: groups, GCV and single rows, against refits from the rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxalign as ja
+from tests.cases import moments_of, rows_pair
+from tests.tolerances import LINEAR, eps
+
+F32 = eps(np.float32)
+RIDGES = (0.01, 0.1, 1.0)
+
+
+def refit(source, target, weights, penalty):
+    """Ridge with means, in float64, for an absolute penalty."""
+    x_mean, y_mean = weights @ source / weights.sum(), weights @ target / weights.sum()
+    x, y = source - x_mean, target - y_mean
+    gram = (weights[:, None] * x).T @ x + penalty * np.eye(x.shape[1])
+    matrix = np.linalg.solve(gram, (weights[:, None] * x).T @ y).T
+    return lambda rows: (rows - x_mean) @ matrix.T + y_mean
+
+
+def penalties(source, weights):
+    x = source - weights @ source / weights.sum()
+    return [r * np.sum(weights @ x**2) / x.shape[1] for r in RIDGES]
+
+
+def test_groups_of_one_moments_are_a_list_of_folds():
+    rng = np.random.default_rng(0)
+    source, target = rows_pair(rng, 90, 6, 5, noise=1.0, mean=0.9)
+    # Uneven groups, one of them empty.
+    group = np.minimum(rng.integers(0, 6, 90), 4)
+    empty = ja.init_moments(6, 5, groups=6, grams=True)
+    grouped = ja.update_moments(empty, source, target, group=group)
+    listed = [moments_of(source[group == g], target[group == g]) for g in range(5)]
+    one, other = ja.choose_ridge(grouped, RIDGES), ja.choose_ridge(listed, RIDGES)
+    np.testing.assert_allclose(one.errors, other.errors, rtol=LINEAR * F32)
+    assert float(one.ridge) == float(other.ridge)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_leave_one_out_is_that_of_refits(weighted):
+    rng = np.random.default_rng(1)
+    source, target = rows_pair(rng, 30, 5, 4, noise=1.0, mean=0.9)
+    weights = rng.uniform(0.5, 2.0, 30).astype(np.float32) if weighted else None
+    found = ja.leave_one_out(source, target, RIDGES, weights=weights)
+    x, y = (side.astype(np.float64) for side in (source, target))
+    w = np.ones(30) if weights is None else weights.astype(np.float64)
+    for k, penalty in enumerate(penalties(x, w)):
+        errors = np.zeros(30)
+        for i in range(30):
+            rest = np.arange(30) != i
+            predict = refit(x[rest], y[rest], w[rest], penalty)
+            errors[i] = np.sum((predict(x[i]) - y[i]) ** 2)
+        expected = np.average(errors, weights=w)
+        assert float(found.errors[k]) == pytest.approx(expected, rel=LINEAR * F32)
+    assert float(found.ridge) == pytest.approx(RIDGES[int(np.argmin(found.errors))])
+
+
+def test_padding_is_no_row():
+    source, target = rows_pair(np.random.default_rng(2), 40, 5, 4, noise=1.0)
+    mask = np.arange(40) < 30
+    padded = np.where(mask[:, None], source, np.float32(np.nan))
+    found = ja.leave_one_out(padded, target, RIDGES, weights=mask)
+    plain = ja.leave_one_out(source[:30], target[:30], RIDGES)
+    np.testing.assert_allclose(found.errors, plain.errors, rtol=LINEAR * F32)
+
+
+def test_gcv_is_its_formula_from_the_hat_matrix():
+    source, target = rows_pair(np.random.default_rng(3), 40, 6, 4, noise=1.0, mean=0.9)
+    found = ja.choose_ridge(moments_of(source, target), RIDGES, by="gcv")
+    x, y = (side.astype(np.float64) for side in (source, target))
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    for k, penalty in enumerate(penalties(x, np.ones(40))):
+        hat = x @ np.linalg.solve(x.T @ x + penalty * np.eye(6), x.T) + 1 / 40
+        left = np.sum((y - hat @ y) ** 2) / 40
+        expected = left / (1 - np.trace(hat) / 40) ** 2
+        assert float(found.errors[k]) == pytest.approx(expected, rel=LINEAR * F32)
+
+
+def test_rules_pick_what_predicts_new_rows():
+    rng = np.random.default_rng(4)
+    source, target = rows_pair(rng, 1000, 24, 24, noise=2.0)
+    ridges = np.geomspace(1e-4, 100.0, 13).tolist()
+    few = source[:60], target[:60]
+    empty = ja.init_moments(24, 24, groups=6, grams=True)
+    grouped = ja.update_moments(empty, *few, group=np.arange(60) % 6)
+    choices = [
+        ja.choose_ridge(grouped, ridges),
+        ja.choose_ridge(moments_of(*few), ridges, by="gcv"),
+        ja.leave_one_out(*few, ridges),
+    ]
+
+    def error(ridge):
+        moments = moments_of(*few)
+        matrix = ja.solve_linear(moments, ridge=ridge).matrix
+        moved = (source[60:] - moments.source_mean) @ matrix.T + moments.target_mean
+        return float(jnp.mean(jnp.square(moved - target[60:])))
+
+    with jax.numpy_rank_promotion("allow"):
+        errors = [error(ridge) for ridge in ridges]
+        for choice in choices:
+            # Within a hundredth of the best there is, where the worst is far off.
+            assert error(float(choice.ridge)) <= 1.01 * min(errors)
+    assert max(errors) > 1.1 * min(errors)
+
+
+def test_as_many_freedoms_as_rows_are_no_choice():
+    source, target = rows_pair(np.random.default_rng(5), 6, 8, 8)
+    by_row = ja.leave_one_out(source, target, (0.0, 1.0))
+    by_rule = ja.choose_ridge(moments_of(source, target), (0.0, 1.0), by="gcv")
+    for choice in (by_row, by_rule):
+        assert np.isinf(choice.errors[0])
+        assert float(choice.ridge) == 1.0
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_errors_say_what_to_do():
+    rows = rows_pair(np.random.default_rng(6), 20, 4, 4)
+    one = moments_of(*rows)
+    grouped = ja.init_moments(4, 4, groups=2, grams=True)
+    for call, remedy in (
+        (lambda: ja.choose_ridge(one), "or pass by='gcv'"),
+        (lambda: ja.choose_ridge(one, by="aic"), "'groups' suits"),
+        (lambda: ja.choose_ridge([one, one], by="gcv"), "merge them first"),
+        (lambda: ja.choose_ridge(grouped, by="gcv"), "reduce_groups"),
+        (lambda: ja.choose_ridge(ja.init_moments(4, 4, groups=2)), "grams=True"),
+        (lambda: ja.leave_one_out(*rows, [-1.0]), "default grid"),
+    ):
+        with pytest.raises(ValueError, match=remedy):
+            call()
