@@ -79,6 +79,11 @@ if TYPE_CHECKING:
     from jaxalign.store.reader import StoredBatch as StoredBatch
     from jaxalign.store.trouble import FullDiskError as FullDiskError
     from jaxalign.store.writer import StoreWriter as StoreWriter
+    from jaxalign.trust.assess import Trust as Trust
+    from jaxalign.trust.assess import assess_map as assess_map
+    from jaxalign.trust.blocks import block_of_rows as block_of_rows
+    from jaxalign.trust.delta import delta_intervals as delta_intervals
+    from jaxalign.trust.delta import rotation_interval as rotation_interval
 
 _HOMES: dict[str, str] = {
     "AlignmentMap": "jaxalign.maps.alignment_map",
@@ -104,8 +109,11 @@ _HOMES: dict[str, str] = {
     "Status": "jaxalign.status",
     "StoreWriter": "jaxalign.store.writer",
     "StoredBatch": "jaxalign.store.reader",
+    "Trust": "jaxalign.trust.assess",
+    "assess_map": "jaxalign.trust.assess",
     "average_over_seeds": "jaxalign.evaluate.rows",
     "average_prompts": "jaxalign.evaluate.zeroshot",
+    "block_of_rows": "jaxalign.trust.blocks",
     "bootstrap_interval": "jaxalign.evaluate.intervals",
     "centred_cosine": "jaxalign.evaluate.cosine",
     "choose_ridge": "jaxalign.solve.linear",
@@ -113,6 +121,7 @@ _HOMES: dict[str, str] = {
     "data_mesh": "jaxalign.sharding",
     "dataset_info": "jaxalign.data.catalog",
     "decay_moments": "jaxalign.moments",
+    "delta_intervals": "jaxalign.trust.delta",
     "embed": "jaxalign.embedding.stream",
     "embed_into_stores": "jaxalign.embedding.into_stores",
     "embedding_batches": "jaxalign.embedding.inputs",
@@ -139,6 +148,7 @@ _HOMES: dict[str, str] = {
     "random_rotation": "jaxalign.data.planted",
     "read_results": "jaxalign.report.results",
     "reduce_groups": "jaxalign.moments",
+    "rotation_interval": "jaxalign.trust.delta",
     "row_sharding": "jaxalign.sharding",
     "solve_linear": "jaxalign.solve.linear",
     "solve_procrustes": "jaxalign.solve.procrustes",

@@ -22,6 +22,8 @@ class Status(enum.IntEnum):
     TOO_FEW_ANCHORS = 1
     NON_FINITE = 2
     RANK_DEFICIENT = 3
+    FEW_BLOCKS = 10
+    MORE_ANCHORS = 11
 
 
 STATUS_TEXTS: dict[Status, str] = {
@@ -43,6 +45,18 @@ STATUS_TEXTS: dict[Status, str] = {
         "Add more varied anchors, or accept it with "
         "`check(allow=[Status.RANK_DEFICIENT])`: the map is still right on the span "
         "of the anchors."
+    ),
+    Status.FEW_BLOCKS: (
+        "the rows lie in blocks worth fewer than 8 of equal size, too few to tell an "
+        "error from. Likely causes: one id for many rows, groups of very unequal size, "
+        "or fewer rows than blocks. Deal rows to blocks by `block_of_rows`, by ids "
+        "that differ."
+    ),
+    Status.MORE_ANCHORS: (
+        "held-out errors still fall with the number of anchors. Likely causes: fewer "
+        "anchors than the directions that carry the embeddings, or noisy pairs. Add "
+        "about `learning.more` of them, or accept it with "
+        "`check(allow=[Status.MORE_ANCHORS])`."
     ),
 }
 

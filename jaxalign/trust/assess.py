@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far to trust a map: one call from grouped moments to intervals and a verdict.
+
+Stands between the moments and the report. Rows are never read: blocks of them are
+weighted anew, and everything is told from sums.
+"""
+
+import functools
+import typing
+from collections.abc import Iterable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxalign.array_types import Array
+from jaxalign.moments import Moments, reduce_groups
+from jaxalign.solve.procrustes import (
+    Scale,
+    identified_directions,
+    solve_procrustes,
+)
+from jaxalign.status import Status, check_status
+from jaxalign.trust.blocks import half_samples
+from jaxalign.trust.delta import DeltaIntervals, delta_intervals
+from jaxalign.trust.frame import (
+    sensitivity,
+    singular_frame,
+    total_influence,
+)
+from jaxalign.trust.grouping import (
+    FEWEST_BLOCKS,
+    check_groups,
+    degrees_of_freedom,
+    effective_blocks,
+    flat_groups,
+)
+from jaxalign.trust.intervals import (
+    Interval,
+    check_level,
+    student_interval,
+)
+from jaxalign.trust.learning import LearningCurve, learning_curve
+from jaxalign.trust.metrics import BACK, FitMetrics, over_metrics
+from jaxalign.trust.replicates import (
+    STEP,
+    fit_metrics,
+    held_out,
+    near_weights,
+    resampled_fits,
+)
+
+# A direction along which Q errs by more than this, in radians, root mean square, is not
+# determined: half a radian is 29 degrees, where a third of the length is lost.
+DETERMINED = 0.5
+
+# Held-out fits: folds that are left out one at a time, and halves.
+_FOLDS, _HALVES = 64, 64
+
+
+@typing.no_type_check
+@flax.struct.dataclass
+class AngleBound:
+    """How far Q may be from the population's, in radians, scalars.
+
+    Attributes:
+      typical: median over replicates of the angle between replicate and fit.
+      bound: the angle to the population's Q is below it with the confidence `level`.
+    """
+
+    typical: Float[Array, ""]
+    bound: Float[Array, ""]
+
+
+@typing.no_type_check
+@flax.struct.dataclass
+class Trust:
+    """How far to trust a map; scalars unless said otherwise.
+
+    Attributes:
+      anchors: rows of weight above 0.
+      blocks: how many blocks of equal size those that hold rows are worth.
+      rank: directions that the anchors determine up to rounding.
+      determined: leading ones of these along which Q errs by less than 0.5 radian, root
+        mean square; angles are measured on them.
+      sensitivity: the most that Q moves for an error in the cross-covariance.
+      metrics: an `Interval` of agreement and residuals, for the best map of the
+        population from which the blocks come: how well a map could do.
+      delta: the same to first order, without replicates; None for a source wider than
+        the target.
+      held_out: `Interval` of the relative error of this map on new rows, means and all:
+        how well it does.
+      largest_angle: bound of the largest principal angle to the population's Q.
+      geodesic_angle: bound of the root of the sum of the squared angles.
+      learning: how the held-out error falls with anchors, and how many are missing.
+      status: `Status` code, int32.
+      level: confidence of all intervals and bounds.
+    """
+
+    anchors: Int[Array, ""]
+    blocks: Float[Array, ""]
+    rank: Int[Array, ""]
+    determined: Int[Array, ""]
+    sensitivity: Float[Array, ""]
+    metrics: FitMetrics
+    delta: DeltaIntervals | None
+    held_out: Interval
+    largest_angle: AngleBound
+    geodesic_angle: AngleBound
+    learning: LearningCurve
+    status: Int[Array, ""]
+    level: float = flax.struct.field(pytree_node=False, default=0.95)
+
+    def check(self, *, allow: Iterable[Status] = ()) -> "Trust":
+        """Return itself, or raise `SolveError` for a status not in `allow`."""
+        check_status(self.status, call="assess_map", allow=allow)
+        return self
+
+
+def assess_map(
+    moments: Moments,
+    *,
+    replicates: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    scale: Scale = "none",
+    proper: bool = False,
+    tolerance: float = 0.05,
+    chunk: int = 4,
+) -> Trust:
+    r"""Tell how far to trust the Procrustes map of some anchors, from moments alone.
+
+    Blocks are weighted anew by half-samples, drawn half of the way: weights
+    :math:`1 \pm \tfrac12`. A replicate's deviation from the fit, doubled, is
+    distributed like the fit's own from the population. Bias and standard error are
+    taken on a symmetric scale (Fisher's z, logarithms), and give t intervals.
+
+    Args:
+      moments: of independent blocks of rows, leading axes = blocks (`block_of_rows`),
+        at least 8 of them; with Grams if ``d_source > d_target``.
+      replicates: static; how many solves the intervals rest on.
+      level: static; confidence of intervals and bounds, each for itself.
+      seed: of all draws; the same seed gives the same bits.
+      scale: static; of `solve_procrustes`.
+      proper: static; of `solve_procrustes`.
+      tolerance: static; there are enough anchors if the held-out error is within this
+        share of its limit for any number of them (or 0.001 of the target's spread).
+      chunk: static; replicates solved at a time. Raise it on accelerators.
+
+    Returns:
+      What the anchors tell; call `check()` on the host to raise on trouble, and
+      `describe_trust` for the sentence.
+
+    Raises:
+      ValueError: if there are fewer than 8 blocks or 20 replicates, or an option is
+        unknown.
+
+    Notes:
+      No pass over rows: ``replicates`` + 128 solves, O(d^3) each, and O(G d_source
+      d_target) for the moments of each; memory ``chunk`` of both. No collectives.
+      Intervals rest on blocks being independent, and on Q being unique: along
+      directions beyond `determined` nothing is claimed.
+
+      COVERAGE
+
+    References:
+      Efron, Tibshirani, "An introduction to the bootstrap", 1993; McCarthy,
+      "Pseudo-replication: half samples", 1969; Bayle, Bayle, Janson, Mackey,
+      "Cross-validation confidence intervals for test error", 2020, arXiv 2007.12671.
+
+    >>> import jaxalign as ja
+    >>> rows = jax.random.normal(jax.random.key(0), (400, 3))
+    >>> noisy = rows + 0.5 * jax.random.normal(jax.random.key(1), rows.shape)
+    >>> moments = ja.init_moments(3, 3, groups=16)
+    >>> blocks = ja.block_of_rows(np.arange(400), blocks=16)
+    >>> moments = ja.update_moments(moments, rows, noisy, group=blocks)
+    >>> trust = assess_map(moments, replicates=100).check()
+    >>> int(trust.rank), bool(trust.largest_angle.bound < 0.2)
+    (3, True)
+    """
+    check_groups("assess_map", moments)
+    check_level("assess_map", level)
+    if replicates < 20 or chunk < 1:
+        raise ValueError(
+            f"`assess_map(replicates={replicates}, chunk={chunk})`: expected at least "
+            "20 replicates, some at a time; 1000 are usual, 100 do for a look."
+        )
+    if not tolerance > 0:
+        raise ValueError(
+            f"`assess_map(tolerance={tolerance})`: expected a share above 0; 0.05 is "
+            "usual."
+        )
+    groups = moments.count.size
+    return _assess(
+        moments,
+        near_weights(groups, replicates, seed),
+        half_samples(groups, _HALVES, seed=seed + 1),
+        _fold_weights(groups, seed),
+        level=level,
+        scale=scale,
+        proper=proper,
+        tolerance=tolerance,
+        chunk=chunk,
+    )
+
+
+@functools.partial(
+    jax.jit, static_argnames=("level", "scale", "proper", "tolerance", "chunk")
+)
+def _assess(moments, near, halves, folds, *, level, scale, proper, tolerance, chunk):
+    """Fit, replicate, hold out."""
+    blocks = flat_groups(moments)
+    whole = reduce_groups(blocks)
+    solution = solve_procrustes(whole, scale=scale, proper=proper)
+    options = {"scale": scale, "proper": proper, "chunk": chunk}
+    dof, factor = degrees_of_freedom(blocks.count)
+    frame = singular_frame(whole.cross_covariance, solution.rank, proper=proper)
+    delta = None
+    if moments.d_source <= moments.d_target:
+        delta = delta_intervals(moments, level=level, scale=scale, proper=proper)
+        turned = delta.turned
+    else:
+        turned = jnp.sqrt(factor * total_influence(frame, blocks, whole).turned)
+    determined = _determined(turned, solution.rank)
+    on_target, on_source = identified_directions(whole, determined)
+    narrow = on_target if moments.d_source > moments.d_target else on_source
+    replicated, angles = resampled_fits(
+        blocks, near, solution.rotation, narrow, **options
+    )
+    at_half = held_out(blocks, halves, **options)
+    at_most = held_out(blocks, folds, **options)
+    left = _ratio_interval(at_most, level=level)
+    learning = learning_curve(
+        jnp.sum(at_half.error) / jnp.sum(at_half.spread),
+        left.estimate,
+        share=1.0 - 1.0 / folds.shape[0],
+        anchors=whole.rows,
+        directions=solution.singular_values.shape[0],
+        tolerance=tolerance,
+    )
+    return Trust(
+        anchors=whole.rows,
+        blocks=effective_blocks(blocks.count),
+        rank=solution.rank,
+        determined=determined,
+        sensitivity=sensitivity(frame, solution.rank),
+        metrics=_metric_intervals(
+            fit_metrics(whole, solution), replicated, dof, level=level
+        ),
+        delta=delta,
+        held_out=left,
+        largest_angle=_bound(angles.largest, determined, level),
+        geodesic_angle=_bound(angles.geodesic, determined, level),
+        learning=learning,
+        status=_status(solution.status, effective_blocks(blocks.count), learning),
+        level=level,
+    )
+
+
+def _fold_weights(groups: int, seed: int) -> Int[np.ndarray, "folds g"]:
+    """Weights that leave out one fold of groups each, at most 64 folds."""
+    folds = min(groups, _FOLDS)
+    fold_of = np.random.default_rng(seed + 2).permutation(groups) % folds
+    return (fold_of[None, :] != np.arange(folds)[:, None]).astype(np.int32)
+
+
+def _determined(turned, rank):
+    """Leading directions along which Q errs little, at most the rank."""
+    good = (turned < DETERMINED) & (jnp.arange(turned.shape[0]) < rank)
+    return jnp.sum(jnp.cumprod(good.astype(jnp.int32)), dtype=jnp.int32)
+
+
+def _metric_intervals(fitted, replicated, dof, *, level):
+    """Stretch what replicates do, take off the bias, and make t intervals."""
+
+    def interval(at, values, back):
+        # Bias is of second order: it shrinks with the square of the step.
+        bias = (jnp.mean(values) - at) / STEP**2
+        error = jnp.std(values, ddof=1) / STEP
+        return student_interval(at - bias, error, dof, level=level, back=back)
+
+    return over_metrics(interval, fitted, replicated, BACK)
+
+
+def _ratio_interval(parts, *, level):
+    """Interval of a ratio of sums over folds, on the scale of its logarithm."""
+    spread = jnp.sum(parts.spread)
+    ratio = jnp.sum(parts.error) / spread
+    misses = (parts.error - ratio * parts.spread) / spread
+    dof, factor = degrees_of_freedom(parts.spread)
+    error = jnp.sqrt(factor * jnp.sum(jnp.square(misses)))
+    floor = jnp.maximum(ratio, float(jnp.finfo(ratio.dtype).tiny))
+    return student_interval(
+        jnp.log(floor), error / floor, dof, level=level, back=jnp.exp
+    )
+
+
+def _bound(angles, determined, level):
+    """Upper bound of an angle from replicates; half a turn if nothing is known."""
+    angles = jnp.minimum(angles / STEP, jnp.pi)
+    share = jnp.asarray(level, angles.dtype)
+    return AngleBound(
+        typical=jnp.where(determined == 0, jnp.pi, jnp.median(angles)),
+        bound=jnp.where(determined == 0, jnp.pi, jnp.quantile(angles, share)),
+    )
+
+
+def _status(solved, blocks, learning):
+    """Choose the code that explains most: the solve's, few blocks, few anchors."""
+    bad = (solved != int(Status.OK)) & (solved != int(Status.RANK_DEFICIENT))
+    return jnp.select(
+        [bad, blocks < FEWEST_BLOCKS, learning.more > 0],
+        [solved, jnp.int32(Status.FEW_BLOCKS), jnp.int32(Status.MORE_ANCHORS)],
+        solved,
+    )
