@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from jaxalign.evaluate.protocol import Run as Run
     from jaxalign.evaluate.protocol import evaluate_map as evaluate_map
     from jaxalign.evaluate.protocol import evaluate_native as evaluate_native
+    from jaxalign.evaluate.rescoring import Rescored as Rescored
+    from jaxalign.evaluate.rescoring import rescore as rescore
+    from jaxalign.evaluate.rescoring import rescore_recall as rescore_recall
     from jaxalign.evaluate.retrieval import class_top1 as class_top1
     from jaxalign.evaluate.retrieval import exact_recall as exact_recall
     from jaxalign.evaluate.retrieval import top_k as top_k
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from jaxalign.report.results import read_results as read_results
     from jaxalign.report.results import write_results as write_results
     from jaxalign.report.table import format_table as format_table
+    from jaxalign.report.trust import describe_trust as describe_trust
     from jaxalign.sharding import DATA_AXIS as DATA_AXIS
     from jaxalign.sharding import data_mesh as data_mesh
     from jaxalign.sharding import pad_rows as pad_rows
@@ -101,6 +105,7 @@ _HOMES: dict[str, str] = {
     "PlantedPairs": "jaxalign.data.planted",
     "PolarFactor": "jaxalign.solve.polar",
     "ProcrustesSolution": "jaxalign.solve.procrustes",
+    "Rescored": "jaxalign.evaluate.rescoring",
     "ResultRow": "jaxalign.evaluate.rows",
     "RidgeChoice": "jaxalign.solve.linear",
     "Run": "jaxalign.evaluate.protocol",
@@ -122,6 +127,7 @@ _HOMES: dict[str, str] = {
     "dataset_info": "jaxalign.data.catalog",
     "decay_moments": "jaxalign.moments",
     "delta_intervals": "jaxalign.trust.delta",
+    "describe_trust": "jaxalign.report.trust",
     "embed": "jaxalign.embedding.stream",
     "embed_into_stores": "jaxalign.embedding.into_stores",
     "embedding_batches": "jaxalign.embedding.inputs",
@@ -148,6 +154,8 @@ _HOMES: dict[str, str] = {
     "random_rotation": "jaxalign.data.planted",
     "read_results": "jaxalign.report.results",
     "reduce_groups": "jaxalign.moments",
+    "rescore": "jaxalign.evaluate.rescoring",
+    "rescore_recall": "jaxalign.evaluate.rescoring",
     "rotation_interval": "jaxalign.trust.delta",
     "row_sharding": "jaxalign.sharding",
     "solve_linear": "jaxalign.solve.linear",

@@ -6,6 +6,7 @@ weighted anew, and everything is told from sums.
 """
 
 import functools
+import statistics
 import typing
 from collections.abc import Iterable
 
@@ -41,6 +42,7 @@ from jaxalign.trust.intervals import (
     Interval,
     check_level,
     student_interval,
+    t_quantile,
 )
 from jaxalign.trust.learning import LearningCurve, learning_curve
 from jaxalign.trust.metrics import BACK, FitMetrics, over_metrics
@@ -53,8 +55,10 @@ from jaxalign.trust.replicates import (
 )
 
 # A direction along which Q errs by more than this, in radians, root mean square, is not
-# determined: half a radian is 29 degrees, where a third of the length is lost.
-DETERMINED = 0.5
+# determined. 0.2 is 11 degrees. Beyond, errors are no longer of first order: where a
+# spectrum falls off into noise, bounds that are asked for 95 % held in 92 to 95 % of
+# cases at 0.2, in 86 to 90 % at 0.3, and in half of them at 0.5.
+DETERMINED = 0.2
 
 # Held-out fits: folds that are left out one at a time, and halves.
 _FOLDS, _HALVES = 64, 64
@@ -82,8 +86,9 @@ class Trust:
     Attributes:
       anchors: rows of weight above 0.
       blocks: how many blocks of equal size those that hold rows are worth.
+      directions: of the narrower space, all that a map has to determine.
       rank: directions that the anchors determine up to rounding.
-      determined: leading ones of these along which Q errs by less than 0.5 radian, root
+      determined: leading ones of these along which Q errs by less than 0.2 radian, root
         mean square; angles are measured on them.
       sensitivity: the most that Q moves for an error in the cross-covariance.
       metrics: an `Interval` of agreement and residuals, for the best map of the
@@ -101,10 +106,11 @@ class Trust:
 
     anchors: Int[Array, ""]
     blocks: Float[Array, ""]
+    directions: Int[Array, ""]
     rank: Int[Array, ""]
     determined: Int[Array, ""]
     sensitivity: Float[Array, ""]
-    metrics: FitMetrics
+    metrics: FitMetrics[Interval]
     delta: DeltaIntervals | None
     held_out: Interval
     largest_angle: AngleBound
@@ -163,7 +169,26 @@ def assess_map(
       Intervals rest on blocks being independent, and on Q being unique: along
       directions beyond `determined` nothing is claimed.
 
-      COVERAGE
+      Measured on planted problems, isotropic noise of 0.3 to 1 times the signal, flat
+      and falling spectra, 500 to 1,000 data sets each, level 0.95 (a share of 0.95
+      from 1,000 has a standard error of 0.007):
+
+      ==================  ==========  ==========  ==========  ==========  ==========
+      width d             8           12          16          32 falling  8
+      anchors             500         2,000       300-1,000   400-1,000   500
+      blocks              64          64          64          64          16, 8
+      ==================  ==========  ==========  ==========  ==========  ==========
+      agreement           0.953       0.944       0.932-.964  0.940-.948  0.951-.956
+      mean square         0.951       0.948       0.932-.954  0.944-.948  0.950-.952
+      first order, both   0.952-.953  0.949-.951  0.931-.964  0.934-.956  0.949-.958
+      held-out error      0.951       0.950       0.933-.953  0.950-.952  0.956-.960
+      largest angle       0.966       0.952       0.959-.976  0.932-.942  0.977-.988
+      geodesic angle      0.949       0.955       0.960-.964  0.950-.958  0.976-.991
+      linear functional   0.940       0.961       0.940-.962  0.952-.960  0.933-.937
+      ==================  ==========  ==========  ==========  ==========  ==========
+
+      (The last row is `rotation_interval`.) Percentiles of the same replicates would
+      hold the agreement in 37 to 86 % of cases, since a fit flatters itself.
 
     References:
       Efron, Tibshirani, "An introduction to the bootstrap", 1993; McCarthy,
@@ -243,6 +268,7 @@ def _assess(moments, near, halves, folds, *, level, scale, proper, tolerance, ch
     return Trust(
         anchors=whole.rows,
         blocks=effective_blocks(blocks.count),
+        directions=jnp.int32(solution.singular_values.shape[0]),
         rank=solution.rank,
         determined=determined,
         sensitivity=sensitivity(frame, solution.rank),
@@ -251,8 +277,8 @@ def _assess(moments, near, halves, folds, *, level, scale, proper, tolerance, ch
         ),
         delta=delta,
         held_out=left,
-        largest_angle=_bound(angles.largest, determined, level),
-        geodesic_angle=_bound(angles.geodesic, determined, level),
+        largest_angle=_bound(angles.largest, determined, dof, level),
+        geodesic_angle=_bound(angles.geodesic, determined, dof, level),
         learning=learning,
         status=_status(solution.status, effective_blocks(blocks.count), learning),
         level=level,
@@ -297,14 +323,17 @@ def _ratio_interval(parts, *, level):
     )
 
 
-def _bound(angles, determined, level):
+def _bound(angles, determined, dof, level):
     """Upper bound of an angle from replicates; half a turn if nothing is known."""
-    angles = jnp.minimum(angles / STEP, jnp.pi)
-    share = jnp.asarray(level, angles.dtype)
-    return AngleBound(
-        typical=jnp.where(determined == 0, jnp.pi, jnp.median(angles)),
-        bound=jnp.where(determined == 0, jnp.pi, jnp.quantile(angles, share)),
-    )
+    # Few blocks know their own spread badly, as Student's t says.
+    wider = t_quantile(level, dof) / statistics.NormalDist().inv_cdf(level)
+    bound = wider * jnp.quantile(angles, jnp.asarray(level, angles.dtype))
+
+    def stretched(angle):
+        angle = jnp.minimum(angle / STEP, jnp.pi)
+        return jnp.where(determined == 0, jnp.pi, angle)
+
+    return AngleBound(typical=stretched(jnp.median(angles)), bound=stretched(bound))
 
 
 def _status(solved, blocks, learning):

@@ -49,7 +49,7 @@ class DeltaIntervals:
         NaN if curvature was not asked for.
     """
 
-    metrics: FitMetrics
+    metrics: FitMetrics[Interval]
     turned: Float[Array, " k"]
 
 

@@ -162,12 +162,13 @@ def block_sums(blocks: Moments, whole: Moments) -> BlockSums:
             (blocks.target_mean, whole.target_mean),
         )
     )
-    energies = tuple(
-        within + blocks.count * jnp.sum(jnp.square(mean), axis=-1)
-        for within, mean in (
-            (blocks.source_energy, source),
-            (blocks.target_energy, target),
-        )
+
+    def energy(within, mean):
+        return within + blocks.count * jnp.sum(jnp.square(mean), axis=-1)
+
+    energies = (
+        energy(blocks.source_energy, source),
+        energy(blocks.target_energy, target),
     )
     return BlockSums(source, target, blocks.count, energies)
 

@@ -79,7 +79,7 @@ def t_quantile(share: float, dof) -> Float[Array, "*g"]:
 
 def check_level(call: str, level: float) -> None:
     """Refuse what is no share, naming the call."""
-    if not 0 < level < 1:
+    if not 0.5 < level < 1:
         raise ValueError(
-            f"`{call}(level={level})`: expected a share between 0 and 1; 0.95 is usual."
+            f"`{call}(level={level})`: expected above 0.5 and below 1; 0.95 is usual."
         )

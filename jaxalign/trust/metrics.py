@@ -6,18 +6,23 @@ a replicate or a derivative of the metrics is one of four numbers.
 """
 
 import typing
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import flax.struct
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.solve.procrustes import Scale
 
+METRICS = ("agreement", "relative_residual", "mean_square_residual")
+
+Value = TypeVar("Value")
+
 
 @typing.no_type_check
 @flax.struct.dataclass
-class FitMetrics:
+class FitMetrics(Generic[Value]):
     r"""Metrics of a fit, each an array or an interval.
 
     Attributes:
@@ -28,9 +33,9 @@ class FitMetrics:
       mean_square_residual: sum of squared errors over the count.
     """
 
-    agreement: Float[Array, "*g"]
-    relative_residual: Float[Array, "*g"]
-    mean_square_residual: Float[Array, "*g"]
+    agreement: Value
+    relative_residual: Value
+    mean_square_residual: Value
 
 
 def symmetric_metrics(trace, source_energy, target_energy, count, *, scale: Scale):
@@ -56,12 +61,13 @@ def symmetric_metrics(trace, source_energy, target_energy, count, *, scale: Scal
     return to_symmetric(trace / root, residual, target_energy, count)
 
 
-def to_symmetric(agreement, residual, target_energy, count) -> FitMetrics:
+def to_symmetric(agreement, residual, target_energy, count) -> FitMetrics[Array]:
     """Fisher's z of the agreement, logarithms of the residuals, kept off infinity."""
     info = jnp.finfo(jnp.result_type(agreement))
     nearly = 1.0 - float(info.eps)
-    # A perfect fit is zero up to rounding: below that a logarithm shows nothing.
-    floor = float(info.eps) ** 2 * target_energy
+    # A residual is a difference of energies: below their rounding it shows nothing, and
+    # its logarithm would show that as everything.
+    floor = 8.0 * float(info.eps) * target_energy
     residual = jnp.maximum(residual, floor)
     tiny = float(info.tiny)
     return FitMetrics(
@@ -71,14 +77,13 @@ def to_symmetric(agreement, residual, target_energy, count) -> FitMetrics:
     )
 
 
-BACK = FitMetrics(
+BACK = FitMetrics[Callable](
     agreement=jnp.tanh, relative_residual=jnp.exp, mean_square_residual=jnp.exp
 )
 
 
-def over_metrics(function, *metrics) -> FitMetrics:
+def over_metrics(function: Callable, *metrics: FitMetrics) -> FitMetrics[Any]:
     """Apply a function to each metric of some `FitMetrics` in turn."""
-    names = ("agreement", "relative_residual", "mean_square_residual")
     return FitMetrics(
-        **{name: function(*(getattr(m, name) for m in metrics)) for name in names}
+        **{name: function(*(getattr(m, name) for m in metrics)) for name in METRICS}
     )
