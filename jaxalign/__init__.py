@@ -83,11 +83,11 @@ if TYPE_CHECKING:
     from jaxalign.store.reader import StoredBatch as StoredBatch
     from jaxalign.store.trouble import FullDiskError as FullDiskError
     from jaxalign.store.writer import StoreWriter as StoreWriter
-    from jaxalign.trust.assess import Trust as Trust
     from jaxalign.trust.assess import assess_map as assess_map
     from jaxalign.trust.blocks import block_of_rows as block_of_rows
     from jaxalign.trust.delta import delta_intervals as delta_intervals
-    from jaxalign.trust.delta import rotation_interval as rotation_interval
+    from jaxalign.trust.functional import rotation_interval as rotation_interval
+    from jaxalign.trust.result import Trust as Trust
 
 _HOMES: dict[str, str] = {
     "AlignmentMap": "jaxalign.maps.alignment_map",
@@ -114,7 +114,7 @@ _HOMES: dict[str, str] = {
     "Status": "jaxalign.status",
     "StoreWriter": "jaxalign.store.writer",
     "StoredBatch": "jaxalign.store.reader",
-    "Trust": "jaxalign.trust.assess",
+    "Trust": "jaxalign.trust.result",
     "assess_map": "jaxalign.trust.assess",
     "average_over_seeds": "jaxalign.evaluate.rows",
     "average_prompts": "jaxalign.evaluate.zeroshot",
@@ -156,7 +156,7 @@ _HOMES: dict[str, str] = {
     "reduce_groups": "jaxalign.moments",
     "rescore": "jaxalign.evaluate.rescoring",
     "rescore_recall": "jaxalign.evaluate.rescoring",
-    "rotation_interval": "jaxalign.trust.delta",
+    "rotation_interval": "jaxalign.trust.functional",
     "row_sharding": "jaxalign.sharding",
     "solve_linear": "jaxalign.solve.linear",
     "solve_procrustes": "jaxalign.solve.procrustes",

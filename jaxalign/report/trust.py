@@ -4,8 +4,8 @@
 import math
 
 from jaxalign.status import STATUS_TEXTS, Status
-from jaxalign.trust.assess import Trust
 from jaxalign.trust.intervals import Interval
+from jaxalign.trust.result import Trust
 
 _SAID_BY_VERDICT = (Status.OK, Status.RANK_DEFICIENT, Status.MORE_ANCHORS)
 

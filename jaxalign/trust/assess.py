@@ -7,25 +7,21 @@ weighted anew, and everything is told from sums.
 
 import functools
 import statistics
-import typing
-from collections.abc import Iterable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from jaxalign.array_types import Array
 from jaxalign.moments import Moments, reduce_groups
 from jaxalign.solve.procrustes import (
     Scale,
     identified_directions,
     solve_procrustes,
 )
-from jaxalign.status import Status, check_status
+from jaxalign.status import Status
 from jaxalign.trust.blocks import half_samples
-from jaxalign.trust.delta import DeltaIntervals, delta_intervals
+from jaxalign.trust.delta import delta_intervals
 from jaxalign.trust.frame import (
     sensitivity,
     singular_frame,
@@ -39,13 +35,12 @@ from jaxalign.trust.grouping import (
     flat_groups,
 )
 from jaxalign.trust.intervals import (
-    Interval,
     check_level,
     student_interval,
     t_quantile,
 )
-from jaxalign.trust.learning import LearningCurve, learning_curve
-from jaxalign.trust.metrics import BACK, FitMetrics, over_metrics
+from jaxalign.trust.learning import learning_curve
+from jaxalign.trust.metrics import BACK, over_metrics
 from jaxalign.trust.replicates import (
     STEP,
     fit_metrics,
@@ -53,6 +48,7 @@ from jaxalign.trust.replicates import (
     near_weights,
     resampled_fits,
 )
+from jaxalign.trust.result import AngleBound, Trust
 
 # A direction along which Q errs by more than this, in radians, root mean square, is not
 # determined. 0.2 is 11 degrees. Beyond, errors are no longer of first order: where a
@@ -62,67 +58,6 @@ DETERMINED = 0.2
 
 # Held-out fits: folds that are left out one at a time, and halves.
 _FOLDS, _HALVES = 64, 64
-
-
-@typing.no_type_check
-@flax.struct.dataclass
-class AngleBound:
-    """How far Q may be from the population's, in radians, scalars.
-
-    Attributes:
-      typical: median over replicates of the angle between replicate and fit.
-      bound: the angle to the population's Q is below it with the confidence `level`.
-    """
-
-    typical: Float[Array, ""]
-    bound: Float[Array, ""]
-
-
-@typing.no_type_check
-@flax.struct.dataclass
-class Trust:
-    """How far to trust a map; scalars unless said otherwise.
-
-    Attributes:
-      anchors: rows of weight above 0.
-      blocks: how many blocks of equal size those that hold rows are worth.
-      directions: of the narrower space, all that a map has to determine.
-      rank: directions that the anchors determine up to rounding.
-      determined: leading ones of these along which Q errs by less than 0.2 radian, root
-        mean square; angles are measured on them.
-      sensitivity: the most that Q moves for an error in the cross-covariance.
-      metrics: an `Interval` of agreement and residuals, for the best map of the
-        population from which the blocks come: how well a map could do.
-      delta: the same to first order, without replicates; None for a source wider than
-        the target.
-      held_out: `Interval` of the relative error of this map on new rows, means and all:
-        how well it does.
-      largest_angle: bound of the largest principal angle to the population's Q.
-      geodesic_angle: bound of the root of the sum of the squared angles.
-      learning: how the held-out error falls with anchors, and how many are missing.
-      status: `Status` code, int32.
-      level: confidence of all intervals and bounds.
-    """
-
-    anchors: Int[Array, ""]
-    blocks: Float[Array, ""]
-    directions: Int[Array, ""]
-    rank: Int[Array, ""]
-    determined: Int[Array, ""]
-    sensitivity: Float[Array, ""]
-    metrics: FitMetrics[Interval]
-    delta: DeltaIntervals | None
-    held_out: Interval
-    largest_angle: AngleBound
-    geodesic_angle: AngleBound
-    learning: LearningCurve
-    status: Int[Array, ""]
-    level: float = flax.struct.field(pytree_node=False, default=0.95)
-
-    def check(self, *, allow: Iterable[Status] = ()) -> "Trust":
-        """Return itself, or raise `SolveError` for a status not in `allow`."""
-        check_status(self.status, call="assess_map", allow=allow)
-        return self
 
 
 def assess_map(
@@ -151,7 +86,7 @@ def assess_map(
       seed: of all draws; the same seed gives the same bits.
       scale: static; of `solve_procrustes`.
       proper: static; of `solve_procrustes`.
-      tolerance: static; there are enough anchors if the held-out error is within this
+      tolerance: there are enough anchors if the held-out error is within this
         share of its limit for any number of them (or 0.001 of the target's spread).
       chunk: static; replicates solved at a time. Raise it on accelerators.
 
@@ -219,7 +154,8 @@ def assess_map(
         )
     groups = moments.count.size
     return _assess(
-        moments,
+        # Before it is compiled: axes of any shape share one program.
+        flat_groups(moments),
         near_weights(groups, replicates, seed),
         half_samples(groups, _HALVES, seed=seed + 1),
         _fold_weights(groups, seed),
@@ -231,31 +167,31 @@ def assess_map(
     )
 
 
-@functools.partial(
-    jax.jit, static_argnames=("level", "scale", "proper", "tolerance", "chunk")
-)
-def _assess(moments, near, halves, folds, *, level, scale, proper, tolerance, chunk):
+@functools.partial(jax.jit, static_argnames=("level", "scale", "proper", "chunk"))
+def _assess(blocks, near, halves, folds, *, level, scale, proper, tolerance, chunk):
     """Fit, replicate, hold out."""
-    blocks = flat_groups(moments)
     whole = reduce_groups(blocks)
     solution = solve_procrustes(whole, scale=scale, proper=proper)
     options = {"scale": scale, "proper": proper, "chunk": chunk}
     dof, factor = degrees_of_freedom(blocks.count)
     frame = singular_frame(whole.cross_covariance, solution.rank, proper=proper)
     delta = None
-    if moments.d_source <= moments.d_target:
-        delta = delta_intervals(moments, level=level, scale=scale, proper=proper)
+    if blocks.d_source <= blocks.d_target:
+        delta = delta_intervals(blocks, level=level, scale=scale, proper=proper)
         turned = delta.turned
     else:
         turned = jnp.sqrt(factor * total_influence(frame, blocks, whole).turned)
     determined = _determined(turned, solution.rank)
     on_target, on_source = identified_directions(whole, determined)
-    narrow = on_target if moments.d_source > moments.d_target else on_source
+    narrow = on_target if blocks.d_source > blocks.d_target else on_source
     replicated, angles = resampled_fits(
         blocks, near, solution.rotation, narrow, **options
     )
-    at_half = held_out(blocks, halves, **options)
-    at_most = held_out(blocks, folds, **options)
+    left_out = held_out(blocks, jnp.concatenate([halves, folds]), **options)
+    at_half, at_most = (
+        jax.tree.map(lambda x, place=place: x[place], left_out)
+        for place in (slice(halves.shape[0]), slice(halves.shape[0], None))
+    )
     left = _ratio_interval(at_most, level=level)
     learning = learning_curve(
         jnp.sum(at_half.error) / jnp.sum(at_half.spread),

@@ -44,7 +44,7 @@ class LearningCurve:
 
 
 def learning_curve(
-    at_half, at_most, *, share, anchors, directions: int, tolerance: float
+    at_half, at_most, *, share, anchors, directions: int, tolerance
 ) -> LearningCurve:
     """Extrapolate the held-out error to all anchors and beyond.
 
@@ -54,7 +54,7 @@ def learning_curve(
       share: below 1 and above one half.
       anchors: how many there are.
       directions: static; how many a map has to determine.
-      tolerance: static; enough is a gain below this share of the limit, or below
+      tolerance: enough is a gain below this share of the limit, or below
         0.001 of the target's spread.
 
     Returns:

@@ -12,8 +12,8 @@ from tests.trust.planted_blocks import Population
 
 @pytest.fixture(scope="module")
 def trust():
-    moments = Population(4, 0.5).blocks(jax.random.key(0), 2000, 16)
-    return ja.assess_map(moments, replicates=20)
+    moments = Population(8, 0.5).blocks(jax.random.key(0), 2000, 16)
+    return ja.assess_map(moments, replicates=40, chunk=64)
 
 
 def changed(trust, **learning):
@@ -29,7 +29,7 @@ def test_enough(trust):
     for number in (trust.metrics.agreement.low, trust.metrics.agreement.high):
         assert f"{float(number):.3f}" in agreement
     assert "95 % interval" in agreement
-    assert "determine 4 of 4 directions" in directions
+    assert "determine 8 of 8 directions" in directions
     degrees = np.degrees(float(trust.largest_angle.bound))
     assert f"within {degrees:.1f} degrees of the best one, with 95 %" in directions
     assert "anything" not in directions
@@ -46,10 +46,10 @@ def test_too_few(trust):
 
 def test_directions_that_are_left_open(trust):
     say = functools.partial(ja.describe_trust, trust.replace(determined=np.int32(2)))
-    assert "2 of 4 directions" in say()[2]
+    assert "2 of 8 directions" in say()[2]
     assert say()[2].endswith("which carry the least, it may be anything.")
     none = ja.describe_trust(trust.replace(determined=np.int32(0)))[2]
-    assert "none of 4 directions" in none
+    assert "none of 8 directions" in none
 
 
 def test_trouble_is_all_that_is_said(trust):

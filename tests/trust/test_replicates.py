@@ -56,8 +56,10 @@ def rows():
     return source, target, group
 
 
-@pytest.mark.parametrize("scale", ["none", "least_squares", "energy"])
-@pytest.mark.parametrize("kind", ["near", "multinomial"])
+@pytest.mark.parametrize(
+    ("scale", "kind"),
+    [("none", "near"), ("least_squares", "near"), ("energy", "multinomial")],
+)
 def test_replicates_equal_fits_of_weighted_rows(rows, scale, kind):
     source, target, group = rows
     weights = near_weights(GROUPS, 3, seed=0)
@@ -94,8 +96,8 @@ def test_held_out_errors_equal_those_of_the_rows(rows):
         assert found.spread[place] == pytest.approx(spread, rel=SUMS * 1e-6)
 
 
-@pytest.mark.parametrize(("d_target", "d_source"), SHAPES)
-def test_chunks_change_nothing(d_target, d_source):
+def test_chunks_change_nothing():
+    d_target, d_source = SHAPES[-1]
     source, target = rows_pair(np.random.default_rng(0), 300, d_source, d_target)
     blocks = moments_of_blocks(
         source, target, np.arange(300) % GROUPS, GROUPS, grams=True
