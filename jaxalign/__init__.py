@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from jaxalign.evaluate.protocol import evaluate_native as evaluate_native
     from jaxalign.evaluate.recipes import Recipe as Recipe
     from jaxalign.evaluate.recipes import Searcher as Searcher
+    from jaxalign.evaluate.rescoring import Rescored as Rescored
+    from jaxalign.evaluate.rescoring import rescore as rescore
+    from jaxalign.evaluate.rescoring import rescore_recall as rescore_recall
     from jaxalign.evaluate.retrieval import class_top1 as class_top1
     from jaxalign.evaluate.retrieval import exact_recall as exact_recall
     from jaxalign.evaluate.retrieval import top_k as top_k
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
     from jaxalign.report.results import read_results as read_results
     from jaxalign.report.results import write_results as write_results
     from jaxalign.report.table import format_table as format_table
+    from jaxalign.report.trust import describe_trust as describe_trust
     from jaxalign.sharding import DATA_AXIS as DATA_AXIS
     from jaxalign.sharding import data_mesh as data_mesh
     from jaxalign.sharding import pad_rows as pad_rows
@@ -105,6 +109,11 @@ if TYPE_CHECKING:
     from jaxalign.store.reader import StoredBatch as StoredBatch
     from jaxalign.store.trouble import FullDiskError as FullDiskError
     from jaxalign.store.writer import StoreWriter as StoreWriter
+    from jaxalign.trust.assess import assess_map as assess_map
+    from jaxalign.trust.blocks import block_of_rows as block_of_rows
+    from jaxalign.trust.delta import delta_intervals as delta_intervals
+    from jaxalign.trust.functional import rotation_interval as rotation_interval
+    from jaxalign.trust.result import Trust as Trust
 
 _HOMES: dict[str, str] = {
     "AlignmentMap": "jaxalign.maps.alignment_map",
@@ -128,6 +137,7 @@ _HOMES: dict[str, str] = {
     "PolarFactor": "jaxalign.solve.polar",
     "ProcrustesSolution": "jaxalign.solve.procrustes",
     "Recipe": "jaxalign.evaluate.recipes",
+    "Rescored": "jaxalign.evaluate.rescoring",
     "ResultRow": "jaxalign.evaluate.rows",
     "RidgeChoice": "jaxalign.solve.ridge_choice",
     "RobustSolution": "jaxalign.solve.robust",
@@ -138,12 +148,15 @@ _HOMES: dict[str, str] = {
     "Status": "jaxalign.status",
     "StoreWriter": "jaxalign.store.writer",
     "StoredBatch": "jaxalign.store.reader",
+    "Trust": "jaxalign.trust.result",
     "accumulate_moments": "jaxalign.moments.passes",
     "append_offsets": "jaxalign.evaluate.hubness",
     "append_one": "jaxalign.evaluate.hubness",
     "array_pairs": "jaxalign.anchors.arrays",
+    "assess_map": "jaxalign.trust.assess",
     "average_over_seeds": "jaxalign.evaluate.rows",
     "average_prompts": "jaxalign.evaluate.zeroshot",
+    "block_of_rows": "jaxalign.trust.blocks",
     "bootstrap_interval": "jaxalign.evaluate.intervals",
     "carry_rows": "jaxalign.maps.carry",
     "centred_cosine": "jaxalign.evaluate.cosine",
@@ -153,6 +166,8 @@ _HOMES: dict[str, str] = {
     "data_mesh": "jaxalign.sharding",
     "dataset_info": "jaxalign.data.catalog",
     "decay_moments": "jaxalign.moments",
+    "delta_intervals": "jaxalign.trust.delta",
+    "describe_trust": "jaxalign.report.trust",
     "embed": "jaxalign.embedding.stream",
     "embed_into_stores": "jaxalign.embedding.into_stores",
     "embedding_batches": "jaxalign.embedding.inputs",
@@ -187,6 +202,9 @@ _HOMES: dict[str, str] = {
     "random_rotation": "jaxalign.data.planted",
     "read_results": "jaxalign.report.results",
     "reduce_groups": "jaxalign.moments",
+    "rescore": "jaxalign.evaluate.rescoring",
+    "rescore_recall": "jaxalign.evaluate.rescoring",
+    "rotation_interval": "jaxalign.trust.functional",
     "row_sharding": "jaxalign.sharding",
     "save_offsets": "jaxalign.evaluate.offsets_file",
     "solve_consensus": "jaxalign.solve.consensus",

@@ -23,6 +23,8 @@ class Status(enum.IntEnum):
     NON_FINITE = 2
     RANK_DEFICIENT = 3
     NOT_CONVERGED = 4
+    FEW_BLOCKS = 5
+    MORE_ANCHORS = 6
 
 
 STATUS_TEXTS: dict[Status, str] = {
@@ -51,6 +53,18 @@ STATUS_TEXTS: dict[Status, str] = {
         "than dimensions, embeddings of low rank), a spectrum so steep that steps are "
         "small, or models or pairs with nothing in common. Pass method='svd', which "
         "is exact at any rank, more iterations, or more varied anchors."
+    ),
+    Status.FEW_BLOCKS: (
+        "the rows lie in blocks worth fewer than 8 of equal size, too few to tell an "
+        "error from. Likely causes: one id for many rows, groups of very unequal size, "
+        "or fewer rows than blocks. Deal rows to blocks by `block_of_rows`, by ids "
+        "that differ."
+    ),
+    Status.MORE_ANCHORS: (
+        "held-out errors still fall with the number of anchors. Likely causes: fewer "
+        "anchors than the directions that carry the embeddings, or noisy pairs. Add "
+        "about `learning.more` of them, or accept it with "
+        "`check(allow=[Status.MORE_ANCHORS])`."
     ),
 }
 

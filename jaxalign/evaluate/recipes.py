@@ -20,7 +20,7 @@ from jaxalign.evaluate.hubness import hubness_offsets
 from jaxalign.evaluate.retrieval import top_k
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import Kind, fit_map
-from jaxalign.solve.procrustes import Scale
+from jaxalign.solve.scale import Scale
 
 Side = Literal["source", "target"]
 """Of which model rows are, before they are prepared."""

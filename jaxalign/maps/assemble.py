@@ -14,13 +14,8 @@ from jaxalign._version import __version__
 from jaxalign.array_types import Array, Modality
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.moments import Moments
-from jaxalign.solve.procrustes import (
-    Scale,
-    fit_scale,
-    identified_directions,
-    map_residual,
-    solve_procrustes,
-)
+from jaxalign.solve.procrustes import identified_directions, solve_procrustes
+from jaxalign.solve.scale import Scale, fit_scale, map_residual
 from jaxalign.status import Status
 
 _HIGHEST = jax.lax.Precision.HIGHEST

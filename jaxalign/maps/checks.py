@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import Modality
-from jaxalign.solve.procrustes import SCALES
+from jaxalign.solve.scale import SCALES
 
 ALL = "all"
 FIT_KINDS = ("orthogonal", "linear", "mlp", "mean_only")

@@ -25,7 +25,7 @@ from jaxalign.maps.assemble import (
 from jaxalign.maps.linear_fit import solve_anchors
 from jaxalign.maps.mlp_fit import solve_perceptron
 from jaxalign.maps.row_measures import carry_by, measure_rows
-from jaxalign.solve.procrustes import Scale
+from jaxalign.solve.scale import Scale
 
 Kind = Literal["orthogonal", "linear", "mlp", "mean_only"]
 

@@ -25,7 +25,8 @@ from jaxalign.maps.assemble import (
 )
 from jaxalign.moments import Moments, reduce_groups
 from jaxalign.solve.linear import solve_linear
-from jaxalign.solve.procrustes import Scale, solve_procrustes
+from jaxalign.solve.procrustes import solve_procrustes
+from jaxalign.solve.scale import Scale
 from jaxalign.status import Status
 
 MomentsKind = Literal["orthogonal", "linear", "mean_only"]

@@ -14,7 +14,7 @@ from jaxalign.array_types import Array, ArrayLike
 from jaxalign.maps.checks import as_float
 from jaxalign.moments import Moments
 from jaxalign.solve.mlp import residual_layer
-from jaxalign.solve.procrustes import Scale
+from jaxalign.solve.scale import Scale
 
 Carry = Callable[[np.ndarray], np.ndarray]
 """Carries centred rows to centred rows, before any scale."""

@@ -57,7 +57,9 @@ def test_noise_is_shared_and_no_map_can_be_turned_better():
     direct, framed = np.asarray(found.pair_residual), np.asarray(found.residual)
     assert np.all(framed >= direct - SUMS * F32)
     assert 1e-3 < float(found.cycle_error[0]) < 1.0
-    around = np.linalg.multi_dot([np.asarray(found.between(*p)) for p in TRIANGLE[::-1]])
+    around = np.linalg.multi_dot(
+        [np.asarray(found.between(*p)) for p in TRIANGLE[::-1]]
+    )
     np.testing.assert_allclose(around, np.eye(6), atol=PROCRUSTES * F32)
 
     def error(maps):

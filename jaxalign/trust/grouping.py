@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks of rows as units of resampling: how many, and what they are worth."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign.moments import Moments
+
+# Below this a t interval over blocks is too wide to say anything.
+FEWEST_BLOCKS = 8
+
+
+def flat_groups(moments: Moments) -> Moments:
+    """Count all leading axes as one."""
+    leading = len(moments.groups)
+    return jax.tree.map(lambda x: x.reshape((-1, *x.shape[leading:])), moments)
+
+
+def effective_blocks(counts):
+    """Blocks of equal size that would be worth as much: ``(sum n)^2 / sum n^2``."""
+    squares = jnp.sum(jnp.square(counts))
+    safe = jnp.where(squares == 0, jnp.ones_like(squares), squares)
+    return jnp.square(jnp.sum(counts)) / safe
+
+
+def degrees_of_freedom(counts):
+    """Degrees of freedom of a variance over blocks, and its correction n / (n - 1)."""
+    worth = jnp.maximum(effective_blocks(counts), 2.0)
+    held = jnp.maximum(jnp.sum(counts > 0, dtype=worth.dtype), 2.0)
+    return worth - 1.0, held / (held - 1.0)
+
+
+def check_groups(call: str, moments: object) -> None:
+    """Refuse moments without groups, or with too few, naming the call.
+
+    Raises:
+      ValueError: saying what came instead.
+    """
+    if not isinstance(moments, Moments):
+        raise ValueError(
+            f"`{call}(moments=...)`: expected Moments of blocks of rows, got "
+            f"{type(moments).__name__}; make them by `init_moments(..., groups=64)` "
+            "and `update_moments(..., group=block_of_rows(ids))`."
+        )
+    groups = moments.count.size if moments.groups else 0
+    if groups < FEWEST_BLOCKS:
+        raise ValueError(
+            f"`{call}(moments=...)`: expected at least {FEWEST_BLOCKS} groups to "
+            f"resample, got {groups}; keep rows apart in blocks by "
+            "`update_moments(..., group=block_of_rows(ids))`, 64 of them by default."
+        )

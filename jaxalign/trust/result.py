@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an assessment of a map returns: numbers, intervals and bounds, no verdicts."""
+
+import typing
+from collections.abc import Iterable
+
+import flax.struct
+from jaxtyping import Float, Int
+
+from jaxalign.array_types import Array
+from jaxalign.status import Status, check_status
+from jaxalign.trust.delta import DeltaIntervals
+from jaxalign.trust.intervals import Interval
+from jaxalign.trust.learning import LearningCurve
+from jaxalign.trust.metrics import FitMetrics
+
+
+@typing.no_type_check
+@flax.struct.dataclass
+class AngleBound:
+    """How far Q may be from the population's, in radians, scalars.
+
+    Attributes:
+      typical: median over replicates of the angle between replicate and fit.
+      bound: the angle to the population's Q is below it with the confidence `level`.
+    """
+
+    typical: Float[Array, ""]
+    bound: Float[Array, ""]
+
+
+@typing.no_type_check
+@flax.struct.dataclass
+class Trust:
+    """How far to trust a map; scalars unless said otherwise.
+
+    Attributes:
+      anchors: rows of weight above 0.
+      blocks: how many blocks of equal size those that hold rows are worth.
+      directions: of the narrower space, all that a map has to determine.
+      rank: directions that the anchors determine up to rounding.
+      determined: leading ones of these along which Q errs by less than 0.2 radian, root
+        mean square; angles are measured on them.
+      sensitivity: the most that Q moves for an error in the cross-covariance.
+      metrics: an `Interval` of agreement and residuals, for the best map of the
+        population from which the blocks come: how well a map could do.
+      delta: the same to first order, without replicates; None for a source wider than
+        the target.
+      held_out: `Interval` of the relative error of this map on new rows, means and all:
+        how well it does.
+      largest_angle: bound of the largest principal angle to the population's Q.
+      geodesic_angle: bound of the root of the sum of the squared angles.
+      learning: how the held-out error falls with anchors, and how many are missing.
+      status: `Status` code, int32.
+      level: confidence of all intervals and bounds.
+    """
+
+    anchors: Int[Array, ""]
+    blocks: Float[Array, ""]
+    directions: Int[Array, ""]
+    rank: Int[Array, ""]
+    determined: Int[Array, ""]
+    sensitivity: Float[Array, ""]
+    metrics: FitMetrics[Interval]
+    delta: DeltaIntervals | None
+    held_out: Interval
+    largest_angle: AngleBound
+    geodesic_angle: AngleBound
+    learning: LearningCurve
+    status: Int[Array, ""]
+    level: float = flax.struct.field(pytree_node=False, default=0.95)
+
+    def check(self, *, allow: Iterable[Status] = ()) -> "Trust":
+        """Return itself, or raise `SolveError` for a status not in `allow`."""
+        check_status(self.status, call="assess_map", allow=allow)
+        return self

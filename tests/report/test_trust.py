@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+import jaxalign as ja
+from jaxalign.report.trust import round_number
+from tests.trust.planted_blocks import Population
+
+
+@pytest.fixture(scope="module")
+def trust():
+    moments = Population(8, 0.5).blocks(jax.random.key(0), 2000, 16)
+    return ja.assess_map(moments, replicates=40, chunk=64)
+
+
+def changed(trust, **learning):
+    values = {name: np.float32(value) for name, value in learning.items()}
+    return trust.replace(learning=trust.learning.replace(**values))
+
+
+def test_enough(trust):
+    verdict, agreement, directions = ja.describe_trust(trust)
+    assert verdict.startswith("Enough anchors: 2,000. On anchors held out, the map ")
+    for number in (trust.held_out.low, trust.held_out.high, trust.learning.limit):
+        assert f"{100 * float(number):.1f}" in verdict
+    for number in (trust.metrics.agreement.low, trust.metrics.agreement.high):
+        assert f"{float(number):.3f}" in agreement
+    assert "95 % interval" in agreement
+    assert "determine 8 of 8 directions" in directions
+    degrees = np.degrees(float(trust.largest_angle.bound))
+    assert f"within {degrees:.1f} degrees of the best one, with 95 %" in directions
+    assert "anything" not in directions
+
+
+def test_too_few(trust):
+    verdict = ja.describe_trust(changed(trust, more=1234.5))[0]
+    assert verdict.startswith(
+        "Too few anchors: 2,000; about 1,300 more are needed, by "
+    )
+    verdict = ja.describe_trust(changed(trust, more=45, at_least=True))[0]
+    assert "at least 45 more" in verdict
+
+
+def test_directions_that_are_left_open(trust):
+    say = functools.partial(ja.describe_trust, trust.replace(determined=np.int32(2)))
+    assert "2 of 8 directions" in say()[2]
+    assert say()[2].endswith("which carry the least, it may be anything.")
+    none = ja.describe_trust(trust.replace(determined=np.int32(0)))[2]
+    assert "none of 8 directions" in none
+
+
+def test_trouble_is_all_that_is_said(trust):
+    bad = trust.replace(status=np.int32(ja.Status.NON_FINITE))
+    [sentence] = ja.describe_trust(bad)
+    assert sentence.startswith("No verdict: the moments or the scale are not finite.")
+
+
+@pytest.mark.parametrize(
+    ("value", "rounded"),
+    [(0.3, 1), (7.2, 8), (41.0, 41), (123.0, 130), (9.9e5, 990000)],
+)
+def test_numbers_are_rounded_up_to_two_figures(value, rounded):
+    assert round_number(value) == rounded
