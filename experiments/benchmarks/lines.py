@@ -30,15 +30,15 @@ class Line:
     @property
     def verdict(self) -> str:
         """Whether the ratio is as asked for; empty where nothing is asked."""
-        if self.ratio is None or (self.wanted is None and self.at_most is None):
+        if self.ratio is None:
             return ""
         if self.wanted is not None:
-            return (
-                f"{'ok' if self.ratio >= self.wanted else 'MISSED'}, >= {self.wanted:g}"
-            )
-        return (
-            f"{'ok' if self.ratio <= self.at_most else 'MISSED'}, <= {self.at_most:g}"
-        )
+            word = "ok" if self.ratio >= self.wanted else "MISSED"
+            return f"{word}, >= {self.wanted:g}"
+        if self.at_most is not None:
+            word = "ok" if self.ratio <= self.at_most else "MISSED"
+            return f"{word}, <= {self.at_most:g}"
+        return ""
 
 
 def format_lines(lines: Sequence[Line]) -> str:

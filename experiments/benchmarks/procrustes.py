@@ -31,6 +31,7 @@ from experiments.benchmarks.cone_rows import cone_pairs
 from experiments.benchmarks.lines import Line, format_lines
 from jaxalign.atomic_files import write_atomically
 from jaxalign.report.results import library_versions
+from jaxalign.solve.polar import POLAR_METHODS, PolarMethod
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Counted runs of each.", 1)
 _REST = 0.3
@@ -95,7 +96,7 @@ def fit_scipy(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def torch_fit() -> Callable[..., Any] | None:
     """Return a fit by torch on shared memory, or None without torch."""
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     torch.set_num_threads(os.cpu_count() or 1)
@@ -237,7 +238,7 @@ def time_batched(sizes: Sizes, rounds: int) -> list[Line]:
         u, _, vt = jnp.linalg.svd(batch, full_matrices=False)
         return jnp.matmul(u, vt, precision=_HIGHEST)
 
-    def own(method: str) -> Callable[[], Any]:
+    def own(method: PolarMethod) -> Callable[[], Any]:
         solve = jax.jit(functools.partial(ja.polar_factor, method=method))
         return lambda: jax.block_until_ready(solve(stacked).factor)
 
@@ -245,9 +246,7 @@ def time_batched(sizes: Sizes, rounds: int) -> list[Line]:
         "scipy, a loop": scipy_loop,
         "jnp.linalg.svd, one batch": lambda: jax.block_until_ready(naive(stacked)),
     }
-    calls |= {
-        f"jaxalign {name}": own(name) for name in ("svd", "qdwh", "newton_schulz")
-    }
+    calls |= {f"jaxalign {name}": own(name) for name in POLAR_METHODS}
     seconds = median_seconds(calls, rounds=rounds, warmups=1, rest=_REST)
     title = f"{count} problems of d = {d}, condition 10"
     base = seconds["scipy, a loop"]

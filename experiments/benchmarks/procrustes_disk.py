@@ -33,18 +33,8 @@ def time_store(size: int, d: int) -> list[Line]:
         paths = write_cone_pairs(Path(folder), n, d)
         part = min(n, 200_000)
         source, target = cone_pairs(part, d)
-        ja.accumulate_moments(ja.array_pairs(source, target, batch_size=_BLOCK))
-        in_memory = median_seconds(
-            {
-                "pass": lambda: jax.block_until_ready(
-                    ja.accumulate_moments(
-                        ja.array_pairs(source, target, batch_size=_BLOCK)
-                    )
-                )
-            },
-            rounds=3,
-        )["pass"] * (n / part)
-        del source, target
+        seconds = median_seconds({"pass": lambda: _pass(source, target)}, rounds=3)
+        in_memory = seconds["pass"] * (n / part)
         reads, passes = [], []
         for _ in range(3):
             _forget(paths)
@@ -55,9 +45,7 @@ def time_store(size: int, d: int) -> list[Line]:
             _forget(paths)
             started = time.perf_counter()
             mapped = [np.load(path, mmap_mode="r") for path in paths]
-            jax.block_until_ready(
-                ja.accumulate_moments(ja.array_pairs(*mapped, batch_size=_BLOCK))
-            )
+            _pass(*mapped)
             passes.append(time.perf_counter() - started)
         read, whole = float(np.median(reads)), float(np.median(passes))
         peaks = {rows: _peak_memory(paths, rows) for rows in (n // 4, n)}
@@ -81,6 +69,12 @@ def time_store(size: int, d: int) -> list[Line]:
             note=f"{few / 1e6:.0f} MB and {many / 1e6:.0f} MB",
         ),
     ]
+
+
+def _pass(source: np.ndarray, target: np.ndarray) -> None:
+    """Accumulate moments of all rows, in one pass."""
+    batches = ja.array_pairs(source, target, batch_size=_BLOCK)
+    jax.block_until_ready(ja.accumulate_moments(batches))
 
 
 def time_carry(n: int, d: int, rounds: int) -> list[Line]:

@@ -22,7 +22,7 @@ from jaxalign.array_types import Array, ArrayLike
 from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.retrieval import exact_recall
 from jaxalign.moments import Moments
-from jaxalign.solve.procrustes import Scale
+from jaxalign.solve.scale import Scale
 from jaxalign.trust.grouping import (
     check_groups,
     degrees_of_freedom,

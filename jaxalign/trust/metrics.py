@@ -13,7 +13,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from jaxalign.array_types import Array
-from jaxalign.solve.procrustes import Scale
+from jaxalign.solve.scale import Scale
 
 METRICS = ("agreement", "relative_residual", "mean_square_residual")
 
