@@ -7,10 +7,9 @@ import jax
 import numpy as np
 import pytest
 import scipy.linalg
-
-import jaxalign as ja
 from jax.test_util import check_grads
 
+import jaxalign as ja
 from tests.cases import (
     ITERATIVE,
     SHAPES,
