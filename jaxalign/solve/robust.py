@@ -116,8 +116,8 @@ def solve_robust(
       near the bulk of the pairs. Fails where wrong pairs are the majority, or agree
       among themselves. Cost of a weighted fit a round: O(n d_source d_target + d^3);
       memory one copy of the rows. Where ``d_source > d_target`` each round solves
-      least squares by iteration. Not differentiable. No collectives of its own; split over rows,
-      the medians need the errors of all.
+      least squares by iteration. Not differentiable. No collectives of its own; split
+      over rows, the medians need the errors of all.
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [2.0, 1.0]])
     >>> y = x.at[4].set(jnp.array([-9.0, 4.0]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Consensus: planted frames come back, cycles close, and no map can be turned better."""
+"""Consensus: planted frames come back, cycles close, no map can be turned better."""
 
 import jax
 import numpy as np
@@ -140,7 +140,7 @@ def test_errors_say_what_to_do():
     for moments, pairs, options, remedy in (
         ([one], [(0, 1), (1, 2)], {}, "one Moments a pair"),
         ([one], [(1, 1)], {}, "not aligned to itself"),
-        ([one, other], [(0, 1), (1, 2)], {}, "is \\(source, target\\) as its moments"),
+        ([one, other], [(0, 1), (2, 0)], {}, "is \\(source, target\\) as its moments"),
         ([one, one], [(0, 1), (1, 0)], {}, "merge the moments"),
         ([one, one], [(0, 1), (2, 3)], {}, "each connected set by itself"),
         ([one], [(0, 1)], {"width": 5}, "leave it out for that"),
