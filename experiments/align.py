@@ -20,15 +20,11 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import launch
+from experiments.splits import embed_split
 from jaxalign.data import catalog, prompts
-from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
-from jaxalign.evaluate.embedded_split import (
-    EmbeddedSplit,
-    embed_class_texts,
-    embed_examples,
-)
+from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.evaluate.methods import CHOSEN, ORTHOGONAL, choose_recipe, fit_methods
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
@@ -64,26 +60,6 @@ class Config:
     seeds: tuple[int, ...] = (0, 1, 2)
     batch_size: int = 128
     replicates: int = 1000
-
-
-def embed_split(
-    models: tuple[Encoders, ...], config: Config, name: str
-) -> tuple[list[dict], tuple[EmbeddedSet, ...]]:
-    """Embed one split of the data set with every model, and show the progress."""
-    source = catalog.load_dataset(
-        config.dataset, name, data_dir=config.data_dir, in_memory=True
-    )
-    examples = [source[i] for i in range(len(source))]
-    title = f"Embedding with {len(models)} models, {name} emoji"
-    with tqdm(total=len(examples), desc=title, unit=" pairs") as bar:
-
-        def report(done: int) -> None:
-            bar.update(done - bar.n)
-
-        rows = embed_examples(
-            models, examples, batch_size=config.batch_size, report=report
-        )
-    return examples, rows
 
 
 def evaluate_seed(
@@ -176,7 +152,16 @@ def run(
     """Run the experiment, write its files; return its rows, and what to say of them."""
     control = (untrained_encoders(source, seed=1), untrained_encoders(target, seed=2))
     models = (source, target, *control)
-    embedded = {name: embed_split(models, config, name) for name in SPLITS}
+    embedded = {
+        name: embed_split(
+            models,
+            config.dataset,
+            name,
+            data_dir=config.data_dir,
+            batch_size=config.batch_size,
+        )
+        for name in SPLITS
+    }
     trained, untrained = (
         {
             name: EmbeddedSplit(examples, rows[first], rows[first + 1])

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from experiments import align, launch
+from experiments.splits import embed_split
 from jaxalign.data import catalog
 from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.maps.fit import fit_map
@@ -27,7 +28,13 @@ QUERIES, NEIGHBOURS = 5, 4
 def gather_items(config: align.Config) -> list[GalleryItem]:
     """Fit the map of the first seed and search for a few pictures."""
     models = launch.load_model(config.source), launch.load_model(config.target)
-    examples, rows = align.embed_split(models, config, "learnt")
+    examples, rows = embed_split(
+        models,
+        config.dataset,
+        "learnt",
+        data_dir=config.data_dir,
+        batch_size=config.batch_size,
+    )
     learnt = EmbeddedSplit(examples, rows[0], rows[1])
     info = catalog.dataset_info(config.dataset)
     texts = [embed_class_texts(model, info) for model in models]

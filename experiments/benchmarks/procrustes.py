@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import json
 import os
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from experiments.benchmarks.cone_rows import cone_pairs
 from experiments.benchmarks.lines import Line, format_lines
 from jaxalign.atomic_files import write_atomically
 from jaxalign.report.results import library_versions
-from jaxalign.solve.polar import POLAR_METHODS, PolarMethod
+from jaxalign.solve.polar import PolarMethod
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Counted runs of each.", 1)
 _REST = 0.3
@@ -246,7 +247,7 @@ def time_batched(sizes: Sizes, rounds: int) -> list[Line]:
         "scipy, a loop": scipy_loop,
         "jnp.linalg.svd, one batch": lambda: jax.block_until_ready(naive(stacked)),
     }
-    calls |= {f"jaxalign {name}": own(name) for name in POLAR_METHODS}
+    calls |= {f"jaxalign {name}": own(name) for name in typing.get_args(PolarMethod)}
     seconds = median_seconds(calls, rounds=rounds, warmups=1, rest=_REST)
     title = f"{count} problems of d = {d}, condition 10"
     base = seconds["scipy, a loop"]

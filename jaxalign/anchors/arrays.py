@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Paired rows in batches from arrays, in memory or mapped from disk."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from jaxalign.moments.passes import PairBatch
 from jaxalign.read_ahead import ReadAhead, is_mapped, touch
 
 BATCH_SIZE = 8192
+
+Groups = ArrayLike | Callable[[np.ndarray], np.ndarray]
+"""Number of each row's group, ``(n,)``; or a function of row numbers, for many rows."""
 
 
 class PairSlices:
@@ -24,7 +28,7 @@ class PairSlices:
         source: Any,
         target: Any,
         weights: ArrayLike | None,
-        group: ArrayLike | None,
+        group: Groups | None,
         batch_size: int,
         rows: range,
     ):
@@ -52,10 +56,11 @@ class PairSlices:
         if stop < self._rows.stop and is_mapped(source):
             following = slice(stop, min(stop + self._batch_size, self._rows.stop))
             self._ahead.start(lambda: self._touch(following))
-        weights, group = (
-            None if values is None else values[start:stop]
-            for values in (self._weights, self._group)
-        )
+        weights = None if self._weights is None else self._weights[start:stop]
+        if callable(self._group):
+            group = self._group(np.arange(start, stop))
+        else:
+            group = None if self._group is None else self._group[start:stop]
         return PairBatch(source, target, weights, group)
 
     def _touch(self, rows: slice) -> None:
@@ -86,7 +91,7 @@ def array_pairs(
     target: ArrayLike,
     *,
     weights: ArrayLike | None = None,
-    group: ArrayLike | None = None,
+    group: Groups | None = None,
     batch_size: int = BATCH_SIZE,
     rows: range | None = None,
 ) -> PairSlices:
@@ -96,7 +101,8 @@ def array_pairs(
       source: ``(n, d_source)``, NumPy (memory-mapped too) or JAX.
       target: ``(n, d_target)``; row i belongs to row i of `source`.
       weights: ``(n,)`` weights or a mask. Default: all 1.
-      group: ``(n,)`` numbers of groups.
+      group: ``(n,)`` numbers of groups, or a function from row numbers to them, such as
+        `block_of_rows`, which takes no memory.
       batch_size: rows a batch; the last may be shorter.
       rows: which; all without it. `process_rows` gives each process its share.
 
@@ -118,7 +124,7 @@ def array_pairs(
         )
     n = source.shape[0]
     for name, values in (("weights", weights), ("group", group)):
-        if values is not None and np.shape(values) != (n,):
+        if not (values is None or callable(values)) and np.shape(values) != (n,):
             raise ValueError(
                 f"`array_pairs({name}=...)`: expected shape ({n},), got "
                 f"{np.shape(values)}; give one number a row."

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int
 
-from jaxalign.anchors.arrays import BATCH_SIZE, PairSlices, check_rows
+from jaxalign.anchors.arrays import BATCH_SIZE, Groups, PairSlices, check_rows
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.store.reader import EmbeddingStore
 
@@ -90,7 +90,7 @@ def store_pairs(
     *,
     matched: MatchedRows | None = None,
     weights: ArrayLike | None = None,
-    group: ArrayLike | None = None,
+    group: Groups | None = None,
     batch_size: int = BATCH_SIZE,
     rows: range | None = None,
 ) -> PairSlices:
@@ -102,7 +102,8 @@ def store_pairs(
       modality: which rows, of both.
       matched: what `match_stores` found; found anew without it.
       weights: ``(n,)`` one a pair, in the order of the pairs.
-      group: ``(n,)`` numbers of groups, likewise.
+      group: ``(n,)`` numbers of groups, likewise, or a function from the numbers of
+        pairs to them, such as `block_of_rows`.
       batch_size: rows a batch.
       rows: which pairs; all without it.
 

@@ -91,8 +91,13 @@ def solve_rotation(
     pooled: Moments, *, proper: bool = False, partial: bool = False, rank: int | None
 ) -> Fitted:
     """Solve Procrustes; if `partial`, keep the leading directions it determines."""
-    solution = solve_procrustes(pooled, proper=proper)
-    solution.check(allow=[Status.RANK_DEFICIENT])
+    # What part of the rotation is identified is known of the trace's optimum.
+    solution = solve_procrustes(
+        pooled, proper=proper, objective="trace" if partial else None
+    )
+    if pooled.d_source > pooled.d_target and solution.status == Status.RANK_DEFICIENT:
+        solution = solve_procrustes(pooled, proper=proper, objective="trace")
+    solution.check(allow=[Status.RANK_DEFICIENT, Status.NOT_CONVERGED])
     status = Status(int(solution.status))
     notes = {"proper": proper, "rank": int(solution.rank), "status": status.name}
     if partial:

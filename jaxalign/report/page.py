@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report: one HTML page that needs nothing else, not even a script."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from jaxalign.atomic_files import write_atomically
 from jaxalign.evaluate.rows import MEAN_ONLY, METRICS, NO_MAP, ResultRow
+from jaxalign.report.document import (
+    paragraphs,
+    run_section,
+    section,
+    write_document,
+)
 from jaxalign.report.figures import draw_bars, draw_similarities
 from jaxalign.report.finding import describe_finding
 from jaxalign.report.gallery import GalleryItem, picture_data_uri
 from jaxalign.report.results import library_versions
 from jaxalign.report.similarities import SimilarityMaps
-from jaxalign.report.style import STYLE
 from jaxalign.report.summary import (
     KEY_COLUMNS,
     NATIVE_METHODS,
@@ -57,31 +60,19 @@ def write_report(
       config: settings of the run, JSON values.
       versions: default `library_versions()`.
     """
-    parts = [f"<h1>{escape(title)}</h1>"]
     tables = collect(rows)
-    parts += [
+    parts = [
         _table_section(name, cells, headline, fit_on) for name, cells in tables.items()
     ]
     if remarks:
-        paragraphs = "".join(f"<p>{escape(remark)}</p>" for remark in remarks)
-        parts.append(f"<section><h2>Anchors and recipe</h2>{paragraphs}</section>")
+        parts.append(section("Anchors and recipe", paragraphs(remarks)))
     parts += [_similarity_section(maps) for maps in similarities]
     if gallery:
         parts.append(_gallery_section(gallery))
     parts.append(_meanings_section(tables))
     versions = library_versions() if versions is None else versions
-    parts.append(_run_section(config or {}, versions))
-    if credit:
-        parts.append(f"<footer><p>{escape(credit)}</p></footer>")
-    document = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
-    )
-    write_atomically(path, document)
+    parts.append(run_section(config or {}, versions))
+    write_document(path, title, parts, credit=credit)
 
 
 def _table_section(name: str, cells: Cells, headline: str, fit_on: str | None) -> str:
@@ -241,21 +232,6 @@ def _meanings_section(tables: Mapping[str, Cells]) -> str:
         "if all rows look alike it is high and nothing can be found, so read it with "
         "the mismatched and centred cosines and with retrieval, where ties count as "
         "misses.</p></section>"
-    )
-
-
-def _run_section(config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
-    """Settings and versions."""
-    settings = {"settings": config, "versions": versions}
-    return (
-        "<section><h2>How this was made</h2>"
-        + "".join(
-            f"<h3>{name}</h3><pre>"
-            f"{escape(json.dumps(dict(values), indent=1, ensure_ascii=False))}</pre>"
-            for name, values in settings.items()
-            if values
-        )
-        + "</section>"
     )
 
 

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How few classes of anchors are enough: the paper's curves over N classes.
+
+    python -m experiments.few_anchors
+
+Half of the classes are never anchors. Of the others, N are drawn and the map is fitted
+on their pictures; it is evaluated on these N classes (other renderings of their
+pictures) and on the classes that were never anchors. All fits come from ONE pass over
+the rows: moments grouped by class, of which every draw is a subset. Writes
+`report.html` with the curves, `results.json` and the map of the most classes.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+import jaxalign as ja
+from experiments import launch
+from experiments.splits import embed_split
+from jaxalign.data import catalog
+from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
+from jaxalign.evaluate.rows import METRICS, NATIVE_TARGET, ResultRow
+from jaxalign.report.curves import Curve, draw_curves
+from jaxalign.report.document import (
+    figure,
+    paragraphs,
+    run_section,
+    section,
+    write_document,
+)
+from jaxalign.report.document import table as html_table
+from jaxalign.report.results import library_versions
+
+SEEN, UNSEEN = "seen classes", "unseen classes"
+PANELS = (
+    "image_cosine",
+    "caption_cosine",
+    "class_text_cosine",
+    "image_class_top1",
+    "text_class_top1",
+    "text_to_text_at_1",
+    "zeroshot_mapped_image_to_target_text",
+    "zeroshot_mapped_image_to_mapped_text",
+    "source_image_to_target_text_at_1",
+)
+LEVELS = {
+    "zeroshot_mapped_image_to_target_text": "zeroshot",
+    "source_image_to_target_text_at_1": "image_to_text_at_1",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What the experiment depends on; stored with every result."""
+
+    source: str = "jaxalign/openmoji-clip"
+    target: str = "jaxalign/openmoji-siglip"
+    dtype: str = "float32"
+    dataset: str = "openmoji"
+    data_dir: str | None = None
+    fit_on: str = "image"
+    scale: str = "none"
+    counts: tuple[int, ...] = (5, 10, 15, 20, 25)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    batch_size: int = 128
+    replicates: int = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """One subset of anchor classes, and the classes that are never anchors."""
+
+    seed: int
+    anchors: np.ndarray
+    unseen: np.ndarray
+
+
+def draw_classes(
+    labels: np.ndarray, counts: Sequence[int], seeds: Sequence[int]
+) -> list[Draw]:
+    """Draw N classes for each N and seed, and all; smaller draws lie in larger ones."""
+    draws = []
+    for seed in seeds:
+        pool, unseen = catalog.split_classes(labels, seed=seed)
+        order = np.random.default_rng(seed).permutation(pool)
+        sizes = [n for n in counts if n < len(pool)]
+        draws += [Draw(seed, order[:n], unseen) for n in [*sizes, len(pool)]]
+    return draws
+
+
+def grouped_moments(split: EmbeddedSplit, classes: int) -> dict[str, ja.Moments]:
+    """Pass over the rows once: moments of each class, for pictures and captions.
+
+    Pictures in the rendering that is searched for are left for the evaluation.
+    """
+    rows = {"image": ~split.is_query, "text": split.is_query}
+    return {
+        modality: ja.accumulate_moments(
+            ja.array_pairs(
+                getattr(split.source, modality)[chosen],
+                getattr(split.target, modality)[chosen],
+                group=split.labels[chosen],
+            ),
+            groups=classes,
+        )
+        for modality, chosen in rows.items()
+    }
+
+
+def run(
+    config: Config, source: ja.Encoders, target: ja.Encoders, workdir: Path
+) -> list[ResultRow]:
+    """Embed, fit every draw, evaluate, write; return the rows."""
+    examples, embedded = embed_split(
+        (source, target),
+        config.dataset,
+        "learnt",
+        data_dir=config.data_dir,
+        batch_size=config.batch_size,
+    )
+    split = EmbeddedSplit(examples, embedded[0], embedded[1])
+    info = catalog.dataset_info(config.dataset)
+    texts = [embed_class_texts(model, info) for model in (source, target)]
+    moments = grouped_moments(split, len(info.class_names))
+    draws = draw_classes(split.labels, config.counts, config.seeds)
+    subsets = [np.isin(np.arange(len(info.class_names)), d.anchors) for d in draws]
+    maps = ja.maps_of_subsets(
+        moments,
+        np.array(subsets),
+        fit_on=config.fit_on,
+        scale=config.scale,  # pyright: ignore[reportArgumentType]
+        source_space=split.source.space,
+        target_space=split.target.space,
+    )
+    rows: list[ResultRow] = []
+    bar = tqdm(zip(draws, maps, strict=True), "Evaluating", len(draws), unit=" fits")
+    for draw, amap in bar:
+        for name, classes in ((SEEN, draw.anchors), (UNSEEN, draw.unseen)):
+            pairs = split.pairs(classes, *texts)
+            about = ja.Run(name, draw.seed, as_json(config), config.replicates)
+            method = f"{len(draw.anchors)} classes"
+            rows += ja.evaluate_map(method, amap, pairs, run=about)
+            if name == UNSEEN and len(draw.anchors) == len(draws[-1].anchors):
+                rows += ja.evaluate_native(pairs, run=about)
+    write(workdir, rows, config, maps[-1], moments)
+    return rows
+
+
+def write(
+    workdir: Path,
+    rows: list[ResultRow],
+    config: Config,
+    amap: ja.AlignmentMap,
+    moments: dict[str, ja.Moments],
+) -> None:
+    """Write the rows, the last map and the page of curves."""
+    info = catalog.dataset_info(config.dataset)
+    ja.write_results(workdir / "results.json", rows)
+    amap.save(workdir / "map.safetensors")
+    used = sum(one.memory_bytes for one in moments.values()) / 1e6
+    how = (
+        f"{len(config.seeds)} draws of anchor classes for each N; lines are means, "
+        "bands the range of the draws. Seen: other renderings of the anchors' "
+        "pictures, N classes to tell apart, so that few classes are an easy choice. "
+        "Unseen: the half of the classes that are never anchors, the same for every N. "
+        "All fits "
+        f"are subsets of one pass over the rows: moments of each class, {used:.0f} MB."
+    )
+    curves = figure(
+        draw_curves(panels(rows), axis="anchor classes N", levels=levels(rows)), how
+    )
+    write_document(
+        workdir / "report.html",
+        f"Few anchors: {config.source} to {config.target}",
+        [
+            section("Metrics against the number of anchor classes", curves),
+            section("The same in numbers", numbers(rows)),
+            paragraphs([describe(rows)]),
+            run_section(as_json(config), library_versions()),
+        ],
+        credit=f"{info.credit} {info.license}",
+    )
+
+
+def panels(rows: list[ResultRow]) -> dict[str, list[Curve]]:
+    """Gather the curves of each panel."""
+    found = {}
+    for metric in PANELS:
+        found[metric] = [
+            _curve([r for r in rows if (r.table, r.metric) == (table, metric)], table)
+            for table in (SEEN, UNSEEN)
+        ]
+    return found
+
+
+def levels(rows: list[ResultRow]) -> dict[str, tuple[str, float]]:
+    """What the target model reaches by itself on the unseen classes."""
+    found = {}
+    for metric, native in LEVELS.items():
+        values = [
+            row.value
+            for row in rows
+            if (row.method, row.metric) == (NATIVE_TARGET, native)
+            and row.value is not None
+        ]
+        found[metric] = (f"{NATIVE_TARGET}, unseen", float(np.mean(values)))
+    return found
+
+
+def numbers(rows: list[ResultRow]) -> str:
+    """Set the means over draws as tables."""
+    parts = []
+    for name, curves in (("seen", 0), ("unseen", 1)):
+        lines = []
+        for metric, pair in panels(rows).items():
+            curve = pair[curves]
+            unit = 100.0 if METRICS[metric].unit == "share" else 1.0
+            means = unit * np.nanmean(curve.values, axis=1)
+            shown = [f"{m:.1f} %" if unit == 100.0 else f"{m:.2f}" for m in means]
+            lines.append([METRICS[metric].label, *shown])
+        heads = [f"{name} classes", *(f"N = {n:g}" for n in curve.places)]
+        parts.append(html_table(heads, lines))
+    return "".join(parts)
+
+
+def describe(rows: list[ResultRow]) -> str:
+    """Say how many classes do nearly as well as all."""
+    curve = panels(rows)["text_to_text_at_1"][1]
+    means = np.nanmean(curve.values, axis=1)
+    enough = int(np.argmax(means >= 0.9 * means[-1]))
+    return (
+        f"On unseen classes, text to text @1 is {100 * means[-1]:.0f} % with "
+        f"{curve.places[-1]:g} classes of anchors; {curve.places[enough]:g} classes "
+        f"reach nine tenths of that ({100 * means[enough]:.0f} %)."
+    )
+
+
+def _curve(rows: list[ResultRow], label: str) -> Curve:
+    """Order the values of one metric by N and draw."""
+    values: dict[int, list[float]] = {}
+    for row in rows:
+        count = row.method.removesuffix(" classes")
+        if count.isdigit():
+            value = np.nan if row.value is None else row.value
+            values.setdefault(int(count), []).append(value)
+    places = sorted(values)
+    return Curve(label, places, np.array([values[n] for n in places]))
+
+
+def as_json(config: Config) -> dict:
+    """Settings as JSON values."""
+    return {
+        **dataclasses.asdict(config),
+        "seeds": list(config.seeds),
+        "counts": list(config.counts),
+    }
+
+
+def main() -> None:
+    """Read the flags, run, and say what came out."""
+    started = time.perf_counter()
+    config = Config(
+        source=launch.SOURCE.value,
+        target=launch.TARGET.value,
+        dtype=launch.DTYPE.value,
+        dataset=launch.dataset_name(),
+        data_dir=launch.DATA_DIR.value,
+        fit_on=launch.FIT_ON.value,
+        seeds=launch.parse_seeds(),
+        batch_size=launch.BATCH_SIZE.value,
+    )
+    if launch.TINY.value:
+        config = dataclasses.replace(
+            config, seeds=config.seeds[:2], counts=(2, 3), replicates=50
+        )
+    if "learnt" not in catalog.dataset_info(config.dataset).splits:
+        raise ValueError(
+            f"--dataset: expected openmoji, the one that this experiment is made for, "
+            f"got {config.dataset!r}; `experiments.embed` takes any data set."
+        )
+    source, target = launch.load_model(config.source), launch.load_model(config.target)
+    workdir = launch.open_workdir("runs/few_anchors")
+    rows = run(config, source, target, workdir)
+    print(describe(rows))
+    print(
+        f"\nWritten to {workdir}: report.html (open it), results.json, map.safetensors."
+        f"\n{time.perf_counter() - started:.0f} s in all."
+    )
+    sys.stdout.flush()
+
+
+flags.adopt_module_key_flags(launch)
+
+if __name__ == "__main__":
+    launch.launch(main)

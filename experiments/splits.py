@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Embedding a split of the data set, with its progress: what experiments begin with."""
+
+from typing import Any
+
+from tqdm import tqdm
+
+from jaxalign.data import catalog
+from jaxalign.embedding.batch import EmbeddedSet
+from jaxalign.encoders.encoders import Encoders
+from jaxalign.evaluate.embedded_split import embed_examples
+
+
+def embed_split(
+    models: tuple[Encoders, ...],
+    dataset: str,
+    name: str,
+    *,
+    data_dir: str | None,
+    batch_size: int,
+) -> tuple[list[dict[str, Any]], tuple[EmbeddedSet, ...]]:
+    """Embed one split of the data set with every model, and show the progress."""
+    source = catalog.load_dataset(dataset, name, data_dir=data_dir, in_memory=True)
+    examples = [source[i] for i in range(len(source))]
+    title = f"Embedding with {len(models)} models, {name} emoji"
+    with tqdm(total=len(examples), desc=title, unit=" pairs") as bar:
+
+        def report(done: int) -> None:
+            bar.update(done - bar.n)
+
+        rows = embed_examples(models, examples, batch_size=batch_size, report=report)
+    return examples, rows
