@@ -25,34 +25,18 @@ from experiments import launch
 from experiments.splits import embed_split
 from jaxalign.data import catalog
 from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
-from jaxalign.evaluate.rows import METRICS, NATIVE_TARGET, ResultRow
-from jaxalign.report.curves import Curve, draw_curves
+from jaxalign.evaluate.rows import ResultRow
 from jaxalign.report.document import (
     figure,
-    paragraphs,
+    finding,
     run_section,
     section,
     write_document,
 )
-from jaxalign.report.document import table as html_table
 from jaxalign.report.results import library_versions
+from jaxalign.report.sweep import Sweep, method_of
 
 SEEN, UNSEEN = "seen classes", "unseen classes"
-PANELS = (
-    "image_cosine",
-    "caption_cosine",
-    "class_text_cosine",
-    "image_class_top1",
-    "text_class_top1",
-    "text_to_text_at_1",
-    "zeroshot_mapped_image_to_target_text",
-    "zeroshot_mapped_image_to_mapped_text",
-    "source_image_to_target_text_at_1",
-)
-LEVELS = {
-    "zeroshot_mapped_image_to_target_text": "zeroshot",
-    "source_image_to_target_text_at_1": "image_to_text_at_1",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +128,7 @@ def run(
         for name, classes in ((SEEN, draw.anchors), (UNSEEN, draw.unseen)):
             pairs = split.pairs(classes, *texts)
             about = ja.Run(name, draw.seed, as_json(config), config.replicates)
-            method = f"{len(draw.anchors)} classes"
+            method = method_of(len(draw.anchors))
             rows += ja.evaluate_map(method, amap, pairs, run=about)
             if name == UNSEEN and len(draw.anchors) == len(draws[-1].anchors):
                 rows += ja.evaluate_native(pairs, run=about)
@@ -169,88 +153,24 @@ def write(
         "bands the range of the draws. Seen: other renderings of the anchors' "
         "pictures, N classes to tell apart, so that few classes are an easy choice. "
         "Unseen: the half of the classes that are never anchors, the same for every N. "
-        "All fits "
-        f"are subsets of one pass over the rows: moments of each class, {used:.0f} MB."
+        "All fits are subsets of one pass over the rows: moments of each class, "
+        f"{used:.0f} MB."
     )
-    curves = figure(
-        draw_curves(panels(rows), axis="anchor classes N", levels=levels(rows)), how
-    )
+    sweep = Sweep.of(rows, (SEEN, UNSEEN))
     write_document(
         workdir / "report.html",
         f"Few anchors: {config.source} to {config.target}",
         [
-            section("Metrics against the number of anchor classes", curves),
-            section("The same in numbers", numbers(rows)),
-            paragraphs([describe(rows)]),
+            finding(sweep.describe(UNSEEN)),
+            section(
+                "Metrics against the number of anchor classes",
+                figure(sweep.draw(axis="anchor classes N"), how),
+            ),
+            section("The same in numbers", sweep.tables(axis="N")),
             run_section(as_json(config), library_versions()),
         ],
         credit=f"{info.credit} {info.license}",
     )
-
-
-def panels(rows: list[ResultRow]) -> dict[str, list[Curve]]:
-    """Gather the curves of each panel."""
-    found = {}
-    for metric in PANELS:
-        found[metric] = [
-            _curve([r for r in rows if (r.table, r.metric) == (table, metric)], table)
-            for table in (SEEN, UNSEEN)
-        ]
-    return found
-
-
-def levels(rows: list[ResultRow]) -> dict[str, tuple[str, float]]:
-    """What the target model reaches by itself on the unseen classes."""
-    found = {}
-    for metric, native in LEVELS.items():
-        values = [
-            row.value
-            for row in rows
-            if (row.method, row.metric) == (NATIVE_TARGET, native)
-            and row.value is not None
-        ]
-        found[metric] = (f"{NATIVE_TARGET}, unseen", float(np.mean(values)))
-    return found
-
-
-def numbers(rows: list[ResultRow]) -> str:
-    """Set the means over draws as tables."""
-    parts = []
-    for name, curves in (("seen", 0), ("unseen", 1)):
-        lines = []
-        for metric, pair in panels(rows).items():
-            curve = pair[curves]
-            unit = 100.0 if METRICS[metric].unit == "share" else 1.0
-            means = unit * np.nanmean(curve.values, axis=1)
-            shown = [f"{m:.1f} %" if unit == 100.0 else f"{m:.2f}" for m in means]
-            lines.append([METRICS[metric].label, *shown])
-        heads = [f"{name} classes", *(f"N = {n:g}" for n in curve.places)]
-        parts.append(html_table(heads, lines))
-    return "".join(parts)
-
-
-def describe(rows: list[ResultRow]) -> str:
-    """Say how many classes do nearly as well as all."""
-    curve = panels(rows)["text_to_text_at_1"][1]
-    means = np.nanmean(curve.values, axis=1)
-    enough = int(np.argmax(means >= 0.9 * means[-1]))
-    return (
-        f"On unseen classes, text to text @1 is {100 * means[-1]:.0f} % with "
-        f"{curve.places[-1]:g} classes of anchors; {curve.places[enough]:g} classes "
-        f"reach nine tenths of that ({100 * means[enough]:.0f} %)."
-    )
-
-
-def _curve(rows: list[ResultRow], label: str) -> Curve:
-    """Order the values of one metric by N and draw."""
-    values: dict[int, list[float]] = {}
-    for row in rows:
-        count = row.method.removesuffix(" classes")
-        if count.isdigit():
-            value = np.nan if row.value is None else row.value
-            values.setdefault(int(count), []).append(value)
-    places = sorted(values)
-    return Curve(label, places, np.array([values[n] for n in places]))
 
 
 def as_json(config: Config) -> dict:
@@ -287,7 +207,7 @@ def main() -> None:
     source, target = launch.load_model(config.source), launch.load_model(config.target)
     workdir = launch.open_workdir("runs/few_anchors")
     rows = run(config, source, target, workdir)
-    print(describe(rows))
+    print(Sweep.of(rows, (SEEN, UNSEEN)).describe(UNSEEN))
     print(
         f"\nWritten to {workdir}: report.html (open it), results.json, map.safetensors."
         f"\n{time.perf_counter() - started:.0f} s in all."

@@ -86,7 +86,11 @@ class PassCheckpoints:
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=2, create=False, multiprocessing_options=alone
+                max_to_keep=2,
+                create=False,
+                multiprocessing_options=alone,
+                # In the background, Orbax waits for signals of the other processes.
+                enable_async_checkpointing=False,
             ),
         )
 

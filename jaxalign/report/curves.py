@@ -26,8 +26,13 @@ class Curve:
     """
 
     label: str
-    places: Sequence[float]
+    places: Sequence[int]
     values: np.ndarray
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean over the draws that have a value, (k,)."""
+        return np.nanmean(np.asarray(self.values, np.float64), axis=1)
 
 
 def draw_curves(
@@ -58,7 +63,7 @@ def draw_curves(
             values = factor * np.asarray(curve.values, np.float64)
             (line,) = axes.plot(
                 curve.places,
-                np.nanmean(values, axis=1),
+                factor * curve.means,
                 color=color,
                 marker="o",
                 markersize=3.5,

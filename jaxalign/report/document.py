@@ -50,6 +50,11 @@ def paragraphs(texts: Iterable[str]) -> str:
     return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
+def finding(text: str) -> str:
+    """Set a sentence apart, as what the page has to say."""
+    return f'<p class="finding"><strong>{escape(text)}</strong></p>'
+
+
 def figure(svg: str, caption: str) -> str:
     """Set a figure with its caption."""
     return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
