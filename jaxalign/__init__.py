@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 from jaxalign._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from jaxalign.anchors.arrays import array_pairs as array_pairs
+    from jaxalign.anchors.arrays import process_rows as process_rows
+    from jaxalign.anchors.encoded import encoded_pairs as encoded_pairs
+    from jaxalign.anchors.stores import match_stores as match_stores
+    from jaxalign.anchors.stores import store_pairs as store_pairs
     from jaxalign.data.catalog import dataset_info as dataset_info
     from jaxalign.data.catalog import load_dataset as load_dataset
     from jaxalign.data.catalog import split_classes as split_classes
@@ -58,6 +63,9 @@ if TYPE_CHECKING:
     from jaxalign.moments import reduce_groups as reduce_groups
     from jaxalign.moments import subtract_moments as subtract_moments
     from jaxalign.moments import update_moments as update_moments
+    from jaxalign.moments.checkpoint import PassCheckpoints as PassCheckpoints
+    from jaxalign.moments.passes import PairBatch as PairBatch
+    from jaxalign.moments.passes import accumulate_moments as accumulate_moments
     from jaxalign.report.page import write_report as write_report
     from jaxalign.report.results import read_results as read_results
     from jaxalign.report.results import write_results as write_results
@@ -101,7 +109,9 @@ _HOMES: dict[str, str] = {
     "LinearSolution": "jaxalign.solve.linear",
     "MlpSolution": "jaxalign.solve.mlp",
     "Moments": "jaxalign.moments",
+    "PairBatch": "jaxalign.moments.passes",
     "PairedSet": "jaxalign.evaluate.paired_set",
+    "PassCheckpoints": "jaxalign.moments.checkpoint",
     "PlantedPairs": "jaxalign.data.planted",
     "PolarFactor": "jaxalign.solve.polar",
     "ProcrustesSolution": "jaxalign.solve.procrustes",
@@ -115,6 +125,8 @@ _HOMES: dict[str, str] = {
     "StoreWriter": "jaxalign.store.writer",
     "StoredBatch": "jaxalign.store.reader",
     "Trust": "jaxalign.trust.result",
+    "accumulate_moments": "jaxalign.moments.passes",
+    "array_pairs": "jaxalign.anchors.arrays",
     "assess_map": "jaxalign.trust.assess",
     "average_over_seeds": "jaxalign.evaluate.rows",
     "average_prompts": "jaxalign.evaluate.zeroshot",
@@ -131,6 +143,7 @@ _HOMES: dict[str, str] = {
     "embed": "jaxalign.embedding.stream",
     "embed_into_stores": "jaxalign.embedding.into_stores",
     "embedding_batches": "jaxalign.embedding.inputs",
+    "encoded_pairs": "jaxalign.anchors.encoded",
     "evaluate_map": "jaxalign.evaluate.protocol",
     "evaluate_native": "jaxalign.evaluate.protocol",
     "exact_recall": "jaxalign.evaluate.retrieval",
@@ -144,6 +157,7 @@ _HOMES: dict[str, str] = {
     "init_moments": "jaxalign.moments",
     "load_dataset": "jaxalign.data.catalog",
     "load_encoders": "jaxalign.encoders.pretrained",
+    "match_stores": "jaxalign.anchors.stores",
     "mean_cosine": "jaxalign.evaluate.cosine",
     "merge_moments": "jaxalign.moments",
     "mismatched_cosine": "jaxalign.evaluate.cosine",
@@ -151,6 +165,7 @@ _HOMES: dict[str, str] = {
     "pad_rows": "jaxalign.sharding",
     "planted_pairs": "jaxalign.data.planted",
     "polar_factor": "jaxalign.solve.polar",
+    "process_rows": "jaxalign.anchors.arrays",
     "random_rotation": "jaxalign.data.planted",
     "read_results": "jaxalign.report.results",
     "reduce_groups": "jaxalign.moments",
@@ -161,6 +176,7 @@ _HOMES: dict[str, str] = {
     "solve_linear": "jaxalign.solve.linear",
     "solve_procrustes": "jaxalign.solve.procrustes",
     "split_classes": "jaxalign.data.catalog",
+    "store_pairs": "jaxalign.anchors.stores",
     "subtract_moments": "jaxalign.moments",
     "top_k": "jaxalign.evaluate.retrieval",
     "untrained_encoders": "jaxalign.encoders.pretrained",

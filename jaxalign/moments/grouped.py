@@ -15,8 +15,8 @@ from jaxalign.moments.merging import merge_checked
 from jaxalign.moments.rows import moments_of_block
 from jaxalign.moments.statistics import Moments
 
-# Adding a product to its group costs as much as multiplying a few dozen rows; a group
-# wastes half a block on average.
+# A block is padded where its group ends, half a block on average; small blocks make
+# slow products.
 LARGEST_BLOCK, SMALLEST_BLOCK = 512, 32
 
 
@@ -36,40 +36,48 @@ def grouped_batch(moments: Moments, source, target, weights, group) -> Moments:
     size = block_size(n, groups)
     counts, order = _order_by_group(group, weights, groups)
     first = jnp.cumsum(counts) - counts
-    blocks = (counts + size - 1) // size
-    last_block = jnp.cumsum(blocks)
+    present = jnp.nonzero(counts, size=groups, fill_value=0)[0]
     dtype, grams = moments.count.dtype, moments.source_gram is not None
-    ones = jnp.ones((n,), dtype) if weights is None else jnp.asarray(weights, dtype)
 
-    def step(block, sums):
-        number = jnp.searchsorted(last_block, block, side="right")
-        inside = block - (last_block[number] - blocks[number])
-        places = inside * size + jnp.arange(size)
-        rows = order[jnp.minimum(first[number] + places, n - 1)]
-        kept = places < counts[number]
-        part = moments_of_block(
-            source[rows],
-            target[rows],
-            jnp.where(kept, ones[rows], jnp.zeros((), dtype)),
-            dtype=dtype,
-            grams=grams,
-        )
+    def add_group(k, sums):
+        number = present[k]
+
+        def add_block(block, own):
+            places = block * size + jnp.arange(size)
+            rows = order[jnp.minimum(first[number] + places, n - 1)]
+            part = moments_of_block(
+                _take(source, rows),
+                _take(target, rows),
+                None if weights is None else _take(weights, rows),
+                kept=places < counts[number],
+                dtype=dtype,
+                grams=grams,
+            )
+            return merge_checked(own, part)
+
+        blocks = (counts[number] + size - 1) // size
         own = jax.tree.map(lambda leaf: leaf[number], sums)
-        merged = merge_checked(own, part)
-        return jax.tree.map(lambda leaf, new: leaf.at[number].set(new), sums, merged)
+        own = jax.lax.fori_loop(0, blocks, add_block, own)
+        return jax.tree.map(lambda leaf, new: leaf.at[number].set(new), sums, own)
 
-    # As many steps as there are blocks: a bound known beforehand would waste most.
-    return jax.lax.fori_loop(0, last_block[-1], step, moments)
+    # Groups without rows in this batch are not touched: there may be thousands.
+    return jax.lax.fori_loop(0, jnp.sum(counts > 0), add_group, moments)
+
+
+def _take(side, rows):
+    """Rows that exist: checking each number would cost as much as the products."""
+    return jnp.asarray(side).at[rows].get(mode="promise_in_bounds")
 
 
 def block_size(n: int, groups: int) -> int:
-    """Rows of a block: about a third of a group, a power of two."""
-    fitting = max(1, n // (3 * groups))
-    return min(LARGEST_BLOCK, max(SMALLEST_BLOCK, 1 << int(math.log2(fitting))))
+    """Rows of a block: about half a group, a power of two."""
+    half = max(1, n // (2 * groups))
+    return min(LARGEST_BLOCK, max(SMALLEST_BLOCK, 1 << round(math.log2(half))))
 
 
 def _order_by_group(group, weights, groups):
-    """Rows by group, (n,), those of weight 0 or of no group last; rows of each, (G,)."""
+    """Count the rows of each group, (G,), and put rows in their order, (n,)."""
+    # Rows of weight 0 or of no group come last, and are in no count.
     kept = (group >= 0) & (group < groups)
     if weights is not None:
         kept &= weights != 0

@@ -125,8 +125,8 @@ def decay_moments(moments: Moments, factor: float | Float[ArrayLike, "*g"]) -> M
       ValueError: if the factor is a number outside 0 to 1.
 
     >>> import jaxalign as ja
-    >>> rows = jnp.eye(2)
-    >>> float(decay_moments(ja.update_moments(ja.init_moments(2, 2), rows, rows), 0.5).count)
+    >>> moments = ja.update_moments(ja.init_moments(2, 2), jnp.eye(2), jnp.eye(2))
+    >>> float(decay_moments(moments, 0.5).count)
     1.0
     """
     check_moments("decay_moments", moments)

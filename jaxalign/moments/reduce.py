@@ -73,6 +73,7 @@ def reduce_groups(
 def _reduce(moments, weights):
     """Sum groups about each subset's own mean, so that no large mean cancels."""
     dtype = moments.count.dtype
+    grams = moments.source_gram is not None
     leading = len(moments.groups)
     batch = weights.shape[:-1]
     # (S, G) and (G, ...)
@@ -85,8 +86,6 @@ def _reduce(moments, weights):
     target_mean, target = _about_own_mean(flat.target_mean, own / safe)
 
     def outer(within, left, right):
-        if within is None:
-            return None
         # (S, G) @ (G, rows * columns)
         sums = jnp.matmul(
             weights, within.reshape(within.shape[0], -1), precision=_HIGHEST
@@ -110,8 +109,8 @@ def _reduce(moments, weights):
         cross_covariance=outer(flat.cross_covariance, target, source),
         source_energy=energy(flat.source_energy, source),
         target_energy=energy(flat.target_energy, target),
-        source_gram=outer(flat.source_gram, source, source),
-        target_gram=outer(flat.target_gram, target, target),
+        source_gram=outer(flat.source_gram, source, source) if grams else None,
+        target_gram=outer(flat.target_gram, target, target) if grams else None,
     )
 
 

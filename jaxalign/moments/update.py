@@ -10,6 +10,7 @@ computing sample variances", 1979.
 """
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -18,11 +19,11 @@ from jaxalign.array_types import ArrayLike
 from jaxalign.moments.grouped import grouped_batch
 from jaxalign.moments.merging import decay_moments, merge_checked
 from jaxalign.moments.rows import moments_of_block
-from jaxalign.moments.statistics import Moments, check_moments, init_moments
+from jaxalign.moments.statistics import Moments, check_moments
 
 # Rows of a block: few enough that two blocks of d = 768 stay in the cache, enough that
 # adding their product to the sum, O(d^2), is small beside the product.
-BLOCK = 1024
+BLOCK = 2048
 
 
 def update_moments(
@@ -66,9 +67,9 @@ def update_moments(
       each needs a product of its own. No collectives of its own. The result does not
       depend on how rows are cut into batches, up to rounding.
 
-    >>> import numpy as np
+    >>> import jaxalign as ja
     >>> rows = np.array([[1.0, 0.0], [3.0, 0.0]], np.float32)
-    >>> moments = update_moments(init_moments(2, 2), rows, rows)
+    >>> moments = update_moments(ja.init_moments(2, 2), rows, rows)
     >>> moments.source_mean.tolist(), float(moments.source_energy)
     ([2.0, 0.0], 2.0)
     """
@@ -84,11 +85,11 @@ def update_moments(
 def _update(moments, source, target, weights, group):
     """Merge the moments of a batch, in the dtype of `moments` and with its Grams."""
     if group is None:
-        return merge_checked(moments, batch_moments(moments, source, target, weights))
+        return merge_checked(moments, _batch_moments(moments, source, target, weights))
     return grouped_batch(moments, source, target, weights, group)
 
 
-def batch_moments(like, source, target, weights):
+def _batch_moments(like, source, target, weights):
     """Moments of one batch, of the dtype of `like` and with its choice of Grams."""
     n = source.shape[0]
     dtype, grams = like.count.dtype, like.source_gram is not None
@@ -101,20 +102,14 @@ def batch_moments(like, source, target, weights):
         return moments_of_block(*rows, dtype=dtype, grams=grams)
 
     whole = n // BLOCK
-    if whole <= 1 and n <= 2 * BLOCK:
+    if n <= 2 * BLOCK:
         return moments_of_block(source, target, weights, dtype=dtype, grams=grams)
 
     def step(sums, start):
         return merge_checked(sums, block(start, BLOCK)), None
 
-    # Numbers of their own (not `like`): a long run is merged from sums of equal sizes.
-    sums = init_moments(source.shape[1], target.shape[1], grams=grams)
-    sums = jax.tree.map(
-        lambda leaf: (
-            leaf.astype(dtype) if leaf.ndim or leaf.dtype != jnp.int32 else leaf
-        ),
-        sums,
-    )
+    # From nothing, not from `like`: sums of a long run are merged in equal sizes.
+    sums = jax.tree.map(jnp.zeros_like, like)
     sums, _ = jax.lax.scan(step, sums, BLOCK * jnp.arange(whole))
     if n % BLOCK:
         sums = merge_checked(sums, block(whole * BLOCK, n % BLOCK))

@@ -1,0 +1,1 @@
+"""Paired rows as a stream: from arrays, from stores, or straight from two models."""

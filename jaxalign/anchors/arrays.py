@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Paired rows in batches from arrays, in memory or mapped from disk."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxalign.array_types import ArrayLike
+from jaxalign.moments.passes import PairBatch
+
+BATCH_SIZE = 8192
+
+
+class PairSlices:
+    """An iterator over batches of paired rows that knows its place.
+
+    `get_state` and `set_state` are Grain's protocol: JSON values, so that a checkpoint
+    can hold them.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        target: Any,
+        weights: ArrayLike | None,
+        group: ArrayLike | None,
+        batch_size: int,
+        rows: range,
+    ):
+        self._sides = (source, target)
+        self._weights, self._group = weights, group
+        self._batch_size, self._rows = batch_size, rows
+        self._next = rows.start
+
+    def __iter__(self) -> "PairSlices":
+        return self
+
+    def __len__(self) -> int:
+        """Batches from the start to the end."""
+        return -(-len(self._rows) // self._batch_size)
+
+    def __next__(self) -> PairBatch:
+        if self._next >= self._rows.stop:
+            raise StopIteration
+        start = self._next
+        stop = min(start + self._batch_size, self._rows.stop)
+        self._next = stop
+        source, target = (side[start:stop] for side in self._sides)
+        weights, group = (
+            None if values is None else values[start:stop]
+            for values in (self._weights, self._group)
+        )
+        return PairBatch(source, target, weights, group)
+
+    def get_state(self) -> dict[str, int]:
+        """Return the next row's number."""
+        return {"next_row": self._next}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Go to a row, as `get_state` returned it.
+
+        Raises:
+          ValueError: if these rows have no such place.
+        """
+        row = state.get("next_row", -1)
+        if not self._rows.start <= row <= self._rows.stop:
+            raise ValueError(
+                f"`set_state({state})`: expected a row from {self._rows.start} to "
+                f"{self._rows.stop}; it is the place in other data."
+            )
+        self._next = row
+
+
+def array_pairs(
+    source: ArrayLike,
+    target: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    group: ArrayLike | None = None,
+    batch_size: int = BATCH_SIZE,
+    rows: range | None = None,
+) -> PairSlices:
+    """Cut paired rows into batches, without a copy.
+
+    Args:
+      source: ``(n, d_source)``, NumPy (memory-mapped too) or JAX.
+      target: ``(n, d_target)``; row i belongs to row i of `source`.
+      weights: ``(n,)`` weights or a mask. Default: all 1.
+      group: ``(n,)`` numbers of groups.
+      batch_size: rows a batch; the last may be shorter.
+      rows: which; all without it. `process_rows` gives each process its share.
+
+    Returns:
+      An iterator of `PairBatch` for `accumulate_moments`, that knows its place.
+
+    Raises:
+      ValueError: if the arrays do not pair, or a number is out of range.
+
+    >>> batches = array_pairs(np.eye(5), np.eye(5), batch_size=2)
+    >>> [len(batch.source) for batch in batches]
+    [2, 2, 1]
+    """
+    call = "`array_pairs(source=..., target=...)`"
+    if source.ndim != 2 or target.ndim != 2 or source.shape[0] != target.shape[0]:
+        raise ValueError(
+            f"{call}: expected shapes (n, d_source) and (n, d_target) with one n, got "
+            f"{source.shape} and {target.shape}; row i of both must be one anchor."
+        )
+    n = source.shape[0]
+    for name, values in (("weights", weights), ("group", group)):
+        if values is not None and np.shape(values) != (n,):
+            raise ValueError(
+                f"`array_pairs({name}=...)`: expected shape ({n},), got "
+                f"{np.shape(values)}; give one number a row."
+            )
+    return PairSlices(
+        source, target, weights, group, batch_size, check_rows(n, rows, batch_size)
+    )
+
+
+def check_rows(n: int, rows: range | None, batch_size: int) -> range:
+    """Return the rows to walk over.
+
+    Raises:
+      ValueError: if they are not among `n`, or a batch holds none.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size={batch_size}`: expected at least 1 row a batch.")
+    rows = range(n) if rows is None else rows
+    if rows.step != 1 or not 0 <= rows.start <= rows.stop <= n:
+        raise ValueError(
+            f"`rows={rows}`: expected consecutive rows of the {n} that there are."
+        )
+    return rows
+
+
+def process_rows(n: int, index: int, count: int, *, multiple: int = 1) -> range:
+    """Return the rows of one of several processes: consecutive, about as many each.
+
+    Args:
+      n: rows of all.
+      index: of the process, from 0.
+      count: how many there are.
+      multiple: shares begin at multiples of this, such as the batch size.
+
+    >>> [process_rows(10, k, 3, multiple=2) for k in range(3)]
+    [range(0, 2), range(2, 6), range(6, 10)]
+    """
+    units = -(-n // multiple)
+    first, stop = (min(k * units // count * multiple, n) for k in (index, index + 1))
+    return range(first, stop)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole pass over any number of paired rows, spread over the devices of a mesh.
+
+Each device keeps moments of its own and adds the rows that it is given; nothing is
+communicated until the pass ends. Then all devices bring their sums about one common
+point, which takes a single all-reduce: the obvious way, each about its own mean, takes
+two.
+"""
+
+import functools
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign.array_types import ArrayLike
+from jaxalign.moments.finish import finish_pass
+from jaxalign.moments.merging import merge_moments
+from jaxalign.moments.statistics import Moments, init_moments
+from jaxalign.moments.update import update_moments
+from jaxalign.sharding import DATA_AXIS, data_mesh, pad_rows
+
+
+class PairBatch(NamedTuple):
+    """Paired rows on their way into moments; row i of all fields is one anchor.
+
+    Attributes:
+      source: ``(n, d_source)``, floating, on the host or on devices.
+      target: ``(n, d_target)``.
+      weights: ``(n,)`` weights or a mask, 0 for padding; None: all 1.
+      group: ``(n,)`` numbers of groups; None where there are none.
+    """
+
+    source: ArrayLike
+    target: ArrayLike
+    weights: ArrayLike | None = None
+    group: ArrayLike | None = None
+
+
+@typing.runtime_checkable
+class Checkpoints(Protocol):
+    """What keeps a pass on disk: `PassCheckpoints`, or anything alike."""
+
+    def restore(self, batches: Iterator[Any], settings: dict[str, Any]) -> Any:
+        """Bring `batches` to where the pass was; return its moments by device."""
+
+    def save(self, seen: int, local: Moments, batches: Iterator[Any]) -> None:
+        """Keep the moments by device after `seen` batches, if it is time to."""
+
+
+def accumulate_moments(
+    batches: Iterable[PairBatch | tuple[ArrayLike, ArrayLike]],
+    *,
+    mesh: jax.sharding.Mesh | None = None,
+    groups: int | None = None,
+    grams: bool = False,
+    decay: float | None = None,
+    state: Moments | None = None,
+    checkpoints: Checkpoints | None = None,
+    report: Callable[[int], None] = lambda rows: None,
+) -> Moments:
+    """Accumulate the moments of a whole stream of paired rows in constant memory.
+
+    Args:
+      batches: `PairBatch`, or pairs ``(source, target)``; see `array_pairs`,
+        `store_pairs` and `encoded_pairs`. The first sets the size: later ones may be
+        smaller (they are padded), not larger. In a run of several processes each passes
+        rows of its own, in as many batches as it has, none included.
+      mesh: whose devices share the rows of each batch; default the first device of
+        this process alone. It may span several processes.
+      groups: static; number of groups that `PairBatch.group` names. None: no groups.
+      grams: static; also accumulate both Gram matrices.
+      decay: forget by this factor before each batch, see `decay_moments`.
+      state: moments of earlier rows, merged with those of this pass. The same on all
+        processes.
+      checkpoints: keeps the pass on disk, so that a run that was killed goes on from
+        there (`PassCheckpoints`).
+      report: told the rows taken so far, by this process.
+
+    Returns:
+      Moments of all rows of all processes, the same on each.
+
+    Raises:
+      ValueError: if there are no batches at all, if one is larger than the first or
+        has rows of other widths, or see `update_moments`.
+
+    Notes:
+      No collectives while rows come in. At the end one all-reduce of
+      ``d_source * d_target + d_source + d_target + 6`` numbers a group (with Grams
+      ``d_source**2 + d_target**2`` more); in a run of several processes these first
+      exchange their means. Memory: one accumulator a device (`Moments.memory_bytes`)
+      and two batches. The same rows in the same batches give the same bits on the same
+      number of devices. While a batch is computed the next is read.
+
+    >>> rows = np.eye(4, 3, dtype=np.float32)
+    >>> accumulate_moments([(rows[:3], rows[:3]), (rows[3:], rows[3:])]).count.item()
+    4.0
+    """
+    if mesh is None:
+        mesh = data_mesh(jax.local_devices()[:1])
+    local_mesh = data_mesh([d for d in mesh.devices.flat if _is_own(d)])
+    iterator = iter(batches)
+    settings: dict[str, Any] = {
+        "groups": groups,
+        "grams": grams,
+        "decay": decay,
+        "devices": local_mesh.size,
+        "processes": jax.process_count() if mesh.is_multi_process else 1,
+        "dtype": str(jax.dtypes.canonicalize_dtype(float)),
+    }
+    local = checkpoints.restore(iterator, settings) if checkpoints else None
+    if local is not None:
+        local = jax.device_put(local, _by_device(local_mesh))
+    feed = _Feed(local_mesh, groups is not None)
+    seen, started = 0, None
+    for arrived in iterator:
+        batch = arrived if isinstance(arrived, PairBatch) else PairBatch(*arrived)
+        if local is None:
+            widths = (_width(batch.source), _width(batch.target))
+            local = init_local(*widths, local_mesh, groups=groups, grams=grams)
+        placed = feed.place(batch)
+        # Two batches at a time: one computing, and this one, which has been read.
+        jax.block_until_ready(started)
+        local, started = _step(local_mesh, decay)(local, placed)
+        seen += 1
+        report(feed.rows)
+        if checkpoints is not None:
+            checkpoints.save(seen, local, iterator)
+    moments = finish_pass(local, mesh, groups=groups, grams=grams)
+    return moments if state is None else merge_moments(state, moments)
+
+
+def init_local(
+    d_source: int,
+    d_target: int,
+    mesh: jax.sharding.Mesh,
+    *,
+    groups: int | None,
+    grams: bool,
+) -> Moments:
+    """Make empty moments for each device of this process: a leading axis of devices."""
+    return _make_local(d_source, d_target, mesh, groups, grams)()
+
+
+@functools.lru_cache(maxsize=32)
+def _make_local(d_source, d_target, mesh, groups, grams):
+    """Make the program that makes empty moments where they belong."""
+    leading = (mesh.size,) if groups is None else (mesh.size, groups)
+    make = functools.partial(
+        init_moments, d_source, d_target, groups=leading, grams=grams
+    )
+    return jax.jit(make, out_shardings=_by_device(mesh))
+
+
+@functools.lru_cache(maxsize=32)
+def _step(mesh: jax.sharding.Mesh, decay: float | None):
+    """Make the step of a pass: each device adds its rows to its moments."""
+    spec = jax.sharding.PartitionSpec(DATA_AXIS)
+
+    def add(local: Moments, batch: PairBatch) -> Moments:
+        own = jax.tree.map(lambda leaf: leaf[0], local)
+        own = update_moments(
+            own,
+            batch.source,
+            batch.target,
+            weights=batch.weights,
+            group=batch.group,
+            decay=decay,
+        )
+        return jax.tree.map(lambda leaf: leaf[None], own)
+
+    mapped = jax.shard_map(
+        add, mesh=mesh, in_specs=(spec, spec), out_specs=spec, check_vma=False
+    )
+
+    def step(local: Moments, batch: PairBatch) -> tuple[Moments, jax.Array]:
+        added = mapped(local, batch)
+        # A copy of its own: the moments are given to the next step, and gone.
+        return added, added.rows + 0
+
+    return jax.jit(step, donate_argnums=0)
+
+
+class _Feed:
+    """Brings batches to the devices of one process, all in one size."""
+
+    def __init__(self, mesh: jax.sharding.Mesh, grouped: bool):
+        self.rows = 0
+        self._mesh, self._grouped = mesh, grouped
+        self._sharding = _by_device(mesh)
+        self._size = 0
+
+    def place(self, batch: PairBatch) -> PairBatch:
+        """Pad a batch to the common size, and spread it."""
+        n = batch.source.shape[0]
+        _check_lengths(batch)
+        if self._grouped != (batch.group is not None):
+            raise ValueError(
+                f"`accumulate_moments(groups={'...' if self._grouped else None})`: "
+                f"expected batches {'with' if self._grouped else 'without'} `group`; "
+                "give the number of groups, and each row's, or neither."
+            )
+        if not self._size:
+            self._size = -(-n // self._mesh.size) * self._mesh.size
+        if n > self._size:
+            raise ValueError(
+                f"`accumulate_moments(batches=...)`: expected at most {self._size} "
+                f"rows, as of the first batch, got {n}; cut the batches alike."
+            )
+        self.rows += n
+        weights = batch.weights
+        if n < self._size and weights is None:
+            weights = np.ones(n, bool)
+        return jax.tree.map(self._spread, batch._replace(weights=weights))
+
+    def _spread(self, rows: ArrayLike) -> jax.Array:
+        """Pad rows on the host or where they are, and give each device its share."""
+        if isinstance(rows, jax.Array):
+            rows = _own_rows(rows)
+            tail = self._size - rows.shape[0]
+            if tail:
+                rows = jnp.pad(rows, [(0, tail)] + [(0, 0)] * (rows.ndim - 1))
+        else:
+            rows, _ = pad_rows(rows, self._size)
+        return jax.device_put(rows, self._sharding)
+
+
+def _check_lengths(batch: PairBatch) -> None:
+    """Refuse a batch of which a field has more rows than another: padding hides it."""
+    lengths = {
+        name: rows.shape[0]
+        for name, rows in batch._asdict().items()
+        if rows is not None
+    }
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"`accumulate_moments(batches=...)`: expected as many rows in all fields "
+            f"of a batch, got {lengths}; row i of all must be the same anchor."
+        )
+
+
+def _own_rows(rows: jax.Array) -> jax.Array:
+    """Rows of this process, of an array that spans several."""
+    if rows.is_fully_addressable:
+        return rows
+    shards = sorted(rows.addressable_shards, key=lambda shard: shard.index[0].start)
+    own = data_mesh([shard.device for shard in shards])
+    count = sum(shard.data.shape[0] for shard in shards)
+    return jax.make_array_from_single_device_arrays(
+        (count, *rows.shape[1:]), _by_device(own), [shard.data for shard in shards]
+    )
+
+
+def _by_device(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+    """Split the leading axis over the devices."""
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(DATA_AXIS))
+
+
+def _is_own(device: Any) -> bool:
+    return device.process_index == jax.process_index()
+
+
+def _width(rows: ArrayLike) -> int:
+    """Number of columns; 0 where rows are no matrix, which `update_moments` refuses."""
+    return rows.shape[1] if rows.ndim == 2 else 1

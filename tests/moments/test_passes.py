@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole pass: the same on any number of devices, and one all-reduce at its end."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+import jaxalign as ja
+from jaxalign.moments.finish import reduce_devices
+from jaxalign.moments.passes import _step, init_local
+from jaxalign.moments.statistics import MAX_ROWS
+from tests.cases import assert_moments_close, reference_moments, rows_pair
+from tests.tolerances import SUMS, eps
+
+F32 = eps(np.float32)
+N, D_SOURCE, D_TARGET, GROUPS = 230, 6, 4, 3
+COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+
+
+def rows(seed=0, n=N):
+    return rows_pair(np.random.default_rng(seed), n, D_SOURCE, D_TARGET, mean=0.93)
+
+
+def collectives(text):
+    """Names of the collectives that a compiled program runs."""
+    return re.findall(rf" ({COLLECTIVES})(?:-start)?\(", text)
+
+
+@pytest.mark.parametrize("devices", [1, 3, 8])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_any_number_of_devices_and_a_ragged_tail(devices, grouped):
+    source, target = rows()
+    group = np.arange(N) % GROUPS if grouped else None
+    batches = ja.array_pairs(source, target, group=group, batch_size=48)
+    moments = ja.accumulate_moments(
+        batches,
+        mesh=ja.data_mesh(jax.devices()[:devices]),
+        groups=GROUPS if grouped else None,
+        grams=True,
+    )
+    if not grouped:
+        assert_moments_close(moments, reference_moments(source, target), SUMS * F32)
+        return
+    for index in range(GROUPS):
+        own = np.arange(N) % GROUPS == index
+        found = jax.tree.map(lambda leaf, i=index: leaf[i], moments)
+        expected = reference_moments(source[own], target[own])
+        assert int(found.rows) == own.sum()
+        assert_moments_close(found, expected, SUMS * F32)
+
+
+def test_weights_and_device_arrays():
+    source, target = rows(1)
+    weights = np.random.default_rng(1).integers(0, 3, N).astype(np.float32)
+    mesh = ja.data_mesh()
+    batches = []
+    for start in range(0, N, 64):
+        part = slice(start, start + 64)
+        batches.append(
+            ja.PairBatch(
+                jax.device_put(source[part]),
+                jax.device_put(target[part]),
+                weights[part],
+            )
+        )
+    moments = ja.accumulate_moments(iter(batches), mesh=mesh, grams=True)
+    expected = reference_moments(source, target, weights)
+    assert_moments_close(moments, expected, SUMS * F32)
+
+
+def test_the_result_is_at_rest_on_one_device_and_goes_on():
+    source, target = rows(2)
+    half = N // 2
+    first = ja.accumulate_moments([(source[:half], target[:half])], mesh=ja.data_mesh())
+    whole = ja.accumulate_moments([(source[half:], target[half:])], state=first)
+    assert_moments_close(whole, reference_moments(source, target), SUMS * F32)
+    assert len(first.count.sharding.device_set) == 1
+
+
+def test_same_bits_every_time():
+    source, target = rows(3)
+
+    def fit():
+        return ja.accumulate_moments(
+            ja.array_pairs(source, target, batch_size=50), mesh=ja.data_mesh()
+        )
+
+    assert jax.tree.all(jax.tree.map(np.array_equal, fit(), fit()))
+
+
+def test_decay_counts_batches():
+    source, target = rows(4, 96)
+    moments = ja.accumulate_moments(
+        ja.array_pairs(source, target, batch_size=48), mesh=ja.data_mesh(), decay=0.5
+    )
+    weights = np.repeat([0.5, 1.0], 48)
+    expected = reference_moments(source, target, weights)
+    assert_moments_close(moments, expected, SUMS * F32)
+
+
+def test_progress_counts_the_rows():
+    source, target = rows(5)
+    seen = []
+    ja.accumulate_moments(
+        ja.array_pairs(source, target, batch_size=100), report=seen.append
+    )
+    assert seen == [100, 200, 230]
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS])
+def test_one_all_reduce_at_the_end_and_none_before(groups):
+    mesh = ja.data_mesh()
+    local = init_local(D_SOURCE, D_TARGET, mesh, groups=groups, grams=True)
+    leading = () if groups is None else (groups,)
+    points = [np.zeros((*leading, d), np.float32) for d in (D_SOURCE, D_TARGET)]
+    finish = reduce_devices(mesh).lower(local, *points).compile().as_text()
+    assert collectives(finish) == ["all-reduce"]
+    # d_source d_target + d_source + d_target + 6 numbers a group, and the Grams.
+    reduced = re.search(r"= \((.*?)\) all-reduce\(", finish)
+    numbers = sum(
+        int(np.prod([int(size) for size in shape.split(",")]))
+        for shape in re.findall(r"f32\[([\d,]+)\]", reduced.group(1))
+    )
+    each = D_SOURCE * D_TARGET + D_SOURCE + D_TARGET + 6 + D_SOURCE**2 + D_TARGET**2
+    assert numbers == each * (groups or 1)
+
+    n = 64
+    spread = ja.row_sharding(mesh)
+    batch = ja.PairBatch(
+        *(jax.device_put(side, spread) for side in rows(6, n)),
+        jax.device_put(np.ones(n, bool), spread),
+        None if groups is None else jax.device_put(np.arange(n) % groups, spread),
+    )
+    step = _step(mesh, None).lower(local, batch).compile().as_text()
+    assert collectives(step) == []
+
+
+def test_rows_cross_exactly_and_stop_at_the_largest_number():
+    mesh = ja.data_mesh()
+    local = init_local(2, 2, mesh, groups=None, grams=False)
+    counts = np.array([2**24 + 1, 3, 0, 2**26 + 7, 1, 1, 1, 1], np.int32)
+    points = [np.zeros(2, np.float32)] * 2
+    merged = reduce_devices(mesh)(local.replace(rows=counts), *points)
+    assert int(merged.rows) == counts.sum()
+    full = local.replace(rows=np.full(8, 2**30, np.int32))
+    assert int(reduce_devices(mesh)(full, *points).rows) == MAX_ROWS
+
+
+def test_a_second_pass_compiles_nothing(caplog):
+    source, target = rows(7)
+    mesh = ja.data_mesh()
+
+    def run():
+        return ja.accumulate_moments([(source, target)], mesh=mesh)
+
+    run()
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        run()
+    assert not [one for one in caplog.messages if "Compiling" in one]
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_errors_say_what_to_do():
+    source, target = rows(8, 20)
+    with pytest.raises(ValueError, match="used up after one pass"):
+        ja.accumulate_moments([])
+    with pytest.raises(ValueError, match="at most 8 rows.*cut the batches alike"):
+        ja.accumulate_moments([(source[:8], target[:8]), (source[8:], target[8:])])
+    with pytest.raises(ValueError, match="without `group`"):
+        ja.accumulate_moments(ja.array_pairs(source, target, group=np.zeros(20, int)))
+    with pytest.raises(ValueError, match="with `group`"):
+        ja.accumulate_moments([(source, target)], groups=2)
+    with pytest.raises(ValueError, match="same anchor"):
+        ja.accumulate_moments([(source, target[:5])])
+
+
+@pytest.mark.slow
+def test_float32_keeps_five_digits_over_ten_million_rows():
+    d, block, blocks = 8, 100_000, 100
+    rng = np.random.default_rng(9)
+    turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    means = 0.93 * turn[:2]
+
+    def batch(number):
+        # Spread and mean of real unit rows: norm 0.93, energy 1 - 0.93^2 about it.
+        own = np.random.default_rng((9, number))
+        latent = own.standard_normal((block, d)) * np.sqrt((1 - 0.93**2) / d)
+        noise = 0.1 * own.standard_normal((block, d)) / d
+        return (
+            (latent + means[0]).astype(np.float32),
+            (latent @ turn.T + noise + means[1]).astype(np.float32),
+        )
+
+    moments = ja.accumulate_moments(
+        (batch(number) for number in range(blocks)), mesh=ja.data_mesh()
+    )
+    count, sums, products = 0, [np.zeros(d), np.zeros(d)], np.zeros((d, d))
+    for number in range(blocks):
+        source, target = (side.astype(np.float64) for side in batch(number))
+        count += block
+        sums[0] += (source - means[0]).sum(0)
+        sums[1] += (target - means[1]).sum(0)
+        products += (target - means[1]).T @ (source - means[0])
+    exact = products - np.outer(sums[1], sums[0]) / count
+    error = np.linalg.norm(np.asarray(moments.cross_covariance, np.float64) - exact)
+    assert int(moments.rows) == count == 10_000_000
+    assert error < 1e-5 * np.linalg.norm(exact)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two real processes of two devices each give the moments, and the map, of one."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import jaxalign as ja
+from tests.free_port import free_port
+from tests.moments.pass_in_process import GROUPS, SHARES, rows
+from tests.tolerances import PROCRUSTES, SUMS, eps
+
+F32 = eps(np.float32)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_moments_of_one(tmp_path):
+    port = str(free_port())
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.moments.pass_in_process"),
+                *(port, str(number), str(tmp_path)),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors[-2000:]
+    source, target, group = rows()
+    for groups in (None, GROUPS):
+        empty = ja.init_moments(6, 4, groups=groups, grams=True)
+        expected = ja.update_moments(
+            empty, source, target, group=None if groups is None else group
+        )
+        rotation = np.asarray(ja.solve_procrustes(expected).rotation)
+        for name in SHARES:
+            both = [
+                np.load(tmp_path / f"{name}-{groups}-{number}.npz")
+                for number in range(2)
+            ]
+            for key in both[0]:
+                np.testing.assert_array_equal(both[0][key], both[1][key])
+            assert both[0]["rows"].tolist() == np.asarray(expected.rows).tolist()
+            energy = float(np.max(expected.source_energy))
+            for key in ("cross_covariance", "source_gram", "target_gram"):
+                error = np.abs(both[0][key] - np.asarray(getattr(expected, key))).max()
+                assert error < SUMS * F32 * energy, (name, key)
+            error = np.abs(both[0]["rotation"] - rotation).max()
+            assert error < PROCRUSTES * F32, name
