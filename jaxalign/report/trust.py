@@ -91,8 +91,8 @@ def _directions(trust: Trust) -> str:
         else "; along the others, which carry less, it errs by more than 11 degrees"
     )
     return (
-        f"The anchors determine {determined} of {width} directions well; there the map is "
-        f"within {bound:.1f} degrees of the best one, with {100 * trust.level:g} % "
+        f"The anchors determine {determined} of {width} directions well; there the map "
+        f"is within {bound:.1f} degrees of the best one, with {100 * trust.level:g} % "
         f"confidence{rest}."
     )
 
