@@ -88,11 +88,11 @@ def _directions(trust: Trust) -> str:
     rest = (
         ""
         if determined == width
-        else "; along the others, which carry the least, it may be anything"
+        else "; along the others, which carry less, it errs by more than 11 degrees"
     )
     return (
-        f"The anchors determine {determined} of {width} directions; there the map is "
-        f"within {bound:.1f} degrees of the best one, with {100 * trust.level:g} % "
+        f"The anchors determine {determined} of {width} directions well; there the map "
+        f"is within {bound:.1f} degrees of the best one, with {100 * trust.level:g} % "
         f"confidence{rest}."
     )
 
