@@ -17,7 +17,6 @@ from jaxalign.moments import Moments, reduce_groups
 from jaxalign.solve.procrustes import (
     Scale,
     identified_directions,
-    solve_procrustes,
 )
 from jaxalign.status import Status
 from jaxalign.trust.blocks import half_samples
@@ -47,6 +46,7 @@ from jaxalign.trust.replicates import (
     held_out,
     near_weights,
     resampled_fits,
+    solve_trace,
 )
 from jaxalign.trust.result import AngleBound, Trust
 
@@ -101,6 +101,8 @@ def assess_map(
     Notes:
       No pass over rows: ``replicates`` + 128 solves, O(d^3) each, and O(G d_source
       d_target) for the moments of each; memory ``chunk`` of both. No collectives.
+      Where ``d_source > d_target`` the map of the greatest trace is assessed, not that
+      of least squares, whose iteration each replicate would need anew.
       Intervals rest on blocks being independent, and on Q being unique: along
       directions beyond `determined` nothing is claimed.
 
@@ -174,7 +176,7 @@ def assess_map(
 def _assess(blocks, near, halves, folds, *, level, scale, proper, tolerance, chunk):
     """Fit, replicate, hold out."""
     whole = reduce_groups(blocks)
-    solution = solve_procrustes(whole, scale=scale, proper=proper)
+    solution = solve_trace(whole, scale=scale, proper=proper)
     options = {"scale": scale, "proper": proper, "chunk": chunk}
     dof, factor = degrees_of_freedom(blocks.count)
     frame = singular_frame(whole.cross_covariance, solution.rank, proper=proper)
