@@ -259,6 +259,7 @@ def test_batch_is_a_loop_split_over_devices_and_traced_once(case):
         found = jitted(batch)
         jitted(batch)
         assert len(traced) == 1
+        assert case.matrix(found).sharding.is_equivalent_to(sharding, 3)
         for index in (0, 5):
             one = jax.tree.map(lambda leaf, i=index: np.asarray(leaf)[i], found)
             alone = case.solve(parts[index])
