@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One table of shapes, dtypes and condition numbers, and makers of test matrices."""
+"""One table of solvers, shapes, dtypes and conditions, and makers of test matrices."""
 
+import contextlib
+import dataclasses
+import functools
 import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxalign as ja
@@ -18,6 +24,176 @@ DTYPES = (np.float32, np.float64)
 
 POLAR_CASES = tuple(itertools.product(METHODS, SHAPES, DTYPES))
 """What compiles anew; conditions, ranks and ties run inside each case."""
+
+ANCHORS = 48
+"""Rows of every problem of the table of solvers; fewer by weights of 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SolverCase:
+    """A way to a map from paired rows, and what is promised of it.
+
+    Attributes:
+      name: of the test.
+      shape: ``(d_target, d_source)``.
+      dtype: of the rows and of all that comes of them.
+      solve: from `Moments`, or from ``(source, target, weights)`` if `by_rows`.
+      loss: what the map is the optimum of.
+      matrix: reads the map off the solution.
+      by_rows: whether single rows are asked for.
+      isometry: whether the map is orthonormal along its shorter side.
+      proper: whether its determinant is +1.
+      descent: whether the optimum is found by iteration on the maps.
+      needs_rank: whether rows that leave the map open must not pass.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    dtype: Any
+    solve: Callable[..., Any]
+    loss: Literal["trace", "squares", "scaled squares", "ridge", "weighted"]
+    matrix: Callable[[Any], jax.Array]
+    by_rows: bool = False
+    isometry: bool = True
+    proper: bool = False
+    descent: bool = False
+    needs_rank: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name}-{'x'.join(map(str, self.shape))}-{self.dtype.__name__}"
+
+    @property
+    def square(self) -> bool:
+        """Whether the widths are equal."""
+        return self.shape[0] == self.shape[1]
+
+    def x64(self):
+        """Enable float64 where the case is one; it costs compilations elsewhere."""
+        wide = self.dtype == np.float64
+        return jax.enable_x64(True) if wide else contextlib.nullcontext()
+
+    def rows(self, seed, **options) -> tuple[np.ndarray, np.ndarray]:
+        """Draw correlated rows of the case's widths and dtype."""
+        rng = np.random.default_rng(seed)
+        d_target, d_source = self.shape
+        return rows_pair(
+            rng, ANCHORS, d_source, d_target, dtype=self.dtype, mean=0.9, **options
+        )
+
+    def run(self, source, target, weights=None) -> Any:
+        """Solve from rows of the table's number, all of weight 1 by default."""
+        weights = np.ones(ANCHORS) if weights is None else weights
+        rows = source, target, weights.astype(self.dtype)
+        with self.x64():
+            return (
+                self.solve(*rows) if self.by_rows else self.solve(table_moments(*rows))
+            )
+
+
+def solver_cases() -> Iterator[SolverCase]:
+    """Yield the table: methods x shapes x dtypes of every solver of the package."""
+    square, tall, wide = (6, 6), (9, 6), (6, 9)
+    single, double = DTYPES
+    for method in METHODS:
+        polar = functools.partial(
+            SolverCase,
+            f"polar-{method}",
+            solve=functools.partial(_polar, method=method),
+            loss="trace",
+            matrix=lambda found: found.factor,
+            needs_rank=method != "svd",
+        )
+        procrustes = functools.partial(_procrustes, method=method)
+        yield polar(square, single)
+        yield polar(tall, single)
+        yield procrustes(square, single)
+        yield procrustes(wide, single, objective="trace")
+        yield procrustes(square, single, proper=True)
+    yield polar(square, double)
+    yield _procrustes(square, double)
+    yield _procrustes(tall, single, scale="energy")
+    yield _procrustes(square, single, scale="least_squares")
+    yield _procrustes(wide, double)
+    for scale in ("none", "least_squares", "energy"):
+        yield _procrustes(wide, single, scale=scale)
+    for ridge, shape in itertools.product((0.0, 0.1), (square, wide)):
+        yield SolverCase(
+            f"linear-{ridge}",
+            shape,
+            single,
+            functools.partial(ja.solve_linear, ridge=ridge),
+            "ridge",
+            matrix=lambda found: found.matrix,
+            isometry=False,
+            needs_rank=ridge == 0,
+        )
+    for loss, shape in (("tukey", square), ("huber", tall), ("l1", square)):
+        yield SolverCase(
+            f"robust-{loss}",
+            shape,
+            single,
+            functools.partial(_robust, loss=loss),
+            "weighted",
+            matrix=lambda found: found.rotation,
+            by_rows=True,
+            descent=True,
+        )
+    yield SolverCase(
+        "consensus",
+        square,
+        single,
+        _consensus,
+        "squares",
+        matrix=lambda found: found.between(0, 1),
+        by_rows=True,
+        descent=True,
+    )
+
+
+def _procrustes(shape, dtype, *, objective=None, **options):
+    """Make a case of Procrustes; options of the call are spelt out in its name."""
+    wide = shape[0] < shape[1]
+    scaled = options.get("scale") == "least_squares"
+    squares = "scaled squares" if scaled else "squares"
+    named = [str(value) for value in (*options.values(), objective) if value]
+    return SolverCase(
+        "-".join(["procrustes", *named]).replace("True", "proper"),
+        shape,
+        dtype,
+        functools.partial(ja.solve_procrustes, objective=objective, **options),
+        "trace" if objective == "trace" else squares,
+        matrix=lambda found: found.rotation,
+        proper=options.get("proper", False),
+        descent=wide and objective != "trace",
+    )
+
+
+def _polar(moments, method):
+    return ja.polar_factor(moments.cross_covariance, method=method)
+
+
+def _robust(source, target, weights, loss):
+    return ja.solve_robust(source, target, weights=weights, loss=loss)
+
+
+def _consensus(source, target, weights):
+    # The third model sees what the second sees, turned: it adds no opinion.
+    pairs = ((source, target), (target, target[:, ::-1]), (target[:, ::-1], source))
+    moments = [table_moments(*pair, weights) for pair in pairs]
+    return ja.solve_consensus(moments, ((0, 1), (1, 2), (2, 0)))
+
+
+def table_moments(source, target, weights) -> ja.Moments:
+    """Moments with Grams, of as many rows as they are."""
+    empty = ja.init_moments(source.shape[1], target.shape[1], grams=True)
+    return ja.update_moments(empty, source, target, weights=jnp.asarray(weights))
+
+
+def accepted(found) -> bool:
+    """Whether a solution says that it may be used."""
+    if isinstance(found, ja.PolarFactor):
+        return bool(found.converged)
+    return int(found.status) == ja.Status.OK
 
 
 def orthonormal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:

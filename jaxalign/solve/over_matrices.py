@@ -7,6 +7,7 @@ Accelerators want one batched call. Either way an entry needs no other: a batch 
 over devices is worked off where it lies, without a collective.
 """
 
+import contextlib
 import itertools
 import math
 import string
@@ -66,8 +67,12 @@ def _partitioned(function, matrices):
     single = jax.ShapeDtypeStruct(matrices.shape[-2:], matrices.dtype)
     outputs = jax.eval_shape(function, single)
 
+    double = matrices.dtype.itemsize == 8
+
     def local(part):
-        return _sequence_or_batch(function, part)
+        # The partitioner traces anew, where a caller's `with enable_x64` is not seen.
+        with jax.enable_x64(True) if double else contextlib.nullcontext():
+            return _sequence_or_batch(function, part)
 
     explicit = jax.typeof(matrices).sharding
     if any(explicit.spec):

@@ -162,8 +162,12 @@ def _solve(source, target, weights, *, loss, scale, proper, method, max_iteratio
 
     def reweigh(current, rule):
         moments, found = fit(current)
-        errors = _errors(source, target, moments, found)
-        return given * _weights(errors, kept, rule, eps)
+        centred = target - moments.target_mean[None, :]
+        errors = _errors(source, centred, moments, found)
+        sizes = jnp.maximum(errors, jnp.linalg.norm(centred, axis=-1))
+        # A fit may be perfect: below this, errors are rounding and tell nothing.
+        rounding = 64.0 * eps * jnp.max(jnp.where(kept, sizes, 0.0))
+        return given * _weights(errors, kept, rule, rounding)
 
     def settle(rule, start, limit):
         def step(state):
@@ -200,7 +204,7 @@ def _solve(source, target, weights, *, loss, scale, proper, method, max_iteratio
     )
 
 
-def _errors(source, target, moments, found):
+def _errors(source, centred, moments, found):
     """Distance of each moved source row from its partner."""
     # (n, d_source) @ (d_source, d_target)
     moved = jnp.matmul(
@@ -208,15 +212,14 @@ def _errors(source, target, moments, found):
         found.rotation.T,
         precision=jax.lax.Precision.HIGHEST,
     )
-    missed = found.scale * moved - (target - moments.target_mean[None, :])
-    return jnp.linalg.norm(missed, axis=-1)
+    return jnp.linalg.norm(found.scale * moved - centred, axis=-1)
 
 
-def _weights(errors, kept, rule, eps):
+def _weights(errors, kept, rule, rounding):
     """How far to believe pairs with these errors."""
     middle = _median(errors, kept)
-    # A perfect fit of most pairs has no spread: stay above rounding.
-    floor = jnp.maximum(middle * 1e-3, 64.0 * eps * jnp.max(jnp.where(kept, errors, 0)))
+    # A perfect fit of most pairs has no spread.
+    floor = jnp.maximum(middle * 1e-3, rounding)
     floor = jnp.maximum(floor, float(jnp.finfo(errors.dtype).tiny))
     if rule == "l1":
         # Scaled by the median, so that weights are numbers of order one.

@@ -3,7 +3,6 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 import scipy.linalg
@@ -12,16 +11,16 @@ from jax.test_util import check_grads
 import jaxalign as ja
 from tests.cases import (
     ITERATIVE,
-    SHAPES,
     moments_of,
     orthonormal,
     planted_rows,
     rows_pair,
-    stack,
 )
 from tests.tolerances import POLAR, PROCRUSTES, SUMS, eps
 
 F32 = eps(np.float32)
+# The shapes of the table of solvers, to share its compilations.
+SMALL = ((6, 6), (9, 6), (6, 9))
 
 
 def squared_error(rotation, scale, source, target):
@@ -31,7 +30,7 @@ def squared_error(rotation, scale, source, target):
 
 
 @pytest.mark.parametrize("reflect", [False, True])
-@pytest.mark.parametrize("d", [6, 16])
+@pytest.mark.parametrize("d", [6])
 def test_planted_rotation_comes_back_with_its_determinant(d, reflect):
     source, target, planted = planted_rows(
         np.random.default_rng(d), 400, d, reflect=reflect, means=(0.93, 0.33)
@@ -42,24 +41,7 @@ def test_planted_rotation_comes_back_with_its_determinant(d, reflect):
     assert np.linalg.det(solution.rotation) == pytest.approx(sign, abs=1e-4)
 
 
-@pytest.mark.parametrize(("d_target", "d_source"), SHAPES)
-def test_rotation_is_that_of_scipy_in_float64(d_target, d_source):
-    source, target = rows_pair(np.random.default_rng(0), 300, d_source, d_target)
-    rotation = ja.solve_procrustes(
-        moments_of(source, target), objective="trace"
-    ).rotation
-    polar = ja.polar_factor(moments_of(source, target).cross_covariance)
-    np.testing.assert_allclose(rotation, polar.factor, atol=POLAR * F32)
-    if d_source == d_target:
-        x, y = (side.astype(np.float64) for side in (source, target))
-        # SciPy's R has rows times R.
-        expected, _ = scipy.linalg.orthogonal_procrustes(
-            x - x.mean(axis=0), y - y.mean(axis=0)
-        )
-        np.testing.assert_allclose(rotation, expected.T, atol=PROCRUSTES * F32)
-
-
-@pytest.mark.parametrize(("d_target", "d_source"), SHAPES)
+@pytest.mark.parametrize(("d_target", "d_source"), SMALL)
 @pytest.mark.parametrize("scale", ["none", "least_squares", "energy"])
 def test_residual_and_scale_are_those_of_the_rows(d_target, d_source, scale):
     source, target = rows_pair(np.random.default_rng(1), 100, d_source, d_target)
@@ -102,15 +84,6 @@ def test_narrower_target_maximises_the_trace():
         assert np.sum(orthonormal(rng, 6, 9) * cross) < best
     # Without the Gram the energy after the projection is unknown: said, not guessed.
     assert np.isnan(float(solution.residual))
-
-
-def test_turning_the_rows_turns_the_map():
-    rng = np.random.default_rng(4)
-    source, target = rows_pair(rng, 200, 6, 6)
-    turn = orthonormal(rng, 6, 6).astype(np.float32)
-    plain = ja.solve_procrustes(moments_of(source, target)).rotation
-    turned = ja.solve_procrustes(moments_of(source @ turn.T, target)).rotation
-    np.testing.assert_allclose(turned @ turn, plain, atol=PROCRUSTES * F32)
 
 
 def test_proper_gives_the_best_of_determinant_one():
@@ -186,32 +159,6 @@ def test_hopeless_rows_get_a_code(rows, code):
         solution.check()
 
 
-def test_batch_is_a_loop():
-    rng = np.random.default_rng(7)
-    parts = [moments_of(*rows_pair(rng, 50, 6, 6)) for _ in range(4)]
-    batched = ja.solve_procrustes(stack(*parts), scale="energy", proper=True)
-    for index, part in enumerate(parts):
-        one = ja.solve_procrustes(part, scale="energy", proper=True)
-        found = jax.tree.map(lambda leaf, i=index: leaf[i], batched)
-        np.testing.assert_allclose(found.rotation, one.rotation, atol=POLAR * F32)
-        np.testing.assert_allclose(found.scale, one.scale, rtol=POLAR * F32)
-        assert int(found.rank) == int(one.rank)
-        assert int(found.status) == int(one.status)
-
-
-def test_second_call_does_not_retrace():
-    traced = []
-
-    @jax.jit
-    def solve(moments):
-        traced.append(1)
-        return ja.solve_procrustes(moments, scale="energy")
-
-    for seed in range(3):
-        solve(moments_of(*rows_pair(np.random.default_rng(seed), 20, 6, 6)))
-    assert len(traced) == 1
-
-
 @pytest.mark.parametrize("method", ITERATIVE)
 @pytest.mark.parametrize("proper", [False, True])
 def test_methods_find_the_same_map_spectrum_and_rank(method, proper):
@@ -219,8 +166,8 @@ def test_methods_find_the_same_map_spectrum_and_rank(method, proper):
         np.random.default_rng(9), 200, 6, reflect=True, noise=0.3
     )
     moments = moments_of(source, target)
-    one = ja.solve_procrustes(moments, proper=proper, scale="energy").check()
-    other = ja.solve_procrustes(moments, proper=proper, scale="energy", method=method)
+    one = ja.solve_procrustes(moments, proper=proper).check()
+    other = ja.solve_procrustes(moments, proper=proper, method=method)
     other.check()
     np.testing.assert_allclose(other.rotation, one.rotation, atol=2 * POLAR * F32)
     largest = float(one.singular_values[0])
@@ -229,19 +176,6 @@ def test_methods_find_the_same_map_spectrum_and_rank(method, proper):
     )
     assert int(other.rank) == int(one.rank)
     assert int(other.iterations) > 0 == int(one.iterations)
-
-
-@pytest.mark.parametrize("method", ITERATIVE)
-def test_iterative_methods_own_up_to_too_few_anchors(method):
-    source, target, _ = planted_rows(np.random.default_rng(0), 8, 16)
-    solution = ja.solve_procrustes(moments_of(source, target), method=method)
-    assert int(solution.rank) == 7
-    assert int(solution.status) in (
-        ja.Status.NOT_CONVERGED,
-        ja.Status.RANK_DEFICIENT,
-    )
-    empty = ja.solve_procrustes(ja.init_moments(16, 16), method=method)
-    assert int(empty.status) == ja.Status.TOO_FEW_ANCHORS
 
 
 @pytest.mark.parametrize("proper", [False, True])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from tests.cases import moments_of, orthonormal, stack
+from tests.cases import moments_of, orthonormal
 from tests.tolerances import POLAR, descent, eps
 
 F32 = eps(np.float32)
@@ -51,7 +51,7 @@ def test_beats_the_trace_and_three_thousand_random_maps(seed):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_solution_is_stationary(scale, dtype):
     with jax.enable_x64(dtype == np.float64):
-        rows = (side.astype(dtype) for side in anisotropic(7, 200, 16, 9))
+        rows = (side.astype(dtype) for side in anisotropic(7, 200, 9, 6))
         moments = moments_of(*rows)
         solution = ja.solve_procrustes(moments, scale=scale).check()
     rotation = np.asarray(solution.rotation, np.float64)
@@ -68,9 +68,9 @@ def test_solution_is_stationary(scale, dtype):
 
 
 def test_error_never_rises():
-    moments = moments_of(*anisotropic(8, 200, 16, 9))
+    moments = moments_of(*anisotropic(8, 200, 9, 6))
     errors, codes = [], []
-    for limit in (1, 4, 16, 2000):
+    for limit in (1, 8, 2000):
         solution = ja.solve_procrustes(moments, max_iterations=limit)
         errors.append(float(solution.residual))
         codes.append(ja.Status(int(solution.status)))
@@ -82,7 +82,7 @@ def test_error_never_rises():
 
 
 def test_scale_is_part_of_the_optimum():
-    source, target = anisotropic(9)
+    source, target = anisotropic(9, 60, 9, 6)
     target = 5.0 * target
     moments = moments_of(source, target)
     scaled = ja.solve_procrustes(moments, scale="least_squares").check()
@@ -91,20 +91,6 @@ def test_scale_is_part_of_the_optimum():
     best = float(np.sum(plain * moments.cross_covariance) / energy)
     found = squared_error(scaled.rotation, source, target, float(scaled.scale))
     assert found < squared_error(plain, source, target, best)
-
-
-def test_batch_is_a_loop_and_needs_no_communication():
-    parts = [moments_of(*anisotropic(seed)) for seed in range(8)]
-    sharding = ja.row_sharding(ja.data_mesh())
-    batch = jax.device_put(stack(*parts), sharding)
-    solve = jax.jit(ja.solve_procrustes)
-    text = solve.lower(batch).compile().as_text()
-    for collective in ("all-reduce", "all-gather", "all-to-all", "permute"):
-        assert collective not in text
-    found = solve(batch).rotation
-    for k in (0, 5):
-        alone = ja.solve_procrustes(parts[k]).rotation
-        np.testing.assert_allclose(found[k], alone, atol=descent(np.float32))
 
 
 def test_derivative_is_refused_with_a_remedy():
