@@ -88,6 +88,8 @@ def test_errors_say_what_to_do(pairs, groups):
         ja.map_from_moments(grouped)
     with pytest.raises(ValueError, match="accumulate them with groups"):
         ja.maps_of_subsets(whole, np.ones((1, GROUPS)))
+    with pytest.raises(ValueError, match=r"`maps_of_subsets\(scale='unit'\)`"):
+        ja.maps_of_subsets(grouped, np.ones((1, GROUPS)), scale="unit")
     with pytest.raises(ValueError, match=r"pass \{'image': moments\}"):
         ja.map_from_moments(whole["image"])
     with pytest.raises(ValueError, match="least squares needs rows"):
