@@ -83,8 +83,8 @@ def fit_map(
         `identified_only`.
       loss: of an orthogonal map, where pairs may be wrong: ``"tukey"`` drops those that
         the others do not bear out, ``"huber"`` and ``"l1"`` weaken them. The weights
-        that `solve_robust` finds for the anchors of `fit_on` multiply yours. Default:
-        all pairs are believed.
+        that `solve_robust` finds for the anchors of `fit_on`, with a least-squares
+        scale, multiply yours. Default: all pairs are believed.
       modality_weights: with ``fit_on="all"``, what to multiply the weight of each row
         of a modality by; one left out has 1, and 0 leaves a modality out of the matrix.
       weights: by modality, ``(n,)``, not negative: of the anchors, in the means, the
@@ -164,9 +164,7 @@ def fit_map(
         notes["weighted"] = sorted(of_rows)
     anchors = {name: hosts[name] for name in fitted_on}
     if loss is not None:
-        believed, judged = believe_rows(
-            anchors, of_rows, loss=loss, scale=chosen, proper=proper
-        )
+        believed, judged = believe_rows(anchors, of_rows, loss=loss, proper=proper)
         of_rows, notes = {**of_rows, **believed}, {**notes, **judged}
     # Orthonormal columns keep the energy of rows; anything else needs the Gram, and so
     # does a subspace, which is all that this many anchors can determine.

@@ -13,7 +13,6 @@ from jaxalign.array_types import Modality
 from jaxalign.maps.anchor_moments import Pairs, Weights
 from jaxalign.maps.checks import as_float
 from jaxalign.solve.robust import Loss, solve_robust
-from jaxalign.solve.scale import Scale
 from jaxalign.status import Status
 
 # Of its given weight: what a pair has to lose to count as disbelieved.
@@ -21,7 +20,7 @@ DISBELIEVED = 0.1
 
 
 def believe_rows(
-    pairs: Pairs, weights: Weights, *, loss: Loss, scale: Scale, proper: bool
+    pairs: Pairs, weights: Weights, *, loss: Loss, proper: bool
 ) -> tuple[dict[Modality, np.ndarray], dict[str, Any]]:
     """Weigh the anchors of each modality by how far a map of the others bears them out.
 
@@ -29,7 +28,6 @@ def believe_rows(
       pairs: the modalities to fit on; each is judged by its own pairs.
       weights: of rows, as given.
       loss: see `solve_robust`.
-      scale: see `solve_robust`.
       proper: see `solve_robust`.
 
     Returns:
@@ -43,7 +41,9 @@ def believe_rows(
             as_float(target),
             weights=given,
             loss=loss,
-            scale=scale,
+            # By spreads ("energy") wrong pairs would set the scale, clean rows would
+            # all miss, and a huber or l1 fit would never leave that.
+            scale="least_squares",
             proper=proper,
         )
         found.check(allow=[Status.RANK_DEFICIENT, Status.NOT_CONVERGED])
