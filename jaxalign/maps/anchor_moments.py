@@ -5,6 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -111,6 +112,12 @@ def pool_weighted(
     moments: Mapping[Modality, Moments], weights: Mapping[Modality, float]
 ) -> Moments:
     """Pool the moments of the modalities that have a weight."""
+    return _pool({name: moments[name] for name in weights}, dict(weights))
+
+
+@jax.jit
+def _pool(moments, weights):
+    """Weigh and add; jitted whole, since eager calls would compile each operation."""
     return functools.reduce(
         pool_moments,
         [weigh_moments(moments[name], weight) for name, weight in weights.items()],

@@ -268,5 +268,6 @@ def _check_size(argument, side, largest) -> None:
         raise ValueError(
             f"{argument}: expected {side} rows of a size between {low:.0e} and "
             f"{high:.0e}, got a largest entry of {largest:.0e}, whose square is out of "
-            f"the range of {limits.dtype}; normalise the rows, such as each by its norm."
+            f"the range of {limits.dtype}; normalise the rows, such as each by its "
+            "norm."
         )

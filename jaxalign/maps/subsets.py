@@ -172,20 +172,33 @@ def _entry(tree, index):
 def _choose(moments, whole, fitted_on, subset) -> float:
     """Choose the ridge of one subset by holding out its groups one at a time."""
     taken = np.flatnonzero(subset)
+    pooled = _pool_groups(
+        {name: moments[name] for name in fitted_on},
+        {name: whole[name] for name in fitted_on},
+        {name: weight * subset[taken] for name, weight in fitted_on.items()},
+        taken,
+    )
+    return float(choose_ridge(pooled).ridge)
 
-    def about_own_mean(name):
-        # Groups keep their places about the subset's mean, not about their own: what
-        # lies between them is signal, the gap between modalities is not.
+
+@jax.jit
+def _pool_groups(moments, whole, weights, taken):
+    """Pool the modalities of some groups, each about the subset's own mean.
+
+    Groups keep their places about that mean, instead of each about its own: what lies
+    between groups is signal, the gap between modalities is not.
+    """
+
+    def about_mean(name):
         groups = jax.tree.map(lambda leaf: leaf[taken], moments[name])
         moved = dataclasses.replace(
             groups,
             source_mean=groups.source_mean - whole[name].source_mean[None, :],
             target_mean=groups.target_mean - whole[name].target_mean[None, :],
         )
-        return weigh_moments(moved, fitted_on[name] * subset[taken])
+        return weigh_moments(moved, weights[name])
 
-    pooled = functools.reduce(merge_moments, map(about_own_mean, fitted_on))
-    return float(choose_ridge(pooled).ridge)
+    return functools.reduce(merge_moments, map(about_mean, weights))
 
 
 def _check_subsets(call, moments, subsets, kind, ridge) -> np.ndarray:
