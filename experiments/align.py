@@ -24,6 +24,7 @@ from experiments.splits import embed_split
 from jaxalign.data import catalog, prompts
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
+from jaxalign.evaluate.anchor_trust import assess_anchors
 from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.evaluate.methods import CHOSEN, ORTHOGONAL, choose_recipe, fit_methods
 from jaxalign.evaluate.paired_set import PairedSet
@@ -38,6 +39,7 @@ from jaxalign.report.page import write_report
 from jaxalign.report.results import write_results
 from jaxalign.report.similarities import SimilarityMaps, measure_similarities
 from jaxalign.report.table import format_table
+from jaxalign.report.trust import describe_trust
 
 SPLITS = ("learnt", "unseen")
 HELDOUT, UNSEEN = "held-out classes", "unseen emoji"
@@ -60,6 +62,7 @@ class Config:
     seeds: tuple[int, ...] = (0, 1, 2)
     batch_size: int = 128
     replicates: int = 1000
+    trust_replicates: int = 200
 
 
 def evaluate_seed(
@@ -124,6 +127,17 @@ def describe_anchors(split: EmbeddedSplit, config: Config) -> str:
     )
 
 
+def describe_verdict(split: EmbeddedSplit, config: Config) -> str:
+    """Say whether the first seed's anchors are enough, or how many more it takes."""
+    classes, _ = catalog.split_classes(split.labels, seed=config.seeds[0])
+    trust = assess_anchors(
+        split.anchors(classes),
+        fit_on=config.fit_on,
+        replicates=config.trust_replicates,
+    )
+    return " ".join(describe_trust(trust))
+
+
 def evaluate_control(
     splits: dict[str, EmbeddedSplit],
     class_texts: ClassTexts,
@@ -185,6 +199,7 @@ def run(
         first = first or (amap, tables)
     remarks = [describe_anchors(trained["learnt"], config)]
     if first is not None:
+        remarks.append(describe_verdict(trained["learnt"], config))
         remarks.append(describe_choices(choices))
         write(workdir, rows, config, trained, remarks, *first)
     return rows, remarks
@@ -248,6 +263,7 @@ def main() -> None:
     )
     if launch.TINY.value:
         config = dataclasses.replace(config, seeds=config.seeds[:1], replicates=100)
+        config = dataclasses.replace(config, trust_replicates=40)
     if not set(SPLITS) <= set(catalog.dataset_info(config.dataset).splits):
         raise ValueError(
             f"--dataset: expected openmoji, the one that this experiment is made for, "

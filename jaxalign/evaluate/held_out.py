@@ -10,7 +10,7 @@ So rivals are few, often too few to tell one recipe from another: all find every
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -138,61 +138,70 @@ def cut_folds(
     return folds
 
 
-def score_recipes(
-    amap: AlignmentMap,
-    recipes: Sequence[Recipe],
-    fold: Fold,
-    jobs: Iterable[Job],
-) -> list[list[Standing | None]]:
-    """Search the held-out rows of a fold, for each recipe and job.
+class FoldSearch:
+    """Searches the held-out rows of one fold, by any map fitted on its other rows.
 
-    Args:
-      amap: fitted on the fold's other rows.
-      recipes: that use the map, alike in all but `hubness_k`.
-      fold: the rows.
-      jobs: what is asked.
-
-    Returns:
-      By recipe and job, the standing of the rows that are asked; None without any.
+    Target rows are prepared once for all maps: they depend on the target means alone,
+    and those are the same whatever was fitted on the fold.
     """
-    searcher = Searcher(amap, recipes[0])
-    held, fitted = (
-        {
-            (name, side): _padded(prepare, rows, name)
-            for name, sides in pairs.items()
-            for side, prepare, rows in zip(
-                ("source", "target"),
-                (searcher.prepare_source, searcher.prepare_target),
-                sides,
-                strict=True,
-            )
-            if len(rows)
-        }
-        for pairs in (fold.held, fold.fit)
-    )
-    found: list[list[Standing | None]] = [[] for _ in recipes]
-    for job in jobs:
-        asked = asked_rows(fold, job)
-        other = "target" if job.queries_are == "source" else "source"
-        for place, recipe in enumerate(recipes):
+
+    def __init__(self, fold: Fold, jobs: Sequence[Job]):
+        self._fold, self._jobs = fold, jobs
+        self._asked = [asked_rows(fold, job) for job in jobs]
+        self._targets: dict[tuple, np.ndarray] = {}
+
+    def score(
+        self, amap: AlignmentMap, recipes: Sequence[Recipe]
+    ) -> list[list[Standing | None]]:
+        """Search by one map, for each recipe and job.
+
+        Args:
+          amap: fitted on the fold's other rows.
+          recipes: that use the map, alike in all but `hubness_k`.
+
+        Returns:
+          By recipe and job, the standing of the rows that are asked; None without any.
+        """
+        searcher = Searcher(amap, recipes[0])
+        sources: dict[tuple, np.ndarray] = {}
+
+        def prepared(which: str, name: Modality, side: str) -> np.ndarray:
+            pairs = self._fold.held if which == "held" else self._fold.fit
+            is_source = side == "source"
+            kept = sources if is_source else self._targets
+            key = (which, name, recipes[0].centre_target)
+            if key not in kept:
+                prepare = searcher.prepare_source
+                if not is_source:
+                    prepare = searcher.prepare_target
+                kept[key] = _padded(prepare, pairs[name][0 if is_source else 1], name)
+            return kept[key]
+
+        found: list[list[Standing | None]] = [[] for _ in recipes]
+        for job, asked in zip(self._jobs, self._asked, strict=True):
             if not asked.any():
-                found[place].append(None)
+                for standings in found:
+                    standings.append(None)
                 continue
-            index, offsets = held[job.index, other], None
-            if recipe.hubness_k:
-                anchors = fitted[job.query, job.queries_are]
-                k = min(recipe.hubness_k, len(anchors))
-                offsets = np.asarray(hubness_offsets(anchors, index, k=k))
-            found[place].append(
-                stand_out(
-                    held[job.query, job.queries_are][asked],
-                    fold.held_ids[job.query][asked],
-                    index,
-                    fold.held_ids[job.index],
-                    offsets=offsets,
+            other = "target" if job.queries_are == "source" else "source"
+            index = prepared("held", job.index, other)
+            queries = prepared("held", job.query, job.queries_are)[asked]
+            for standings, recipe in zip(found, recipes, strict=True):
+                offsets = None
+                if recipe.hubness_k:
+                    anchors = prepared("fit", job.query, job.queries_are)
+                    k = min(recipe.hubness_k, len(anchors))
+                    offsets = np.asarray(hubness_offsets(anchors, index, k=k))
+                standings.append(
+                    stand_out(
+                        queries,
+                        self._fold.held_ids[job.query][asked],
+                        index,
+                        self._fold.held_ids[job.index],
+                        offsets=offsets,
+                    )
                 )
-            )
-    return found
+        return found
 
 
 def _padded(prepare, rows: np.ndarray, modality: Modality) -> np.ndarray:

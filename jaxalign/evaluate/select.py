@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.evaluate.fold_fits import FoldFits
 from jaxalign.evaluate.held_out import (
-    Fold,
+    FoldSearch,
     HeldOut,
     Job,
     asked_rows,
-    cut_folds,
     join_folds,
-    score_recipes,
 )
 from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.recipes import Recipe, Searcher
@@ -138,9 +137,10 @@ def choose_map(
 
     Notes:
       Deterministic. The score of the best of many candidates is a little too good: ask
-      rows that nothing was chosen on for what to expect. Cost: folds times
-      modalities times kinds fits, each as of `fit_map`, and folds times candidates
-      times jobs searches among `most_held_out` rows.
+      rows that nothing was chosen on for what to expect. Cost: one pass over the
+      anchors, whose moments the fits of all folds share, folds times modalities times
+      kinds solves of O(d^3) (ridges take five each, an MLP its own passes), and folds
+      times candidates times jobs searches among `most_held_out` rows.
 
     >>> import jax
     >>> from jaxalign.data.planted import planted_pairs
@@ -148,11 +148,13 @@ def choose_map(
     >>> choose_map(planted.pairs, kinds=["orthogonal"]).recipe.describe()
     'orthogonal map fitted on text, target mean added, scale energy'
     """
-    hosts = check_pairs(pairs)
+    hosts = check_pairs("choose_map", pairs)
     asked = _default_jobs(hosts, ids) if jobs is None else list(jobs)
     order = _default_fits(hosts) if fit_on is None else list(fit_on)
     _check(hosts, ids, asked, kinds, order, folds)
     of_ids = _numbered(hosts, ids)
+    # What is held out together to choose a recipe is so to choose its ridge.
+    labels = ids if groups is None else groups
     of_groups = of_ids if groups is None else _numbered(hosts, groups)
     fixed = {"source_space": source_space, "target_space": target_space}
     names = sorted({name for job in asked for name in (job.query, job.index)})
@@ -165,45 +167,42 @@ def choose_map(
             f"{what[0].upper()}{what[1:]} are too few to hold any out, so nothing was "
             f"compared: {recipe.describe()}, which is right most often."
         )
-        return _finish(hosts, groups, recipe, reason, (), fixed, card)
-    cut = cut_folds(hosts, of_ids, of_groups, count=folds, most=most_held_out)
-    found = _try_all(
-        cut, asked, kinds, order, hubness_k, index_size, groups is not None
-    )
+        return _finish(hosts, labels, recipe, reason, (), fixed, card)
+    fits = FoldFits(hosts, of_ids, of_groups, count=folds, most=most_held_out)
+    found = _try_all(fits, asked, kinds, order, hubness_k, index_size)
     table = _tabulate(found, asked)
     recipe = min(
         (row.recipe for row in table if row.behind <= row.standard_error),
         key=lambda recipe: _cost(recipe, order),
     )
     reason = _explain(recipe, table, index_size)
-    return _finish(hosts, groups, recipe, reason, table, fixed, card)
+    return _finish(hosts, labels, recipe, reason, table, fixed, card)
 
 
 def _try_all(
-    folds: Sequence[Fold],
+    fits: FoldFits,
     jobs: Sequence[Job],
     kinds: Sequence[Kind],
     order: Sequence[Modality],
     hubness_k: int,
     index_size: int,
-    grouped: bool,
 ) -> dict[Recipe, HeldOut]:
     """Fit every family on every fold but one, and use it in every way on that one."""
     found: dict[Recipe, list[list[Standing | None]]] = {}
-    for fold in folds:
-        smallest = min(len(source) for source, _ in fold.fit.values())
-        for kind in kinds:
-            if kind != "orthogonal" and smallest < _FEWEST_TO_TUNE:
-                continue
-            for name in order:
-                for amap, recipe in _fits(fold, kind, name, grouped):
-                    for using in _uses(amap, recipe, hubness_k):
-                        scored = score_recipes(*using, fold, jobs)
-                        for one, of_jobs in zip(using[1], scored, strict=True):
-                            found.setdefault(one, []).append(of_jobs)
+    searches = [FoldSearch(fold, jobs) for fold in fits.folds]
+    for kind in kinds:
+        if kind != "orthogonal" and fits.smallest < _FEWEST_TO_TUNE:
+            continue
+        for name in order:
+            for recipe, maps in fits.fit(kind, name):
+                for search, amap in zip(searches, maps, strict=True):
+                    for used, ways in _uses(amap, recipe, hubness_k):
+                        scored = search.score(used, ways)
+                        for way, of_jobs in zip(ways, scored, strict=True):
+                            found.setdefault(way, []).append(of_jobs)
     groups = [
         np.concatenate(
-            [fold.held_groups[job.query][asked_rows(fold, job)] for fold in folds]
+            [fold.held_groups[job.query][asked_rows(fold, job)] for fold in fits.folds]
         )
         for job in jobs
     ]
@@ -213,29 +212,9 @@ def _try_all(
             "own among the others, got none; the ids of modalities must be the same "
             "labels."
         )
-    # What was not fitted on every fold, for want of anchors, cannot be compared.
     return {
-        recipe: join_folds(parts, groups, index_size)
-        for recipe, parts in found.items()
-        if len(parts) == len(folds)
+        recipe: join_folds(parts, groups, index_size) for recipe, parts in found.items()
     }
-
-
-def _fits(fold: Fold, kind: Kind, name: Modality, grouped: bool):
-    """Fit a family; the rotation also by its identified part, with few anchors."""
-    groups = fold.fit_groups if grouped else None
-    recipe = Recipe(
-        kind=kind, fit_on=name, scale="energy" if kind == "orthogonal" else "none"
-    )
-    yield recipe.fit(fold.fit, groups=groups), recipe
-    fitted = fold.fit.values() if name == ALL else [fold.fit[name]]
-    most = sum(len(source) - 1 for source, _ in fitted)
-    # With more anchors the part is all, but for rounding: a fit that tells nothing.
-    if kind == "orthogonal" and most < min(s.shape[1] for s in next(iter(fitted))):
-        part = dataclasses.replace(recipe, identified_only=True)
-        amap = part.fit(fold.fit, groups=groups)
-        if amap.kind == "partial_isometry":
-            yield amap, part
 
 
 def _uses(amap: AlignmentMap, recipe: Recipe, hubness_k: int):

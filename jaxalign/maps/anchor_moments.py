@@ -5,10 +5,11 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.array_types import Modality
+from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.maps.checks import as_float
 from jaxalign.moments import Moments, init_moments, merge_moments, update_moments
 from jaxalign.sharding import pad_rows
@@ -33,15 +34,30 @@ def all_moments(pairs, weights: Weights, *, grams, batch_size):
     }
 
 
-def moments_of(source, target, weights=None, *, grams, batch_size) -> Moments:
-    """Moments of one modality, batch by batch, one compilation for all batches."""
-    moments = init_moments(source.shape[1], target.shape[1], grams=grams)
+def moments_of(
+    source, target, weights=None, *, grams, batch_size, group=None, groups=None
+) -> Moments:
+    """Moments of one modality, batch by batch, one compilation for all batches.
+
+    Args:
+      source: ``(n, d_source)``.
+      target: ``(n, d_target)``.
+      weights: ``(n,)`` or None.
+      grams: whether to accumulate Grams.
+      batch_size: rows a batch.
+      group: ``(n,)`` numbers below `groups`, or None.
+      groups: how many, or None.
+    """
+    moments = init_moments(source.shape[1], target.shape[1], groups=groups, grams=grams)
     for start, (left, right, mask) in _batches(source, target, batch_size):
         if weights is not None:
             size = left.shape[0]
             part, _ = pad_rows(as_float(weights[start : start + size]), size)
             mask = part
-        moments = update_moments(moments, left, right, weights=mask)
+        of = None
+        if group is not None:
+            of, _ = pad_rows(group[start : start + left.shape[0]], left.shape[0])
+        moments = update_moments(moments, left, right, weights=mask, group=of)
     return moments
 
 
@@ -55,12 +71,22 @@ def _batches(source, target, batch_size) -> Iterator[tuple]:
         yield start, (left, right, mask)
 
 
-def weigh_moments(moments: Moments, weight: float) -> Moments:
-    """Multiply the weight of every row; the number of rows, and the means, stay."""
+def weigh_moments(moments: Moments, weight: float | ArrayLike) -> Moments:
+    """Multiply the weight of every row; the number of rows, and the means, stay.
+
+    Args:
+      moments: of any leading axes.
+      weight: a number, or an array of the leading axes.
+    """
     sums = ["count", "cross_covariance", "source_energy", "target_energy"]
     if moments.source_gram is not None:
         sums += ["source_gram", "target_gram"]
-    changed = {name: weight * getattr(moments, name) for name in sums}
+
+    def times(values):
+        axes = (1,) * (values.ndim - jnp.ndim(weight))
+        return values * jnp.reshape(weight, (*jnp.shape(weight), *axes))
+
+    changed = {name: times(getattr(moments, name)) for name in sums}
     return dataclasses.replace(moments, **changed)
 
 
@@ -86,6 +112,12 @@ def pool_weighted(
     moments: Mapping[Modality, Moments], weights: Mapping[Modality, float]
 ) -> Moments:
     """Pool the moments of the modalities that have a weight."""
+    return _pool({name: moments[name] for name in weights}, dict(weights))
+
+
+@jax.jit
+def _pool(moments, weights):
+    """Weigh and add; jitted whole, since eager calls would compile each operation."""
     return functools.reduce(
         pool_moments,
         [weigh_moments(moments[name], weight) for name, weight in weights.items()],

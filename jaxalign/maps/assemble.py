@@ -13,8 +13,13 @@ import numpy as np
 from jaxalign._version import __version__
 from jaxalign.array_types import Array, Modality
 from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.checks import ALL
 from jaxalign.moments import Moments
-from jaxalign.solve.procrustes import identified_directions, solve_procrustes
+from jaxalign.solve.procrustes import (
+    ProcrustesSolution,
+    identified_directions,
+    solve_procrustes,
+)
 from jaxalign.solve.scale import Scale, fit_scale, map_residual
 from jaxalign.status import Status
 
@@ -88,13 +93,25 @@ def make_map(
 
 
 def solve_rotation(
-    pooled: Moments, *, proper: bool = False, partial: bool = False, rank: int | None
+    pooled: Moments,
+    *,
+    proper: bool = False,
+    partial: bool = False,
+    rank: int | None = None,
+    solution: ProcrustesSolution | None = None,
 ) -> Fitted:
-    """Solve Procrustes; if `partial`, keep the leading directions it determines."""
-    # What part of the rotation is identified is known of the trace's optimum.
-    solution = solve_procrustes(
-        pooled, proper=proper, objective="trace" if partial else None
-    )
+    """Solve Procrustes; if `partial`, keep the leading directions it determines.
+
+    Args:
+      pooled: moments without leading axes.
+      proper: see `fit_map`.
+      partial: keep what the anchors determine, at most `rank` directions.
+      rank: see `fit_map`.
+      solution: of `solve_batch`, where it is solved already.
+    """
+    if solution is None:
+        solution = solve_batch(pooled, proper=proper, partial=partial)
+    # Where the rank is short, least squares would iterate over what nothing decides.
     if pooled.d_source > pooled.d_target and solution.status == Status.RANK_DEFICIENT:
         solution = solve_procrustes(pooled, proper=proper, objective="trace")
     solution.check(allow=[Status.RANK_DEFICIENT, Status.NOT_CONVERGED])
@@ -108,10 +125,88 @@ def solve_rotation(
             matrix = jnp.matmul(within[0], within[1].T, precision=_HIGHEST)
             notes["kept"] = int(kept)
             return Fitted(matrix, notes, "partial_isometry", within=within)
-    within = (
-        None if status == Status.OK else identified_directions(pooled, solution.rank)
-    )
+    short = status == Status.RANK_DEFICIENT
+    within = identified_directions(pooled, solution.rank) if short else None
     return Fitted(solution.rotation, notes, "orthogonal", within=within)
+
+
+def solve_batch(
+    pooled: Moments, *, proper: bool = False, partial: bool = False
+) -> ProcrustesSolution:
+    """Solve Procrustes, over leading axes, by the objective that `fit_map` takes."""
+    # What part of the rotation is identified is known of the trace's optimum.
+    return solve_procrustes(
+        pooled, proper=proper, objective="trace" if partial else None
+    )
+
+
+def map_of_moments(
+    call: str,
+    moments: Mapping[Modality, Moments],
+    fitted: Fitted,
+    *,
+    scale: Scale,
+    **options: Any,
+) -> AlignmentMap:
+    """Measure scale and residual of every modality by its moments; make the map.
+
+    Args:
+      call: named in errors.
+      moments: of every modality, without leading axes.
+      fitted: the matrix.
+      scale: how scales are measured.
+      options: as of `make_map`.
+    """
+    grams = all(part.source_gram is not None for part in moments.values())
+    within = fitted.within if grams else None
+    isometry = fitted.kind in ("orthogonal", "mean_only")
+    measured = {
+        name: measure(part, fitted.matrix, within, scale=scale, isometry=isometry)
+        for name, part in moments.items()
+    }
+    return make_map(call, moments, fitted, measured, scale=scale, **options)
+
+
+def check_moments(
+    call: str, moments: object, *, grouped: bool, kind: str, partial: bool
+) -> None:
+    """Refuse what is no dictionary of the moments that a fit asks for."""
+    if not isinstance(moments, Mapping) or not moments or ALL in moments:
+        got = sorted(moments) if isinstance(moments, Mapping) else type(moments)
+        raise ValueError(
+            f"`{call}(moments=...)`: expected a dictionary of modality to Moments, "
+            f"{ALL!r} not among them, got {got}; pass {{'image': moments}}."
+        )
+    widths = None
+    for name, part in moments.items():
+        of = f"`{call}(moments[{name!r}])`"
+        if not isinstance(part, Moments) or bool(part.groups) != grouped:
+            got = part.groups if isinstance(part, Moments) else type(part).__name__
+            remedy = (
+                "accumulate them with groups"
+                if grouped
+                else "merge the groups by `reduce_groups`"
+            )
+            raise ValueError(
+                f"{of}: expected Moments {'with' if grouped else 'without'} groups, "
+                f"got {got}; {remedy}."
+            )
+        found = (part.d_source, part.d_target)
+        if widths is not None and found != widths:
+            raise ValueError(
+                f"{of}: expected widths {widths} as of the other modalities, got "
+                f"{found}; all modalities share one source and one target model."
+            )
+        widths = found
+        why = {"linear": "a linear map"}.get(kind)
+        why = why or ("a part of a rotation" if partial else None)
+        if part.d_source > part.d_target:
+            why = why or f"a map from width {part.d_source} to {part.d_target}"
+        if why and part.source_gram is None:
+            raise ValueError(
+                f"{of}: expected Gram matrices, which {why} takes, got none; make "
+                "them by `init_moments(..., grams=True)`."
+            )
 
 
 def check_spread(call: str, name: Modality, moments: Moments) -> None:

@@ -24,7 +24,9 @@ from jaxalign.maps.assemble import (
 )
 from jaxalign.maps.linear_fit import solve_anchors
 from jaxalign.maps.mlp_fit import solve_perceptron
+from jaxalign.maps.robust_fit import believe_rows
 from jaxalign.maps.row_measures import carry_by, measure_rows
+from jaxalign.solve.robust import Loss
 from jaxalign.solve.scale import Scale
 
 Kind = Literal["orthogonal", "linear", "mlp", "mean_only"]
@@ -40,6 +42,7 @@ def fit_map(
     proper: bool = False,
     identified_only: bool = False,
     rank: int | None = None,
+    loss: Loss | None = None,
     modality_weights: Mapping[Modality, float] | None = None,
     weights: Mapping[Modality, ArrayLike] | None = None,
     groups: Mapping[Modality, ArrayLike] | None = None,
@@ -53,7 +56,8 @@ def fit_map(
 
     The matrix maximises :math:`\langle Q, C \rangle` for the cross-covariance
     :math:`C` of the centred anchors of `fit_on` (`solve_procrustes`), and serves every
-    modality in `pairs`; each has its own means and scale.
+    modality in `pairs`; each has its own means and scale. Where ``d_source >
+    d_target`` it minimises the squared error instead, which is no longer the same.
 
     Args:
       pairs: by modality, ``(source, target)`` rows of shapes ``(n, d_source)`` and
@@ -77,6 +81,10 @@ def fit_map(
         turning the rest at will. Where they determine all, nothing changes.
       rank: keep at most so many of these directions, the leading ones; implies
         `identified_only`.
+      loss: of an orthogonal map, where pairs may be wrong: ``"tukey"`` drops those that
+        the others do not bear out, ``"huber"`` and ``"l1"`` weaken them. The weights
+        that `solve_robust` finds for the anchors of `fit_on`, with a least-squares
+        scale, multiply yours. Default: all pairs are believed.
       modality_weights: with ``fit_on="all"``, what to multiply the weight of each row
         of a modality by; one left out has 1, and 0 leaves a modality out of the matrix.
       weights: by modality, ``(n,)``, not negative: of the anchors, in the means, the
@@ -93,8 +101,10 @@ def fit_map(
 
     Returns:
       The map. ``amap.card["fit"]`` says how it was fitted: anchors, rank, status,
-      scales, and per modality the residual relative to the target energy. Its status
-      is RANK_DEFICIENT where the anchors leave part of the map open, as fewer anchors
+      scales, and per modality the residual relative to the target energy; with a loss,
+      the share of anchors that kept less than a tenth of their weight. Its status is
+      NOT_CONVERGED where the least squares of a wide source did not come to rest, and
+      RANK_DEFICIENT where the anchors leave part of the map open, as fewer anchors
       than dimensions do: what Q does outside the identified subspace is arbitrary.
 
     Raises:
@@ -104,7 +114,9 @@ def fit_map(
 
     Notes:
       The order of rows and the batch size change the result by rounding only, but for
-      an MLP. Cost O(n d_source d_target + d^3).
+      an MLP. Cost O(n d_source d_target + d^3). A loss costs as much again for each of
+      up to 75 rounds, and holds the rows of `fit_on` in memory; it needs several times
+      more anchors than dimensions, or each pair bears itself out.
 
     References:
       Gupta, Kansal, Jegelka, Isola, Garg, "Canonicalizing Multimodal Contrastive
@@ -116,22 +128,44 @@ def fit_map(
     >>> abs(amap.rotation).round(3).tolist(), amap.card["fit"]["status"]
     ([[0.0, 1.0], [1.0, 0.0]], 'OK')
     """
+    call = "fit_map"
+    # What costs nothing comes first: rows may be a file of many gigabytes.
+    checks.check_modalities(call, pairs)
     checks.check_options(
-        pairs, fit_on, scale, kind, ridge, proper, identified_only, rank, batch_size
+        call,
+        pairs,
+        fit_on=fit_on,
+        scale=scale,
+        kind=kind,
+        ridge=ridge,
+        proper=proper,
+        identified_only=identified_only,
+        rank=rank,
+        loss=loss,
+        batch_size=batch_size,
     )
-    checks.check_spaces(source_space, target_space)
-    hosts = checks.check_pairs(pairs)
-    fitted_on = checks.check_modality_weights(modality_weights, hosts, fit_on)
-    of_rows = checks.check_weights(weights, hosts)
-    labels = checks.check_groups(groups, hosts)
+    checks.check_spaces(call, source_space, target_space)
+    hosts = checks.check_pairs(call, pairs)
+    fitted_on = checks.check_modality_weights(call, modality_weights, hosts, fit_on)
+    of_rows = checks.check_weights(call, weights, hosts)
+    labels = checks.check_groups(call, groups, hosts)
     d_source, d_target = (side.shape[1] for side in next(iter(hosts.values())))
     if kind == "mean_only" and d_source != d_target:
         raise ValueError(
-            f"`fit_map(kind='mean_only')`: expected equal widths, got {d_source} and "
+            f"`{call}(kind='mean_only')`: expected equal widths, got {d_source} and "
             f"{d_target}; use kind='orthogonal'."
         )
     chosen = scale or ("energy" if kind == "orthogonal" else "none")
     partial = identified_only or rank is not None
+    notes: dict[str, Any] = {}
+    if modality_weights is not None:
+        notes["modality_weights"] = fitted_on
+    if of_rows:
+        notes["weighted"] = sorted(of_rows)
+    anchors = {name: hosts[name] for name in fitted_on}
+    if loss is not None:
+        believed, judged = believe_rows(anchors, of_rows, loss=loss, proper=proper)
+        of_rows, notes = {**of_rows, **believed}, {**notes, **judged}
     # Orthonormal columns keep the energy of rows; anything else needs the Gram, and so
     # does a subspace, which is all that this many anchors can determine.
     most = sum(hosts[name][0].shape[0] - 1 for name in fitted_on)
@@ -139,9 +173,8 @@ def fit_map(
     grams = kind == "linear" or d_source > d_target or few or partial
     moments = all_moments(hosts, of_rows, grams=grams, batch_size=batch_size)
     for name, part in moments.items():
-        check_spread("fit_map(pairs=...)", name, part)
+        check_spread(f"{call}(pairs=...)", name, part)
     how = {"weights": of_rows, "modality_weights": fitted_on, "groups": labels}
-    anchors = {name: hosts[name] for name in fitted_on}
     if kind == "linear":
         matrix, found = solve_anchors(
             anchors, moments, ridge=ridge, batch_size=batch_size, **how
@@ -177,13 +210,8 @@ def fit_map(
             measured[name] = measure(
                 part, fitted.matrix, fitted.within, scale=chosen, isometry=isometry
             )
-    notes: dict[str, Any] = {}
-    if modality_weights is not None:
-        notes["modality_weights"] = fitted_on
-    if of_rows:
-        notes["weighted"] = sorted(of_rows)
     return make_map(
-        "fit_map",
+        call,
         moments,
         fitted,
         measured,

@@ -2,6 +2,7 @@
 """The main job from its command line, at toy size."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,17 @@ def test_the_chosen_recipe_and_its_reason_are_told(finished):
     rows = json.loads((folder / "results.json").read_text())["rows"]
     tables = {row["table"] for row in rows if row["method"] == CHOSEN}
     assert tables == {"held-out classes", "unseen emoji"}
+
+
+def test_the_verdict_on_the_anchors_is_told(finished):
+    printed, folder = finished
+    page = (folder / "report.html").read_text()
+    for text in (" ".join(printed.split()), page):
+        verdict = re.search("(Enough|Too few) anchors: ([0-9,]+)|No verdict: ", text)
+        assert verdict is not None
+    fitted = re.search(r"Fitted on (\d+) anchors", printed)
+    assert fitted is not None
+    assert verdict[2] in (None, f"{int(fitted[1]):,}")
 
 
 def test_report_is_self_contained(finished):

@@ -8,7 +8,6 @@ from jaxalign.maps.checks import as_float, check_options, check_pairs, check_spa
 
 ROWS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 OPTIONS = {
-    "pairs": {"image": (ROWS, ROWS)},
     "fit_on": "image",
     "scale": None,
     "kind": "orthogonal",
@@ -27,9 +26,9 @@ def _with(row, value):
 
 
 def test_good_options_and_rows_pass_untouched():
-    check_options(**OPTIONS)
+    check_options("fit_map", ["image"], **OPTIONS)
     hosts = check_pairs(
-        {"image": (ROWS, ROWS[:, :2]), "text": (ROWS[:2], ROWS[:2, :2])}
+        "fit_map", {"image": (ROWS, ROWS[:, :2]), "text": (ROWS[:2], ROWS[:2, :2])}
     )
     assert hosts["image"][0] is ROWS
 
@@ -37,9 +36,6 @@ def test_good_options_and_rows_pass_untouched():
 @pytest.mark.parametrize(
     ("change", "argument"),
     [
-        ({"pairs": {}}, "pairs"),
-        ({"pairs": {"all": (ROWS, ROWS)}}, "pairs"),
-        ({"pairs": [ROWS, ROWS]}, "pairs"),
         ({"fit_on": "audio"}, "fit_on"),
         ({"scale": "unit"}, "scale"),
         ({"kind": "affine"}, "kind"),
@@ -52,11 +48,13 @@ def test_good_options_and_rows_pass_untouched():
         ({"batch_size": "3"}, "batch_size"),
         ({"kind": "linear", "proper": True}, "proper"),
         ({"batch_size": 0}, "batch_size"),
+        ({"loss": "cauchy"}, "loss"),
+        ({"kind": "linear", "loss": "huber"}, "loss"),
     ],
 )
 def test_wrong_options_name_their_argument(change, argument):
-    with pytest.raises(ValueError, match=rf"`fit_map\({argument}=.*expected"):
-        check_options(**{**OPTIONS, **change})
+    with pytest.raises(ValueError, match=rf"`some_fit\({argument}=.*expected"):
+        check_options("some_fit", ["image"], **{**OPTIONS, **change})
 
 
 @pytest.mark.parametrize(
@@ -75,20 +73,26 @@ def test_wrong_options_name_their_argument(change, argument):
 )
 def test_wrong_rows_name_their_side(sides, message):
     with pytest.raises(ValueError, match=message):
-        check_pairs({"image": sides})
+        check_pairs("fit_map", {"image": sides})
+
+
+@pytest.mark.parametrize("pairs", [{}, {"all": (ROWS, ROWS)}, [ROWS, ROWS]])
+def test_pairs_are_a_dictionary_by_modality(pairs):
+    with pytest.raises(ValueError, match=r"`some_fit\(pairs=.*expected"):
+        check_pairs("some_fit", pairs)
 
 
 def test_modalities_share_their_widths():
     pairs = {"image": (ROWS, ROWS), "text": (ROWS, ROWS[:, :2])}
     with pytest.raises(ValueError, match=r"'text'.*widths \(3, 3\).*got \(3, 2\)"):
-        check_pairs(pairs)
+        check_pairs("fit_map", pairs)
 
 
 @pytest.mark.parametrize("space", [3, b"bytes"])
 def test_spaces_are_strings(space):
-    check_spaces(None, "0123")
+    check_spaces("fit_map", None, "0123")
     with pytest.raises(ValueError, match="target_space=.*expected a string"):
-        check_spaces(None, space)
+        check_spaces("fit_map", None, space)
 
 
 def test_half_precision_is_widened():

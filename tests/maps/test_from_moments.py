@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
+from jaxalign.solve.ridge_choice import DEFAULT_RIDGES
 from tests.cases import rows_pair
 from tests.tolerances import PROCRUSTES, eps
 
 N, D, GROUPS = 120, 6, 5
+ROWS = rows_pair(np.random.default_rng(3), 20, D, D)[0]
 TOLERANCE = PROCRUSTES * eps(np.float32)
 
 
@@ -35,6 +37,11 @@ def moments_of(pairs, *, group=None, grams=True):
         )
         for name, sides in pairs.items()
     }
+
+
+def rows_of(subset, pairs, groups):
+    """Rows of the groups that are in a subset."""
+    return {name: tuple(s[subset[groups]] for s in pairs[name]) for name in pairs}
 
 
 def assert_same(found, expected, rows):
@@ -75,10 +82,71 @@ def test_every_subset_is_a_fit_of_its_rows(pairs, groups):
     maps = ja.maps_of_subsets(moments, subsets, source_space="aa", target_space="bb")
     assert len(maps) == 40
     for index in (0, 31, 32, 39):
-        chosen = subsets[index][groups]
-        own = {name: tuple(side[chosen] for side in pairs[name]) for name in pairs}
-        assert_same(maps[index], ja.fit_map(own), pairs["image"][0])
+        assert_same(
+            maps[index], ja.fit_map(rows_of(subsets[index], pairs, groups)), ROWS
+        )
         assert maps[index].source_space == "aa"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fit_on": "all", "modality_weights": {"text": 3.0}, "scale": "none"},
+        {"rank": 3},
+        {"identified_only": True},
+        {"kind": "mean_only"},
+        {"kind": "linear", "ridge": 0.1, "fit_on": "text"},
+    ],
+)
+def test_subsets_take_every_option_of_a_fit(pairs, groups, options):
+    moments = moments_of(pairs, group=groups)
+    subsets = np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 1]])
+    maps = ja.maps_of_subsets(moments, subsets, **options, card={"note": 1})
+    for subset, found in zip(subsets, maps, strict=True):
+        expected = ja.fit_map(rows_of(subset > 0, pairs, groups), **options)
+        assert_same(found, expected, ROWS)
+        assert found.card["note"] == 1
+        shared = ("fit_on", "scale", "kind", "modality_weights", "kept")
+        for entry in shared:
+            assert found.card["fit"].get(entry) == expected.card["fit"].get(entry)
+
+
+@pytest.mark.parametrize("fit_on", ["image", "all"])
+def test_the_ridge_is_chosen_by_holding_groups_out(pairs, groups, fit_on):
+    moments = moments_of(pairs, group=groups)
+    subset = np.array([1, 1, 0, 1, 1])
+    (found,) = ja.maps_of_subsets(moments, subset[None], kind="linear", fit_on=fit_on)
+    chosen = found.card["fit"]["ridge"]
+    names = ["image", "text"] if fit_on == "all" else ["image"]
+
+    def held_out_error(ridge):
+        """Of every group by the rows of the others, about the subset's means."""
+        own = rows_of(subset > 0, pairs, groups)
+        means = {n: [s.mean(axis=0, dtype=np.float64) for s in own[n]] for n in names}
+        total = 0.0
+        for group in np.flatnonzero(subset):
+            sides = []
+            for keep in ((groups != group) & (subset[groups] > 0), groups == group):
+                sides.append(
+                    [
+                        np.concatenate([pairs[n][k][keep] - means[n][k] for n in names])
+                        for k in (0, 1)
+                    ]
+                )
+            (x, y), (left, right) = sides
+            x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+            x, y = x - x_mean, y - y_mean
+            penalty = ridge * np.trace(x.T @ x) / D * np.eye(D)
+            matrix = np.linalg.solve(x.T @ x + penalty, x.T @ y)
+            total += np.sum((right - y_mean - (left - x_mean) @ matrix) ** 2)
+        return total
+
+    errors = {ridge: held_out_error(ridge) for ridge in DEFAULT_RIDGES}
+    best = min(errors, key=errors.__getitem__)
+    # Neighbours on the grid may tie within rounding.
+    nearest = min(errors, key=lambda ridge: abs(np.log(ridge / chosen)))
+    assert errors[nearest] <= errors[best] * (1 + 1e-4)
+    assert errors[nearest] < errors[10.0]
 
 
 @pytest.mark.usefixtures("no_shape_hook")
@@ -88,8 +156,17 @@ def test_errors_say_what_to_do(pairs, groups):
         ja.map_from_moments(grouped)
     with pytest.raises(ValueError, match="accumulate them with groups"):
         ja.maps_of_subsets(whole, np.ones((1, GROUPS)))
+    with pytest.raises(ValueError, match=r"`maps_of_subsets\(scale='unit'\)`"):
+        ja.maps_of_subsets(grouped, np.ones((1, GROUPS)), scale="unit")
     with pytest.raises(ValueError, match=r"pass \{'image': moments\}"):
         ja.map_from_moments(whole["image"])
+    with pytest.raises(ValueError, match="at least 2 groups a subset"):
+        ja.maps_of_subsets(grouped, np.eye(GROUPS), kind="linear")
+    with pytest.raises(ValueError, match="with one weight for each group"):
+        ja.maps_of_subsets(grouped, np.ones(GROUPS))
+    bare = moments_of(pairs, grams=False)
+    with pytest.raises(ValueError, match="Gram matrices, which a part of a rotation"):
+        ja.map_from_moments(bare, identified_only=True)
     with pytest.raises(ValueError, match="least squares needs rows"):
         ja.map_from_moments(whole, kind="linear", ridge=0.0)
     with pytest.raises(ValueError, match="expected source rows that differ"):
