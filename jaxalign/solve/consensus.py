@@ -12,7 +12,6 @@ maps and the connection Laplacian", 2012, arXiv 1102.0075 (the spectral start).
 """
 
 import functools
-import itertools
 import typing
 from collections.abc import Iterable, Sequence
 
@@ -24,6 +23,12 @@ from jaxtyping import Bool, Float, Int
 from jaxalign.array_types import Array
 from jaxalign.moments import Moments
 from jaxalign.solve.consensus_checks import check_pairs
+from jaxalign.solve.consensus_errors import (
+    cycle_error,
+    frame_residual,
+    relative_error,
+    triangles_of,
+)
 from jaxalign.solve.polar import factor_one
 from jaxalign.status import Status, check_status
 
@@ -150,8 +155,8 @@ def _solve(parts, *, pairs, widths, width, max_iterations):
         (i, j): (matrix, spectrum[1], spectrum[2])
         for (i, j), matrix, spectrum in zip(pairs, direct, spectra, strict=True)
     }
-    triangles = tuple(_triangles(pairs))
-    cycles = [_cycle_error(found, triangle) for triangle in triangles]
+    triangles = tuple(triangles_of(pairs))
+    cycles = [cycle_error(found, triangle) for triangle in triangles]
     empty = jnp.zeros((0,), crosses[0].dtype)
     finite = jnp.stack([jnp.all(jnp.isfinite(r)) for r in rotations]).all()
     rows = jnp.stack([part.rows for part in parts])
@@ -159,13 +164,13 @@ def _solve(parts, *, pairs, widths, width, max_iterations):
         rotations=tuple(rotations),
         residual=jnp.stack(
             [
-                _frame_residual(part, rotations[i], rotations[j])
+                frame_residual(part, rotations[i], rotations[j])
                 for part, (i, j) in zip(parts, pairs, strict=True)
             ]
         ),
         pair_residual=jnp.stack(
             [
-                _relative(part.source_energy + part.target_energy, strength)
+                relative_error(part.source_energy + part.target_energy, strength)
                 if part.d_source == part.d_target
                 else jnp.full_like(strength, jnp.nan)
                 for part, strength in zip(parts, strengths, strict=True)
@@ -254,53 +259,6 @@ def _has_full_rank(pull):
     """Whether the last map was unique, by its singular values."""
     values = jnp.linalg.svd(pull, compute_uv=False)
     return values[-1] > values[0] * max(pull.shape) * float(jnp.finfo(pull.dtype).eps)
-
-
-def _frame_residual(part, source, target):
-    """Squared distance of a pair's anchors in the frame, relative to their energy."""
-    narrowed = (source.shape[0] < source.shape[1], target.shape[0] < target.shape[1])
-    energies = part.source_energy, part.target_energy
-    if any(narrowed):
-        if part.source_gram is None or part.target_gram is None:
-            return jnp.full_like(part.source_energy, jnp.nan)
-        energies = (
-            jnp.sum(_product(source, part.source_gram) * source),
-            jnp.sum(_product(target, part.target_gram) * target),
-        )
-    gained = jnp.sum(_product(target, part.cross_covariance) * source)
-    return _relative(energies[0] + energies[1], gained)
-
-
-def _relative(energy, gained):
-    """(E - 2 <map, C>) / E, at least 0: rounding may take a perfect fit below."""
-    return jnp.maximum(energy - 2.0 * gained, 0.0) / jnp.where(energy > 0, energy, 1.0)
-
-
-def _triangles(pairs):
-    """Triples of models of which all three pairs were given."""
-    linked = {frozenset(pair) for pair in pairs}
-    models = sorted({model for pair in pairs for model in pair})
-    for triple in itertools.combinations(models, 3):
-        if all(frozenset(two) in linked for two in itertools.combinations(triple, 2)):
-            yield triple
-
-
-def _cycle_error(found, triangle):
-    """Take the first pair's directions round the triangle by the pairwise maps."""
-
-    def leg(i, j):
-        return found[i, j][0] if (i, j) in found else found[j, i][0].T
-
-    i, j, k = triangle
-    if (i, j) not in found:
-        i, j = j, i
-    _, weights, directions = found[i, j]
-    # (d_i, d_i): from i to j to k and back
-    around = _product(leg(k, i), _product(leg(j, k), leg(i, j)))
-    moved = _product(around, directions.T) - directions.T
-    total = jnp.sum(weights)
-    squares = jnp.sum(jnp.square(moved), axis=0)
-    return jnp.sqrt(jnp.sum(weights * squares) / jnp.where(total > 0, total, 1.0))
 
 
 def _product(left, right):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One matrix at a time over leading axes: where a factorisation meets its batch.
 
-On CPU a batched `jnp.linalg.svd` is slower than a sequence of single ones, each of
-which has all cores, and an iteration that runs alone stops when it has converged.
+On CPU a batched `jnp.linalg.svd` is at best as fast as a sequence of single ones, each
+of which has all cores, and an iteration that runs alone stops when it has converged.
 Accelerators want one batched call. Either way an entry needs no other: a batch split
 over devices is worked off where it lies, without a collective.
 """

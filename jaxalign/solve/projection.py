@@ -169,10 +169,18 @@ def _descent(cross, gram, with_scale):
 
     def begin(start):
         image = _product(start, gram)
-        measured = measure(start, image)
-        one = jnp.ones((), cross.dtype)
-        unmoved = jnp.int32(0), jnp.bool_(False)
-        return _Descent(start, image, *measured, (start, image), one, *unmoved)
+        error, wanted, gradient = measure(start, image)
+        return _Descent(
+            now=start,
+            image=image,
+            error=error,
+            wanted=wanted,
+            gradient=gradient,
+            before=(start, image),
+            time=jnp.ones((), cross.dtype),
+            steps=jnp.int32(0),
+            stalled=jnp.bool_(False),
+        )
 
     def step(state):
         now, image, error, wanted, gradient, before, time, steps, _ = state
@@ -189,14 +197,25 @@ def _descent(cross, gram, with_scale):
         worse = ~(new_error <= error + slack)
         # Momentum that points up again is forgotten.
         turned = jnp.sum((ahead - new) * (new - now)) > 0
-        kept = (now, image, error, wanted, gradient)
-        moved = (new, new_image, new_error, new_wanted, new_gradient)
-        chosen = _choose(worse, kept, moved)
         one = jnp.ones_like(time)
         # Without momentum a step that does worse says that rounding is reached.
         stalled = worse & (weight <= 0)
         time = jnp.where(worse | turned, one, later)
-        return _Descent(*chosen, (now, image), time, steps + 1, stalled)
+        moved = _Descent(
+            now=new,
+            image=new_image,
+            error=new_error,
+            wanted=new_wanted,
+            gradient=new_gradient,
+            before=(now, image),
+            time=time,
+            steps=steps + 1,
+            stalled=stalled,
+        )
+        kept = moved._replace(
+            now=now, image=image, error=error, wanted=wanted, gradient=gradient
+        )
+        return _choose(worse, kept, moved)
 
     def descend(state, limit):
         def unfinished(state):
