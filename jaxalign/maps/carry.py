@@ -77,7 +77,8 @@ def carry_rows(
         raise ValueError(
             f"`carry_rows(rows=..., batch_size={batch_size})`: expected an array of "
             f"shape (n, {amap.d_source}) with a row or more and whole batches of at "
-            f"least 1, got shape {shape}; read rows by `numpy.load(path, mmap_mode='r')`."
+            f"least 1, got shape {shape}; read a file by "
+            "`numpy.load(path, mmap_mode='r')`."
         )
     target, n = Path(path), rows.shape[0]
     header = {
