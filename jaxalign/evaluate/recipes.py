@@ -8,6 +8,7 @@ carry offsets; a `Searcher` does it, to queries and index alike.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -19,8 +20,9 @@ from jaxalign.evaluate.cosine import unit_rows
 from jaxalign.evaluate.hubness import hubness_offsets
 from jaxalign.evaluate.retrieval import top_k
 from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.checks import FIT_KINDS
 from jaxalign.maps.fit import Kind, fit_map
-from jaxalign.solve.scale import Scale
+from jaxalign.solve.scale import SCALES, Scale
 
 Side = Literal["source", "target"]
 """Of which model rows are, before they are prepared."""
@@ -58,11 +60,20 @@ class Recipe:
                 "the two: the mean that one side gets the other loses; pass "
                 "add_target_mean=False."
             )
-        if self.hubness_k < 0:
+        if not isinstance(self.hubness_k, numbers.Integral) or self.hubness_k < 0:
             raise ValueError(
-                f"`Recipe(hubness_k={self.hubness_k})`: expected at least 0; 5 is "
-                "usual, and 0 is no offsets."
+                f"`Recipe(hubness_k={self.hubness_k!r})`: expected a whole number of "
+                "at least 0; 5 is usual, and 0 is no offsets."
             )
+        for name, value, known in (
+            ("kind", self.kind, FIT_KINDS),
+            ("scale", self.scale, SCALES),
+        ):
+            if value not in known:
+                raise ValueError(
+                    f"`Recipe({name}={value!r})`: expected one of {known}; leave it "
+                    "out for the default."
+                )
 
     def fit(
         self,
@@ -149,10 +160,26 @@ class Searcher:
     def prepare_target(
         self, rows: Float[ArrayLike, "n d_target"], modality: Modality
     ) -> Float[Array, "n d_target"]:
-        """Bring target rows to where they are compared; unit rows."""
+        """Bring target rows to where they are compared; unit rows.
+
+        Raises:
+          ValueError: if they are centred, and the width or modality is not the map's.
+        """
         if not self.recipe.centre_target:
             return unit_rows(rows)
+        if modality not in self.amap.target_means:
+            raise ValueError(
+                f"`searcher.prepare_target(modality={modality!r})`: expected one of "
+                f"{list(self.amap.modalities)}, whose means the map holds; fit the map "
+                f"with pairs of {modality!r}, or name the modality of the rows."
+            )
         mean = self.amap.target_means[modality]
+        if rows.ndim != 2 or rows.shape[1] != mean.shape[0]:
+            raise ValueError(
+                "`searcher.prepare_target(rows=...)`: expected shape "
+                f"(n, {mean.shape[0]}), got {rows.shape}; pass rows of the target "
+                "model."
+            )
         return unit_rows(jnp.asarray(rows, mean.dtype) - mean[None, :])
 
     def measure_offsets(
@@ -177,13 +204,14 @@ class Searcher:
         """
         if not self.recipe.hubness_k:
             return None
-        if query_modality not in self.anchors:
+        found = self.anchors.get(query_modality)
+        if found is None or not len(found[0]):
             raise ValueError(
                 f"`searcher.measure_offsets(query_modality={query_modality!r})`: "
                 f"expected one of {sorted(self.anchors)}, of which there are anchors; "
                 "make the Searcher with anchors={...}, or pass stored offsets."
             )
-        source, target = self.anchors[query_modality]
+        source, target = found
         asked = (
             self.prepare_source(source, query_modality)
             if queries_are == "source"

@@ -11,6 +11,7 @@ scores 0, and so does one that returns NaN.
 """
 
 import functools
+import numbers
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -87,9 +88,10 @@ def top_k(
     """
     _check_index("top_k", queries, index)
     count = index.shape[0]
-    if not 1 <= k <= count:
+    if not isinstance(k, numbers.Integral) or not 1 <= k <= count:
         raise ValueError(
-            f"`top_k(k=...)` expected 1 to {count}, the rows of the index, got {k}."
+            f"`top_k(k=...)` expected 1 to {count}, the rows of the index, got {k}; "
+            "pass a whole number in that range."
         )
     queries, index = _unit_sides(queries, index)
     offsets = _offsets_or_zeros(offsets, count)

@@ -7,6 +7,7 @@ for; of those that do about as well as the best, the simplest is taken.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,10 +26,10 @@ from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.recipes import Recipe, Searcher
 from jaxalign.evaluate.standing import Standing
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.checks import ALL, check_pairs
+from jaxalign.maps.checks import ALL, FIT_KINDS, check_pairs
 from jaxalign.maps.fit import Kind
 
-FEWEST_ANCHORS, FEWEST_GROUPS = 10, 3
+FEWEST_ANCHORS, FEWEST_GROUPS, FEWEST_THINGS = 10, 3, 4
 # Folds that `fit_map` chooses a ridge or stops an MLP by ask for so many anchors.
 _FEWEST_TO_TUNE = 10
 
@@ -119,17 +120,19 @@ def choose_map(
       kinds: families to try; add "mlp" for the perceptron, which takes longest.
       fit_on: modalities to fit on; default each of `pairs`, and "all" of several.
       hubness_k: anchors that offsets average over; 0 tries none.
-      index_size: rivals and the right row, 1000 or the size of your index if less.
-      folds: at least 2.
-      most_held_out: rows of a modality that are asked for in a fold, at most.
+      index_size: rivals and the right row, 1000 or the size of your index if less; at
+        least 2.
+      folds: at least 2; fewer are cut where a fold would hold less than two things.
+      most_held_out: rows of a modality that are asked for in a fold, at most; at least
+        2.
       source_space: as of `fit_map`.
       target_space: as of `fit_map`.
       card: as of `fit_map`; "recipe" and "choice" are written beside it.
 
     Returns:
-      The choice. With fewer than 10 anchors of a modality, or 3 groups, nothing can be
-      held out: it is then the identified part of the rotation without the target mean,
-      the recipe that is right most often, with an empty table.
+      The choice. With fewer than 10 anchors of a modality, 3 groups, or 4 things to
+      find, nothing can be held out: it is then the identified part of the rotation
+      without the target mean, the recipe that is right most often, with an empty table.
 
     Raises:
       ValueError: for what `fit_map` refuses, an unknown modality in a job, a job
@@ -150,8 +153,9 @@ def choose_map(
     """
     hosts = check_pairs("choose_map", pairs)
     asked = _default_jobs(hosts, ids) if jobs is None else list(jobs)
-    order = _default_fits(hosts) if fit_on is None else list(fit_on)
-    _check(hosts, ids, asked, kinds, order, folds)
+    order = _default_fits(hosts) if fit_on is None else fit_on
+    _check_numbers(folds, index_size, most_held_out)
+    _check(hosts, ids, asked, kinds, order)
     of_ids = _numbered(hosts, ids)
     # What is held out together to choose a recipe is so to choose its ridge.
     labels = ids if groups is None else groups
@@ -160,15 +164,19 @@ def choose_map(
     names = sorted({name for job in asked for name in (job.query, job.index)})
     fewest = min(len(hosts[name][0]) for name in hosts)
     held = min(len(np.unique(of_groups[name])) for name in names)
-    if fewest < FEWEST_ANCHORS or held < FEWEST_GROUPS:
-        what = f"{fewest} anchors" if fewest < FEWEST_ANCHORS else f"{held} groups"
+    things = min(len(np.unique(of_ids[name])) for name in names)
+    if fewest < FEWEST_ANCHORS or held < FEWEST_GROUPS or things < FEWEST_THINGS:
+        what = f"{things} things" if held >= FEWEST_GROUPS else f"{held} groups"
+        what = f"{fewest} anchors" if fewest < FEWEST_ANCHORS else what
         recipe = Recipe(fit_on=order[0], identified_only=True, add_target_mean=False)
         reason = (
             f"{what[0].upper()}{what[1:]} are too few to hold any out, so nothing was "
             f"compared: {recipe.describe()}, which is right most often."
         )
         return _finish(hosts, labels, recipe, reason, (), fixed, card)
-    fits = FoldFits(hosts, of_ids, of_groups, count=folds, most=most_held_out)
+    # A thing that is held out alone has no rival: folds hold two or more.
+    count = min(int(folds), max(2, things // 2))
+    fits = FoldFits(hosts, of_ids, of_groups, count=count, most=most_held_out)
     found = _try_all(fits, asked, kinds, order, hubness_k, index_size)
     table = _tabulate(found, asked)
     recipe = min(
@@ -322,11 +330,12 @@ def _numbered(hosts, labels) -> dict[Modality, np.ndarray]:
     """Labels as numbers, the same in all modalities; a row without one is its own."""
     given = {name: np.asarray(values) for name, values in (labels or {}).items()}
     for name, values in given.items():
-        if name not in hosts or values.shape != hosts[name][0].shape[:1]:
+        shaped = name in hosts and values.shape == hosts[name][0].shape[:1]
+        if not shaped or values.dtype.kind not in "biuUS":
             raise ValueError(
                 f"`choose_map(groups, ids)`: expected one label a row by modality, of "
-                f"{sorted(hosts)}, got shape {values.shape} for {name!r}; pass "
-                "{'image': labels}."
+                f"{sorted(hosts)}, whole numbers or strings, got {values.dtype} of "
+                f"shape {values.shape} for {name!r}; pass {{'image': labels}}."
             )
     names = np.unique(np.concatenate(list(given.values()))) if given else np.zeros(0)
     numbers, start = {}, len(names)
@@ -339,14 +348,37 @@ def _numbered(hosts, labels) -> dict[Modality, np.ndarray]:
     return numbers
 
 
-def _check(hosts, ids, jobs, kinds, order, folds) -> None:
+def _check_numbers(folds, index_size, most_held_out) -> None:
+    """Refuse numbers that leave nothing to hold out, or no rival."""
+    for name, value in (
+        ("folds", folds),
+        ("index_size", index_size),
+        ("most_held_out", most_held_out),
+    ):
+        if not isinstance(value, numbers.Integral) or value < 2:
+            raise ValueError(
+                f"`choose_map({name}={value!r})`: expected a whole number of at least "
+                "2; leave it out for the default."
+            )
+
+
+def _check(hosts, ids, jobs, kinds, order) -> None:
     """Refuse options that leave nothing to choose among, or nothing to ask."""
-    if not jobs or not kinds or not order or folds < 2:
+    if not jobs or not kinds or not order:
         raise ValueError(
-            f"`choose_map(jobs, kinds, fit_on, folds)`: expected one or more of each "
-            f"and at least 2 folds, got {len(jobs)}, {len(kinds)}, {len(order)} and "
-            f"{folds}; leave them out for the default."
+            f"`choose_map(jobs, kinds, fit_on)`: expected one or more of each, got "
+            f"{len(jobs)}, {len(kinds)} and {len(order)}; leave them out for the "
+            "default."
         )
+    for name, given, known in (
+        ("kinds", kinds, FIT_KINDS),
+        ("fit_on", order, (*sorted(hosts), ALL)),
+    ):
+        if isinstance(given, str) or not set(given) <= set(known):
+            raise ValueError(
+                f"`choose_map({name}={given!r})`: expected a list of {known}; leave it "
+                "out for the default."
+            )
     for job in jobs:
         missing = {job.query, job.index} - set(hosts)
         if missing:

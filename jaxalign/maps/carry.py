@@ -2,6 +2,7 @@
 """Carrying rows on disk to the target space, from file to file in constant memory."""
 
 import concurrent.futures
+import numbers
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -51,10 +52,12 @@ def carry_rows(
       The path.
 
     Raises:
-      ValueError: for another dtype, a batch without rows, no row, or as the map does.
+      ValueError: for another dtype, a batch without rows, no row, entries that are out
+        of the range of float16, or as the map does. Then no file appears.
 
     Notes:
-      Cost O(n d_source d_target), or what the disk takes if that is longer.
+      A row that is not finite stays NaN, which no search finds. Cost O(n d_source
+      d_target), or what the disk takes if that is longer.
 
     >>> import tempfile, jaxalign as ja
     >>> rows = np.eye(3, dtype=np.float32)
@@ -68,10 +71,14 @@ def carry_rows(
             f"`carry_rows(dtype={dtype!r})`: expected one of {DTYPES}; float16 halves "
             "the file."
         )
-    if batch_size < 1 or rows.ndim != 2 or not rows.shape[0]:
+    shape = getattr(rows, "shape", type(rows).__name__)
+    whole = isinstance(batch_size, numbers.Integral) and batch_size >= 1
+    if not whole or len(shape) != 2 or not shape[0]:
         raise ValueError(
-            f"`carry_rows(rows=..., batch_size={batch_size})`: expected rows of shape "
-            f"(n, {amap.d_source}) and batches of at least 1, got shape {rows.shape}."
+            f"`carry_rows(rows=..., batch_size={batch_size})`: expected an array of "
+            f"shape (n, {amap.d_source}) with a row or more and whole batches of at "
+            f"least 1, got shape {shape}; read a file by "
+            "`numpy.load(path, mmap_mode='r')`."
         )
     target, n = Path(path), rows.shape[0]
     header = {
@@ -87,7 +94,15 @@ def carry_rows(
         np.lib.format.write_array_header_1_0(stream, header)
 
         def write(carried: jax.Array) -> int:
-            block = np.asarray(carried).astype(dtype, copy=False)
+            with np.errstate(over="ignore"):
+                block = np.asarray(carried).astype(dtype, copy=False)
+            # Float32 has the range of what was computed, and costs no look.
+            if dtype == "float16" and np.any(np.isinf(block)):
+                raise ValueError(
+                    "`carry_rows(dtype='float16')`: expected entries up to 65504, got "
+                    f"{float(np.nanmax(np.abs(carried))):.3g}; pass normalize=True, or "
+                    "dtype='float32'."
+                )
             stream.write(block.data.cast("B"))
             return len(block)
 

@@ -167,3 +167,23 @@ class TestFile:
             ja.save_offsets(place.with_suffix(".npy"), offsets, **for_this)
         with pytest.raises(ValueError, match="one offset per index row, got"):
             ja.save_offsets(place, offsets[:-1], **for_this)
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_wrong_recipes_rows_and_anchors_are_refused_with_a_remedy():
+    rows = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    amap = ja.fit_map({"image": (rows, rows)})
+    with pytest.raises(ValueError, match=r"hubness_k=2.5\)`: expected a whole number"):
+        ja.Recipe(hubness_k=2.5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"`Recipe\(kind='affine'\)`: expected one of"):
+        ja.Recipe(kind="affine")  # pyright: ignore[reportArgumentType]
+    centred = ja.Searcher(amap, ja.Recipe(add_target_mean=False, centre_target=True))
+    with pytest.raises(ValueError, match="fit the map with pairs of 'text'"):
+        centred.search(rows, rows, 1, index_modality="text")
+    with pytest.raises(ValueError, match="pass rows of the target model"):
+        centred.prepare_target(rows[:, :3], "image")
+    empty = ja.Searcher(amap, ja.Recipe(hubness_k=5), {"image": (rows[:0], rows[:0])})
+    with pytest.raises(ValueError, match="of which there are anchors"):
+        empty.search(rows, rows, 1)
+    with pytest.raises(ValueError, match="pass a whole number in that range"):
+        ja.top_k(rows, rows, 2.5)

@@ -164,12 +164,31 @@ def test_too_few_anchors_get_the_usual_recipe(n):
     assert few.reason.startswith("2 groups are too few")
 
 
+def test_few_things_in_many_copies_still_have_rivals():
+    """With five things and five folds each would be held out alone."""
+    source, target = cone_rows(5, 16)
+    ids = {"text": np.repeat(np.arange(5), 8)}
+    pairs = {"text": (source[ids["text"]], target[ids["text"]])}
+    plainly = {"kinds": ["orthogonal"], "hubness_k": 0}
+    assert ja.choose_map(pairs, ids=ids, **plainly).table
+    few = {"text": np.arange(40) % 3}
+    none = ja.choose_map({"text": cone_rows(40, 16)}, ids=few, **plainly)
+    assert none.reason.startswith("3 things are too few to hold any out")
+
+
 @pytest.mark.usefixtures("no_shape_hook")
 @pytest.mark.parametrize(
     ("options", "match"),
     [
         ({"jobs": []}, "leave them out for the default"),
-        ({"folds": 1}, "at least 2 folds"),
+        ({"folds": 1}, r"folds=1\)`: expected a whole number of at least 2"),
+        ({"folds": 2.5}, "expected a whole number"),
+        ({"index_size": 1}, r"index_size=1\)`: expected a whole number of at least 2"),
+        ({"most_held_out": 0}, "leave it out for the default"),
+        ({"kinds": ["affine"]}, r"`choose_map\(kinds=.*expected a list of"),
+        ({"kinds": "linear"}, "expected a list of"),
+        ({"fit_on": ["audio"]}, r"`choose_map\(fit_on=.*expected a list of"),
+        ({"groups": {"image": np.full(40, None)}}, "whole numbers or strings"),
         ({"jobs": [ja.Job("audio", "audio")]}, "add pairs of that modality"),
         ({"jobs": [ja.Job("image", "text")]}, "such as row numbers"),
         ({"ids": {"image": np.arange(3)}}, "one label a row by modality"),

@@ -68,3 +68,21 @@ def test_errors_say_what_to_do(amap, rows, tmp_path):
         ja.carry_rows(amap, rows, tmp_path / "x.npy", dtype="float64")
     with pytest.raises(ValueError, match=r"shape \(0, 6\)"):
         ja.carry_rows(amap, rows[:0], tmp_path / "x.npy")
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_rows_that_no_file_can_hold_leave_none(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    amap = ja.fit_map({"image": (rows, rows)})
+    path = tmp_path / "rows.npy"
+    with pytest.raises(ValueError, match="expected entries up to 65504, got .*e"):
+        ja.carry_rows(amap, 1e6 * rows, path, normalize=False, dtype="float16")
+    for bad in ({"rows": rows.tolist()}, {"rows": rows, "batch_size": 1.5}):
+        with pytest.raises(ValueError, match="whole batches of at least 1"):
+            ja.carry_rows(amap, path=path, **bad)
+    assert not list(tmp_path.iterdir())
+    lost = rows.copy()
+    lost[3] = np.nan
+    carried = np.load(ja.carry_rows(amap, lost, path))
+    assert np.isnan(carried[3]).all()
+    assert np.isfinite(np.delete(carried, 3, axis=0)).all()
