@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Carrying rows on disk to the target space, from file to file in constant memory."""
 
+import collections
 import concurrent.futures
+import functools
 import numbers
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -17,6 +20,10 @@ from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.read_ahead import ReadAhead, touch
 
 DTYPES = ("float16", "float32")
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+# Rows of a block, batches that wait to be written, bytes between two syncs.
+_BLOCK, _WAITING, _SYNC_BYTES = 1024, 2, 1 << 27
 
 
 def carry_rows(
@@ -86,7 +93,9 @@ def carry_rows(
         "fortran_order": False,
         "shape": (n, amap.d_target),
     }
+    carry = _batch_carrier(amap, rows, modality, space=space, normalize=normalize)
     ahead = ReadAhead()
+    unsynced: list[int] = []
     with (
         open_atomically(target) as stream,
         concurrent.futures.ThreadPoolExecutor(1) as writer,
@@ -104,20 +113,66 @@ def carry_rows(
                     "dtype='float32'."
                 )
             stream.write(block.data.cast("B"))
+            unsynced.append(block.nbytes)
+            if sum(unsynced) >= _SYNC_BYTES:
+                # Bit by bit: else the disk would be idle now, and busy at the end.
+                stream.flush()
+                os.fsync(stream.fileno())
+                unsynced.clear()
             return len(block)
 
-        done, pending = 0, None
+        done = 0
+        pending: collections.deque[concurrent.futures.Future[int]] = collections.deque()
         for start in range(0, n, batch_size):
-            batch = rows[start : start + batch_size]
-            carried = amap(batch, modality, space=space, normalize=normalize)
+            carried = carry(rows[start : start + batch_size])
             following = rows[start + batch_size : start + 2 * batch_size]
             ahead.start(lambda following=following: touch(following))
-            if pending is not None:
-                # One batch is written while this one is computed.
-                done += pending.result()
+            while len(pending) >= _WAITING:
+                # Batches are written while others are computed.
+                done += pending.popleft().result()
                 report(done)
-            pending = writer.submit(write, carried)
-        if pending is not None:
-            report(done + pending.result())
+            pending.append(writer.submit(write, carried))
+        for written in pending:
+            done += written.result()
+            report(done)
     ahead.close()
     return target
+
+
+def _batch_carrier(
+    amap: AlignmentMap, rows, modality: Modality, *, space, normalize: bool
+) -> Callable[[ArrayLike], jax.Array]:
+    """Return what carries a batch: a product and a sum where the map is a matrix."""
+    # What is wrong with the rows or the names shows on the first.
+    amap(rows[:1], modality, space=space)
+    if amap.kind == "mlp":
+        return lambda batch: amap(batch, modality, normalize=normalize)
+    scaled = amap.scales[modality] * amap.matrix
+    moved = jnp.matmul(scaled, amap.source_means[modality], precision=_HIGHEST)
+    offset = amap.target_means[modality] - moved
+
+    def carry(batch: ArrayLike) -> jax.Array:
+        # Aligned rows of a memory map are used where they lie.
+        return _carry(jax.device_put(batch), scaled, offset, normalize=normalize)
+
+    return carry
+
+
+@functools.partial(jax.jit, static_argnames="normalize")
+def _carry(rows, matrix, offset, *, normalize):
+    """Carry rows in blocks that stay in the cache."""
+
+    def block(part):
+        # (k, d_source) @ (d_source, d_target)
+        part = part.astype(matrix.dtype)
+        moved = jnp.matmul(part, matrix.T, precision=_HIGHEST) + offset[None, :]
+        if not normalize:
+            return moved
+        norms = jnp.linalg.norm(moved, axis=-1, keepdims=True)
+        return moved / jnp.maximum(norms, float(jnp.finfo(moved.dtype).tiny))
+
+    n, width = rows.shape
+    if n % _BLOCK or n <= _BLOCK:
+        return block(rows)
+    carried = jax.lax.map(block, rows.reshape(-1, _BLOCK, width))
+    return carried.reshape(n, -1)
