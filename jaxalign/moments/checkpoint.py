@@ -106,7 +106,7 @@ class PassCheckpoints:
 
     def restore(
         self, batches: Iterator[Any], settings: Mapping[str, Any]
-    ) -> Moments | None:
+    ) -> tuple[Moments, int] | None:
         """Return the last checkpoint's moments, and bring `batches` to its place.
 
         Args:
@@ -114,7 +114,8 @@ class PassCheckpoints:
           settings: of the pass, kept beside it.
 
         Returns:
-          Moments by device, on the host; None at the first start.
+          Moments by device, on the host, and the rows that a batch is padded to; None
+          at the first start.
 
         Raises:
           ValueError: if `batches` does not know its place, or the checkpoint is of
@@ -150,10 +151,19 @@ class PassCheckpoints:
             args=ocp.args.Composite(moments=ocp.args.StandardRestore(template)),
         )["moments"]
         batches.set_state(place["batches"])  # pyright: ignore[reportAttributeAccessIssue]
-        return restored
+        return restored, place["batch_rows"]
 
-    def save(self, seen: int, local: Moments, batches: Iterator[Any]) -> None:
-        """Keep the pass after `seen` batches of this run, every so often."""
+    def save(
+        self, seen: int, local: Moments, batches: Iterator[Any], *, size: int
+    ) -> None:
+        """Keep the pass after `seen` batches of this run, every so often.
+
+        Args:
+          seen: batches of this run.
+          local: moments by device.
+          batches: the iterator that was restored.
+          size: rows that a batch is padded to.
+        """
         seen += self._before
         if seen % self._every:
             return
@@ -161,6 +171,7 @@ class PassCheckpoints:
         place = {
             "settings": self._settings,
             "seen": seen,
+            "batch_rows": size,
             "widths": [host.d_source, host.d_target],
             "leading": list(host.count.shape),
             "batches": batches.get_state(),  # pyright: ignore[reportAttributeAccessIssue]

@@ -66,6 +66,16 @@ def test_killed_twice_and_resumed_gives_the_same_bits(tmp_path, options):
     assert jax.tree.all(jax.tree.map(np.array_equal, resumed, undisturbed))
 
 
+@pytest.mark.parametrize("options", [{}, {"groups": 3}])
+def test_resumed_at_the_short_last_batch_gives_the_same_bits(tmp_path, options):
+    # Its 8 rows belong to 4 of the 8 devices, as in a batch of 16: not one to each.
+    undisturbed = run(tmp_path / "whole", every=12, **options)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", every=12, dies_after=12, **options)
+    resumed = run(tmp_path / "killed", every=12, **options)
+    assert jax.tree.all(jax.tree.map(np.array_equal, resumed, undisturbed))
+
+
 def test_a_finished_pass_is_not_done_again(tmp_path):
     first = run(tmp_path, every=13)
     seen = []
