@@ -53,7 +53,8 @@ class PairSlices:
         stop = min(start + self._batch_size, self._rows.stop)
         self._next = stop
         source, target = (side[start:stop] for side in self._sides)
-        if stop < self._rows.stop and is_mapped(source):
+        mapped = is_mapped(source) or is_mapped(target)
+        if stop < self._rows.stop and mapped:
             following = slice(stop, min(stop + self._batch_size, self._rows.stop))
             self._ahead.start(lambda: self._touch(following))
         weights = None if self._weights is None else self._weights[start:stop]
