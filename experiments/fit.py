@@ -102,7 +102,8 @@ def accumulate(
     )
     details = {
         "modality": modality,
-        "spaces": [store.space for store in stores],
+        # One default folder serves every run: other rows must not pass for these.
+        "stores": [store.fingerprint for store in stores],
         "pairs": count,
         "batch_size": config.batch_size,
     }
