@@ -118,8 +118,8 @@ class PassCheckpoints:
           at the first start.
 
         Raises:
-          ValueError: if `batches` does not know its place, or the checkpoint is of
-            another pass or version.
+          ValueError: if `batches` does not know its place, or the checkpoint is damaged
+            or of another pass or version.
         """
         if not (hasattr(batches, "get_state") and hasattr(batches, "set_state")):
             raise ValueError(
@@ -136,9 +136,7 @@ class PassCheckpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        place = self._manager.restore(
-            step, args=ocp.args.Composite(place=ocp.args.JsonRestore())
-        )["place"]
+        place = self._read(step, "place", ocp.args.JsonRestore())
         self._refuse_other(place["settings"])
         self._before = place["seen"]
         widths = place["widths"]
@@ -146,10 +144,7 @@ class PassCheckpoints:
             *widths, groups=tuple(place["leading"]), grams=settings["grams"]
         )
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(moments=ocp.args.StandardRestore(template)),
-        )["moments"]
+        restored = self._read(step, "moments", ocp.args.StandardRestore(template))
         batches.set_state(place["batches"])  # pyright: ignore[reportAttributeAccessIssue]
         return restored, place["batch_rows"]
 
@@ -182,6 +177,21 @@ class PassCheckpoints:
                 moments=ocp.args.StandardSave(host), place=ocp.args.JsonSave(place)
             ),
         )
+
+    def _read(self, step: int, item: str, how: Any) -> Any:
+        """Read one item of a checkpoint; say what to do where it is damaged."""
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[
+                item
+            ]
+        except (KeyError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ValueError(
+                f"`PassCheckpoints({str(self._folder)!r})`: expected a whole "
+                f"checkpoint, got one whose {item} cannot be read ({reason}); delete "
+                f"{str(self._folder / str(step))!r}, and the pass goes on from the one "
+                "before."
+            ) from error
 
     def _refuse_other(self, found: Mapping[str, Any]) -> None:
         """Refuse to go on with another pass."""

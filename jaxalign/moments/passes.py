@@ -242,16 +242,20 @@ def _as_batch(arrived: Any) -> PairBatch:
     """Refuse what is no batch of two matrices, as rows that came without batches."""
     if isinstance(arrived, tuple | list) and 2 <= len(arrived) <= 4:
         batch = arrived if isinstance(arrived, PairBatch) else PairBatch(*arrived)
-        sides = (batch.source, batch.target)
-        if all(getattr(side, "ndim", None) == 2 for side in sides):
+        shapes = [getattr(field, "shape", type(field).__name__) for field in batch]
+        wanted = (2, 2, 1, 1)
+        if all(
+            getattr(field, "ndim", None) == axes or (field is None and axes == 1)
+            for field, axes in zip(batch, wanted, strict=True)
+        ):
             return batch
-        got = [getattr(side, "shape", type(side).__name__) for side in sides]
+        got = dict(zip(PairBatch._fields, shapes, strict=True))
     else:
         got = type(arrived).__name__
     raise ValueError(
-        "`accumulate_moments(batches=...)`: expected batches of two arrays of rows, "
-        f"(n, d_source) and (n, d_target), got {got}; of rows in memory make them by "
-        "`array_pairs(source, target)`."
+        "`accumulate_moments(batches=...)`: expected batches of arrays, source "
+        "(n, d_source), target (n, d_target), and weights and group (n,) if any, got "
+        f"{got}; of rows in memory make them by `array_pairs(source, target)`."
     )
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pass that is killed and started again ends with the same bits."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -132,3 +134,25 @@ def test_a_grain_iterator_keeps_its_place(tmp_path):
         accumulate("killed", Mortal(batches(), 7))
     resumed = accumulate("killed", batches())
     assert jax.tree.all(jax.tree.map(np.array_equal, resumed, whole))
+
+
+@pytest.mark.parametrize("item", ["place", "moments"])
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(
+    tmp_path, item, damage
+):
+    undisturbed = run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", dies_after=7)
+    (last,) = (tmp_path / "killed").glob("*/6")
+    if damage == "gone":
+        shutil.rmtree(last / item)
+    else:
+        for path in (last / item).rglob("*"):
+            if path.is_file():
+                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=f"whose {item} cannot be read .*; delete"):
+        run(tmp_path / "killed")
+    shutil.rmtree(last)
+    resumed = run(tmp_path / "killed")
+    assert jax.tree.all(jax.tree.map(np.array_equal, resumed, undisturbed))

@@ -189,9 +189,15 @@ def test_errors_say_what_to_do():
         ja.accumulate_moments([(source, target)], groups=2)
     with pytest.raises(ValueError, match="same anchor"):
         ja.accumulate_moments([(source, target[:5])])
-    for rows_alone in ((source, target), [source.tolist()], [(source[0], target[0])]):
+    no_batches = (
+        (source, target),
+        [(source.tolist(), target)],
+        [(source[0], target[0])],
+        [(source, target, [1.0] * 20)],
+    )
+    for batches in no_batches:
         with pytest.raises(ValueError, match=r"make them by `array_pairs\(source"):
-            ja.accumulate_moments(rows_alone)
+            ja.accumulate_moments(batches)
     for numbers in (np.arange(20), np.arange(20) % 3 - 1):
         batches = ja.array_pairs(source, target, group=numbers)
         with pytest.raises(ValueError, match="0 to 2, got .*; give padding weight 0"):

@@ -221,7 +221,9 @@ def test_derivative_of_a_sharded_batch_needs_no_communication(method):
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_say_what_to_do():
-    with pytest.raises(ValueError, match="pass a matrix such as"):
-        ja.polar_factor(np.ones(3, np.float32))
+    square = np.eye(3, dtype=np.float32)
+    for wrong in (square[0], square[:0], square.astype(int), 1j * square, [[1.0]]):
+        with pytest.raises(ValueError, match="pass a matrix such as"):
+            ja.polar_factor(wrong)
     with pytest.raises(ValueError, match="leave it out for 'svd'"):
         ja.polar_factor(np.eye(3, dtype=np.float32), method="lu")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark of closed forms at toy size: what does not depend on speed must hold."""
+"""The benchmark of closed forms at toy size: what does not depend on speed holds."""
 
 import json
 import subprocess
