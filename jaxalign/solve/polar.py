@@ -86,11 +86,12 @@ def polar_factor(
     [[1.0, 0.0], [0.0, 1.0]]
     """
     shape = getattr(matrix, "shape", (type(matrix).__name__,))
-    floating = hasattr(matrix, "dtype") and jnp.issubdtype(matrix.dtype, jnp.floating)
+    dtype = getattr(matrix, "dtype", None)
+    floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
     if len(shape) < 2 or 0 in shape[-2:] or not floating:
         raise ValueError(
             "`polar_factor(matrix=...)`: expected a floating array of shape (..., "
-            f"rows, columns), got {getattr(matrix, 'dtype', 'no array')} of shape {shape}; "
+            f"rows, columns), got {dtype} of shape {shape}; "
             "pass a matrix such as `moments.cross_covariance`."
         )
     check_method("polar_factor", method)

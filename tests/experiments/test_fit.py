@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fitting from two stores: killed and resumed, by one process or two, one map."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -179,3 +180,26 @@ def test_a_pass_over_other_rows_is_refused(stores, tmp_path):
     # The same models, as many pairs: only the rows tell.
     with pytest.raises(ValueError, match="of one with stores = "):
         fit.accumulate(config, tuple(swapped), *options)
+
+
+def test_two_pairs_are_a_map_without_numbers_on_trust(stores, tmp_path):
+    folder, pairs = stores
+    one = ja.EmbeddingStore.create(
+        tmp_path / "few",
+        space="few",
+        examples=2,
+        part_examples=2,
+        modalities={"text": D},
+    )
+    with one as writer:
+        writer.append({"text": pairs["text"][1][:2]}, first=0, ids=["00000", "00001"])
+        writer.finish()
+    config = fit.Config(
+        str(folder / "source"), str(tmp_path / "few"), fit_on="text", replicates=20
+    )
+    _, said = fit.run(config, tmp_path)
+    assert "No verdict" in said[1]
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert any(row["value"] is None for row in rows)
+    with pytest.raises(ValueError, match="--fit_on: expected 'all' or one of .'text'"):
+        fit.run(dataclasses.replace(config, fit_on="image"), tmp_path)
