@@ -217,7 +217,7 @@ class _Feed:
                 f"`accumulate_moments(batches=...)`: expected at most {self.size} "
                 f"rows, as of the first batch, got {n}; cut the batches alike."
             )
-        if self._groups is not None:
+        if self._groups is not None and batch.group is not None:
             # Under jit, rows of a group that does not exist would be lost unseen.
             check_numbers("accumulate_moments", batch.group, self._groups)
         self.rows += n
