@@ -17,12 +17,14 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 from absl import flags
 from tqdm import tqdm
 
 import jaxalign as ja
 from experiments import launch, launch_processes
 from jaxalign.anchors.stores import MatchedRows
+from jaxalign.array_types import ArrayLike
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.report.document import (
     paragraphs,
@@ -102,7 +104,8 @@ def accumulate(
     )
     details = {
         "modality": modality,
-        "spaces": [store.space for store in stores],
+        # One default folder serves every run: other rows must not pass for these.
+        "stores": [store.fingerprint for store in stores],
         "pairs": count,
         "batch_size": config.batch_size,
     }
@@ -137,6 +140,12 @@ def run(config: Config, workdir: Path) -> tuple[ja.AlignmentMap, list[str]]:
     )
     matched = ja.match_stores(*stores)
     modalities = [name for name in stores[0].modalities if name in stores[1].modalities]
+    if not modalities:
+        raise ValueError(
+            f"--target_store: expected rows of {list(stores[0].modalities)}, as the "
+            f"source store, got {list(stores[1].modalities)}; embed the same modality "
+            "with both models."
+        )
     if config.fit_on != "all" and config.fit_on not in modalities:
         raise ValueError(
             f"--fit_on: expected 'all' or one of {modalities}, which both stores hold, "
@@ -185,14 +194,24 @@ def trust_rows(trust: ja.Trust, modality: str, config: Config) -> list[ResultRow
             table=f"fit on {modality} rows",
             method="orthogonal map",
             metric=metric,
-            value=float(value.estimate),
-            interval=(float(value.low), float(value.high)),
+            value=_finite(value.estimate),
+            # Too few rows to hold any out give no number, and the verdict says so.
+            interval=(
+                (float(value.low), float(value.high))
+                if np.all(np.isfinite([value.low, value.high]))
+                else None
+            ),
             n=int(trust.anchors),
             seed=0,
             config=as_json(config),
         )
         for metric, value in found.items()
     ]
+
+
+def _finite(value: ArrayLike) -> float | None:
+    """Give a number, or None where there is none."""
+    return float(value) if np.isfinite(value) else None
 
 
 def write(
@@ -205,9 +224,12 @@ def write(
     """Write the results and the page."""
     ja.write_results(workdir / "results.json", rows)
     lines = [
-        [f"{row.metric}, {row.table}", f"{row.value:.4f}", f"{low:.4f} to {high:.4f}"]
+        [
+            f"{row.metric}, {row.table}",
+            "-" if row.value is None else f"{row.value:.4f}",
+            "-" if row.interval is None else "{:.4f} to {:.4f}".format(*row.interval),
+        ]
         for row in rows
-        for low, high in [row.interval or (0.0, 0.0)]
     ]
     fit = amap.card["fit"]
     of_modality = [

@@ -26,7 +26,11 @@ from absl import flags
 
 import jaxalign as ja
 from experiments import launch
-from experiments.benchmarks import procrustes_disk, procrustes_scaling
+from experiments.benchmarks import (
+    procrustes_bootstrap,
+    procrustes_disk,
+    procrustes_scaling,
+)
 from experiments.benchmarks.alternating import median_seconds
 from experiments.benchmarks.cone_rows import cone_pairs
 from experiments.benchmarks.lines import Line, format_lines
@@ -318,10 +322,13 @@ SECTIONS: dict[str, Callable[[Sizes, int], list[Line]]] = {
         line for n, d in sizes.memory_large for line in time_memory(n, d, rounds)
     ],
     "groups": time_groups,
+    "bootstrap": lambda sizes, rounds: procrustes_bootstrap.time_bootstrap(
+        sizes.class_rows, sizes.class_width, sizes.replicates, rounds
+    ),
     "batched": time_batched,
     "bootstrap": time_bootstrap,
     "store": lambda sizes, rounds: procrustes_disk.time_store(
-        sizes.disk_bytes, sizes.disk_width
+        sizes.disk_bytes, sizes.disk_width, rounds
     ),
     "carry": lambda sizes, rounds: procrustes_disk.time_carry(
         sizes.carried, sizes.disk_width, rounds

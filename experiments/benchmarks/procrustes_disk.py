@@ -22,7 +22,7 @@ _BLOCK = 8192
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def time_store(size: int, d: int) -> list[Line]:
+def time_store(size: int, d: int, rounds: int) -> list[Line]:
     """Fit from two memory-mapped files larger than the cache of pages.
 
     The pass over the whole is compared with the time of the same pass over rows in
@@ -33,10 +33,10 @@ def time_store(size: int, d: int) -> list[Line]:
         paths = write_cone_pairs(Path(folder), n, d)
         part = min(n, 200_000)
         source, target = cone_pairs(part, d)
-        seconds = median_seconds({"pass": lambda: _pass(source, target)}, rounds=3)
+        seconds = median_seconds({"pass": lambda: _pass(source, target)}, rounds=rounds)
         in_memory = seconds["pass"] * (n / part)
         reads, passes = [], []
-        for _ in range(3):
+        for _ in range(rounds):
             _forget(paths)
             started = time.perf_counter()
             for path in paths:

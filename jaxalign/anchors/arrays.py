@@ -53,7 +53,8 @@ class PairSlices:
         stop = min(start + self._batch_size, self._rows.stop)
         self._next = stop
         source, target = (side[start:stop] for side in self._sides)
-        if stop < self._rows.stop and is_mapped(source):
+        mapped = is_mapped(source) or is_mapped(target)
+        if stop < self._rows.stop and mapped:
             following = slice(stop, min(stop + self._batch_size, self._rows.stop))
             self._ahead.start(lambda: self._touch(following))
         weights = None if self._weights is None else self._weights[start:stop]
@@ -117,10 +118,11 @@ def array_pairs(
     [2, 2, 1]
     """
     call = "`array_pairs(source=..., target=...)`"
-    if source.ndim != 2 or target.ndim != 2 or source.shape[0] != target.shape[0]:
+    shapes = [getattr(side, "shape", type(side).__name__) for side in (source, target)]
+    if any(len(shape) != 2 for shape in shapes) or shapes[0][0] != shapes[1][0]:
         raise ValueError(
-            f"{call}: expected shapes (n, d_source) and (n, d_target) with one n, got "
-            f"{source.shape} and {target.shape}; row i of both must be one anchor."
+            f"{call}: expected arrays of shapes (n, d_source) and (n, d_target) with "
+            f"one n, got {shapes[0]} and {shapes[1]}; row i of both must be one anchor."
         )
     n = source.shape[0]
     for name, values in (("weights", weights), ("group", group)):
@@ -159,9 +161,17 @@ def process_rows(n: int, index: int, count: int, *, multiple: int = 1) -> range:
       count: how many there are.
       multiple: shares begin at multiples of this, such as the batch size.
 
+    Raises:
+      ValueError: if there is no such process.
+
     >>> [process_rows(10, k, 3, multiple=2) for k in range(3)]
     [range(0, 2), range(2, 6), range(6, 10)]
     """
+    if not 0 <= index < count:
+        raise ValueError(
+            f"`process_rows(index={index}, count={count})`: expected an index from 0 "
+            "and below the count; pass `jax.process_index()` and `jax.process_count()`."
+        )
     units = -(-n // multiple)
     first, stop = (min(k * units // count * multiple, n) for k in (index, index + 1))
     return range(first, stop)

@@ -18,6 +18,9 @@ from jaxalign.store.reader import EmbeddingStore
 # Ids of this many rows are compared at a time.
 _ID_ROWS = 65536
 
+# Rows that are out of order are picked from so many consecutive ones at a time.
+_SPAN = 16384
+
 
 @dataclasses.dataclass(frozen=True)
 class MatchedRows:
@@ -132,14 +135,22 @@ class _StoredRows:
         self, store: EmbeddingStore, modality: Modality, numbers: np.ndarray | None
     ):
         self._store, self._modality, self._numbers = store, modality, numbers
+        self._dtype = store.dtype
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         if self._numbers is None:
             return self._store.rows(self._modality, rows.start, rows.stop)
         numbers = self._numbers[rows]
-        low, high = int(numbers.min()), int(numbers.max()) + 1
-        # Rows that a store alone has are few: what lies between comes along.
-        return self._store.rows(self._modality, low, high)[numbers - low]
+        order = np.argsort(numbers)
+        found = np.empty((len(numbers), self._store.dim(self._modality)), self._dtype)
+        # Span by span: rows in another order may lie anywhere in the store, and what
+        # lies between them must not come along.
+        spans = numbers[order] // _SPAN
+        for places in np.split(order, np.flatnonzero(np.diff(spans)) + 1):
+            low, high = int(numbers[places[0]]), int(numbers[places[-1]]) + 1
+            part = self._store.rows(self._modality, low, high)
+            found[places] = part[numbers[places] - low]
+        return found
 
 
 def _have_equal_ids(source: EmbeddingStore, target: EmbeddingStore) -> bool:

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.array_types import Modality
 from jaxalign.maps.checks import as_float
 from jaxalign.moments import Moments, init_moments, merge_moments, update_moments
+from jaxalign.moments.merging import weigh_moments
 from jaxalign.sharding import pad_rows
 
 Pairs = Mapping[Modality, tuple[np.ndarray, np.ndarray]]
@@ -69,25 +70,6 @@ def _batches(source, target, batch_size) -> Iterator[tuple]:
         left, mask = pad_rows(as_float(source[start : start + size]), size)
         right, _ = pad_rows(as_float(target[start : start + size]), size)
         yield start, (left, right, mask)
-
-
-def weigh_moments(moments: Moments, weight: float | ArrayLike) -> Moments:
-    """Multiply the weight of every row; the number of rows, and the means, stay.
-
-    Args:
-      moments: of any leading axes.
-      weight: a number, or an array of the leading axes.
-    """
-    sums = ["count", "cross_covariance", "source_energy", "target_energy"]
-    if moments.source_gram is not None:
-        sums += ["source_gram", "target_gram"]
-
-    def times(values):
-        axes = (1,) * (values.ndim - jnp.ndim(weight))
-        return values * jnp.reshape(weight, (*jnp.shape(weight), *axes))
-
-    changed = {name: times(getattr(moments, name)) for name in sums}
-    return dataclasses.replace(moments, **changed)
 
 
 def pool_moments(left: Moments, right: Moments) -> Moments:

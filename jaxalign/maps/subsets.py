@@ -18,7 +18,7 @@ from jaxtyping import Shaped
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.maps import checks
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.anchor_moments import pool_weighted, weigh_moments
+from jaxalign.maps.anchor_moments import pool_weighted
 from jaxalign.maps.assemble import (
     Fitted,
     check_moments,
@@ -29,6 +29,7 @@ from jaxalign.maps.assemble import (
 )
 from jaxalign.maps.from_moments import MOMENTS_KINDS, MomentsKind, solve_ridge
 from jaxalign.moments import Moments, merge_moments, reduce_groups
+from jaxalign.moments.merging import weigh_moments
 from jaxalign.solve.ridge_choice import choose_ridge
 from jaxalign.solve.scale import Scale
 

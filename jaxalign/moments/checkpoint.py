@@ -106,7 +106,7 @@ class PassCheckpoints:
 
     def restore(
         self, batches: Iterator[Any], settings: Mapping[str, Any]
-    ) -> Moments | None:
+    ) -> tuple[Moments, int] | None:
         """Return the last checkpoint's moments, and bring `batches` to its place.
 
         Args:
@@ -114,11 +114,12 @@ class PassCheckpoints:
           settings: of the pass, kept beside it.
 
         Returns:
-          Moments by device, on the host; None at the first start.
+          Moments by device, on the host, and the rows that a batch is padded to; None
+          at the first start.
 
         Raises:
-          ValueError: if `batches` does not know its place, or the checkpoint is of
-            another pass or version.
+          ValueError: if `batches` does not know its place, or the checkpoint is damaged
+            or of another pass or version.
         """
         if not (hasattr(batches, "get_state") and hasattr(batches, "set_state")):
             raise ValueError(
@@ -135,9 +136,7 @@ class PassCheckpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        place = self._manager.restore(
-            step, args=ocp.args.Composite(place=ocp.args.JsonRestore())
-        )["place"]
+        place = self._read(step, "place", ocp.args.JsonRestore())
         self._refuse_other(place["settings"])
         self._before = place["seen"]
         widths = place["widths"]
@@ -145,15 +144,21 @@ class PassCheckpoints:
             *widths, groups=tuple(place["leading"]), grams=settings["grams"]
         )
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(moments=ocp.args.StandardRestore(template)),
-        )["moments"]
+        restored = self._read(step, "moments", ocp.args.StandardRestore(template))
         batches.set_state(place["batches"])  # pyright: ignore[reportAttributeAccessIssue]
-        return restored
+        return restored, place["batch_rows"]
 
-    def save(self, seen: int, local: Moments, batches: Iterator[Any]) -> None:
-        """Keep the pass after `seen` batches of this run, every so often."""
+    def save(
+        self, seen: int, local: Moments, batches: Iterator[Any], *, size: int
+    ) -> None:
+        """Keep the pass after `seen` batches of this run, every so often.
+
+        Args:
+          seen: batches of this run.
+          local: moments by device.
+          batches: the iterator that was restored.
+          size: rows that a batch is padded to.
+        """
         seen += self._before
         if seen % self._every:
             return
@@ -161,6 +166,7 @@ class PassCheckpoints:
         place = {
             "settings": self._settings,
             "seen": seen,
+            "batch_rows": size,
             "widths": [host.d_source, host.d_target],
             "leading": list(host.count.shape),
             "batches": batches.get_state(),  # pyright: ignore[reportAttributeAccessIssue]
@@ -171,6 +177,21 @@ class PassCheckpoints:
                 moments=ocp.args.StandardSave(host), place=ocp.args.JsonSave(place)
             ),
         )
+
+    def _read(self, step: int, item: str, how: Any) -> Any:
+        """Read one item of a checkpoint; say what to do where it is damaged."""
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[
+                item
+            ]
+        except (KeyError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ValueError(
+                f"`PassCheckpoints({str(self._folder)!r})`: expected a whole "
+                f"checkpoint, got one whose {item} cannot be read ({reason}); delete "
+                f"{str(self._folder / str(step))!r}, and the pass goes on from the one "
+                "before."
+            ) from error
 
     def _refuse_other(self, found: Mapping[str, Any]) -> None:
         """Refuse to go on with another pass."""

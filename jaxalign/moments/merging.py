@@ -135,12 +135,17 @@ def decay_moments(moments: Moments, factor: float | Float[ArrayLike, "*g"]) -> M
             f"`decay_moments(factor={factor})`: expected 0 to 1; 1 forgets nothing, "
             "and 0.99 halves a row's weight in about 69 updates."
         )
-    return _decay(moments, factor)
+    return weigh_moments(moments, factor)
 
 
 @jax.jit
-def _decay(moments, factor):
-    """Scale what adds up over rows."""
+def weigh_moments(moments: Moments, factor: float | Float[ArrayLike, "*g"]) -> Moments:
+    """Multiply the weight of every row; their number, and the means, stay.
+
+    Args:
+      moments: of any leading axes.
+      factor: not negative; one for all groups, or one each, ``(*g)``.
+    """
     factor = jnp.broadcast_to(
         jnp.asarray(factor, moments.count.dtype), moments.count.shape
     )

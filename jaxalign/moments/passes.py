@@ -20,7 +20,7 @@ from jaxalign.array_types import ArrayLike
 from jaxalign.moments.finish import finish_pass
 from jaxalign.moments.merging import merge_moments
 from jaxalign.moments.statistics import Moments, init_moments
-from jaxalign.moments.update import update_moments
+from jaxalign.moments.update import check_numbers, update_moments
 from jaxalign.sharding import DATA_AXIS, data_mesh, pad_rows
 
 
@@ -44,10 +44,14 @@ class PairBatch(NamedTuple):
 class Checkpoints(Protocol):
     """What keeps a pass on disk: `PassCheckpoints`, or anything alike."""
 
-    def restore(self, batches: Iterator[Any], settings: dict[str, Any]) -> Any:
-        """Bring `batches` to where the pass was; return its moments by device."""
+    def restore(
+        self, batches: Iterator[Any], settings: dict[str, Any]
+    ) -> tuple[Moments, int] | None:
+        """Bring `batches` to where the pass was; return its moments and batch size."""
 
-    def save(self, seen: int, local: Moments, batches: Iterator[Any]) -> None:
+    def save(
+        self, seen: int, local: Moments, batches: Iterator[Any], *, size: int
+    ) -> None:
         """Keep the moments by device after `seen` batches, if it is time to."""
 
 
@@ -111,15 +115,18 @@ def accumulate_moments(
         "processes": jax.process_count() if mesh.is_multi_process else 1,
         "dtype": str(jax.dtypes.canonicalize_dtype(float)),
     }
-    local = checkpoints.restore(iterator, settings) if checkpoints else None
+    kept = checkpoints.restore(iterator, settings) if checkpoints else None
+    local, size = (None, 0) if kept is None else kept
     if local is not None:
         local = jax.device_put(local, _by_device(local_mesh))
-    feed = _Feed(local_mesh, groups is not None)
+    # The size is that of the first batch of all, wherever a run goes on: padding
+    # decides which device adds a row, and so the bits.
+    feed = _Feed(local_mesh, groups, size)
     seen, started = 0, None
     for arrived in iterator:
-        batch = arrived if isinstance(arrived, PairBatch) else PairBatch(*arrived)
+        batch = _as_batch(arrived)
         if local is None:
-            widths = (_width(batch.source), _width(batch.target))
+            widths = (batch.source.shape[1], batch.target.shape[1])
             local = init_local(*widths, local_mesh, groups=groups, grams=grams)
         placed = feed.place(batch)
         # Two batches at a time: one computing, and this one, which has been read.
@@ -128,7 +135,7 @@ def accumulate_moments(
         seen += 1
         report(feed.rows)
         if checkpoints is not None:
-            checkpoints.save(seen, local, iterator)
+            checkpoints.save(seen, local, iterator, size=feed.size)
     moments = finish_pass(local, mesh, groups=groups, grams=grams)
     return moments if state is None else merge_moments(state, moments)
 
@@ -187,32 +194,35 @@ def _step(mesh: jax.sharding.Mesh, decay: float | None):
 class _Feed:
     """Brings batches to the devices of one process, all in one size."""
 
-    def __init__(self, mesh: jax.sharding.Mesh, grouped: bool):
-        self.rows = 0
-        self._mesh, self._grouped = mesh, grouped
+    def __init__(self, mesh: jax.sharding.Mesh, groups: int | None, size: int):
+        self.rows, self.size = 0, size
+        self._mesh, self._groups = mesh, groups
         self._sharding = _by_device(mesh)
-        self._size = 0
 
     def place(self, batch: PairBatch) -> PairBatch:
         """Pad a batch to the common size, and spread it."""
         n = batch.source.shape[0]
         _check_lengths(batch)
-        if self._grouped != (batch.group is not None):
+        grouped = self._groups is not None
+        if grouped != (batch.group is not None):
             raise ValueError(
-                f"`accumulate_moments(groups={'...' if self._grouped else None})`: "
-                f"expected batches {'with' if self._grouped else 'without'} `group`; "
+                f"`accumulate_moments(groups={self._groups})`: "
+                f"expected batches {'with' if grouped else 'without'} `group`; "
                 "give the number of groups, and each row's, or neither."
             )
-        if not self._size:
-            self._size = -(-n // self._mesh.size) * self._mesh.size
-        if n > self._size:
+        if not self.size:
+            self.size = -(-n // self._mesh.size) * self._mesh.size
+        if n > self.size:
             raise ValueError(
-                f"`accumulate_moments(batches=...)`: expected at most {self._size} "
+                f"`accumulate_moments(batches=...)`: expected at most {self.size} "
                 f"rows, as of the first batch, got {n}; cut the batches alike."
             )
+        if self._groups is not None and batch.group is not None:
+            # Under jit, rows of a group that does not exist would be lost unseen.
+            check_numbers("accumulate_moments", batch.group, self._groups)
         self.rows += n
         weights = batch.weights
-        if n < self._size and weights is None:
+        if n < self.size and weights is None:
             weights = np.ones(n, bool)
         return jax.tree.map(self._spread, batch._replace(weights=weights))
 
@@ -220,12 +230,33 @@ class _Feed:
         """Pad rows on the host or where they are, and give each device its share."""
         if isinstance(rows, jax.Array):
             rows = _own_rows(rows)
-            tail = self._size - rows.shape[0]
+            tail = self.size - rows.shape[0]
             if tail:
                 rows = jnp.pad(rows, [(0, tail)] + [(0, 0)] * (rows.ndim - 1))
         else:
-            rows, _ = pad_rows(rows, self._size)
+            rows, _ = pad_rows(rows, self.size)
         return jax.device_put(rows, self._sharding)
+
+
+def _as_batch(arrived: Any) -> PairBatch:
+    """Refuse what is no batch of two matrices, as rows that came without batches."""
+    if isinstance(arrived, tuple | list) and 2 <= len(arrived) <= 4:
+        batch = arrived if isinstance(arrived, PairBatch) else PairBatch(*arrived)
+        shapes = [getattr(field, "shape", type(field).__name__) for field in batch]
+        wanted = (2, 2, 1, 1)
+        if all(
+            getattr(field, "ndim", None) == axes or (field is None and axes == 1)
+            for field, axes in zip(batch, wanted, strict=True)
+        ):
+            return batch
+        got = dict(zip(PairBatch._fields, shapes, strict=True))
+    else:
+        got = type(arrived).__name__
+    raise ValueError(
+        "`accumulate_moments(batches=...)`: expected batches of arrays, source "
+        "(n, d_source), target (n, d_target), and weights and group (n,) if any, got "
+        f"{got}; of rows in memory make them by `array_pairs(source, target)`."
+    )
 
 
 def _check_lengths(batch: PairBatch) -> None:
@@ -261,8 +292,3 @@ def _by_device(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
 
 def _is_own(device: Any) -> bool:
     return device.process_index == jax.process_index()
-
-
-def _width(rows: ArrayLike) -> int:
-    """Number of columns; 0 where rows are no matrix, which `update_moments` refuses."""
-    return rows.shape[1] if rows.ndim == 2 else 1

@@ -89,6 +89,8 @@ def moments_of_block(
 def _near_mean(side, kept):
     """Mean of the first rows, or the first row that counts if none of these does."""
     few = side[:_FEW]
+    if not side.shape[0]:
+        return jnp.zeros_like(side, shape=side.shape[1:])
     if kept is None:
         return jnp.mean(few, axis=0)
     head = kept[:_FEW]

@@ -137,17 +137,33 @@ def _check_group(moments, source, group):
             f"({source.shape[0]},), got {getattr(group, 'shape', type(group))}; pass "
             "one number a row."
         )
+    check_numbers("update_moments", group, moments.groups[0])
+
+
+def check_numbers(call: str, group: ArrayLike, groups: int) -> None:
+    """Refuse numbers of groups that do not exist, where they can be seen.
+
+    Args:
+      call: named in the error.
+      group: ``(n,)``; what is traced, or lies with other processes, is not looked at.
+      groups: how many there are.
+
+    Raises:
+      ValueError: saying which came.
+    """
     if not jnp.issubdtype(group.dtype, jnp.integer):
         raise ValueError(
-            f"`update_moments(group=...)`: expected whole numbers, got {group.dtype}; "
+            f"`{call}(group=...)`: expected whole numbers, got {group.dtype}; "
             "number the groups from 0, as by `numpy.unique(..., return_inverse=True)`."
         )
     if isinstance(group, jax.core.Tracer) or not group.size:
         return
+    if isinstance(group, jax.Array) and not group.is_fully_addressable:
+        return
     low, high = int(group.min()), int(group.max())
-    if low < 0 or high >= moments.groups[0]:
+    if low < 0 or high >= groups:
         raise ValueError(
-            f"`update_moments(group=...)`: expected 0 to {moments.groups[0] - 1}, got "
+            f"`{call}(group=...)`: expected 0 to {groups - 1}, got "
             f"{low} to {high}; give padding weight 0 and any group that exists."
         )
 

@@ -54,9 +54,13 @@ def _verdict(trust: Trust) -> str:
         )
     more = f"{round_number(float(curve.more)):,}"
     if bool(curve.at_least):
+        few = int(trust.anchors) <= int(trust.directions)
+        why = "before each direction is met once"
+        if not few:
+            why = "before their errors tell how many it takes"
         return (
-            f"Too few anchors: {anchors}; at least {more} more are needed before each "
-            f"direction is met once. {left}."
+            f"Too few anchors: {anchors}; at least {more} more are needed {why}. "
+            f"{left}."
         )
     return (
         f"Too few anchors: {anchors}; about {more} more are needed, by an estimate "

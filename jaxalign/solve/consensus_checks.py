@@ -28,6 +28,13 @@ def check_pairs(
         )
     widths: dict[int, int] = {}
     for part, (i, j) in zip(parts, pairs, strict=True):
+        if not isinstance(part, Moments) or part.groups:
+            got = f"groups {part.groups}" if isinstance(part, Moments) else type(part)
+            raise ValueError(
+                f"`solve_consensus(pair_moments, pairs)`: expected Moments without "
+                f"groups for the pair {(i, j)}, got {got}; merge groups by "
+                "`reduce_groups`."
+            )
         if i == j or min(i, j) < 0:
             raise ValueError(
                 f"`solve_consensus(pairs=...)`: expected two models, numbered from 0, "

@@ -65,7 +65,8 @@ def polar_factor(
       factorised in float32.
 
     Raises:
-      ValueError: if `matrix` has fewer than two axes, or `method` is unknown.
+      ValueError: if `matrix` is no floating array of two axes or more, with no empty
+        side, or `method` is unknown.
 
     Notes:
       Unique only if `matrix` has full rank. Otherwise the null part is arbitrary: still
@@ -84,10 +85,14 @@ def polar_factor(
     >>> polar_factor(2.0 * jnp.eye(2)).factor.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    if matrix.ndim < 2:
+    shape = getattr(matrix, "shape", (type(matrix).__name__,))
+    dtype = getattr(matrix, "dtype", None)
+    floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    if len(shape) < 2 or 0 in shape[-2:] or not floating:
         raise ValueError(
-            "`polar_factor(matrix=...)`: expected shape (..., rows, columns), got "
-            f"{matrix.shape}; pass a matrix such as `moments.cross_covariance`."
+            "`polar_factor(matrix=...)`: expected a floating array of shape (..., "
+            f"rows, columns), got {dtype} of shape {shape}; "
+            "pass a matrix such as `moments.cross_covariance`."
         )
     check_method("polar_factor", method)
     return _polar_factor(jnp.asarray(matrix), method=method)

@@ -254,16 +254,21 @@ def _check(source, target, weights, loss, scale, proper, max_iterations):
                 f"`solve_robust({name}=...)`: expected rows of shape (n, d), got "
                 f"{got}; it works from rows: moments do not tell one pair from another."
             )
+    if not len(source):
+        raise ValueError(
+            "`solve_robust(source, target)`: expected at least one pair of rows, got "
+            "none; pass the anchors."
+        )
     if len(source) != len(target):
         raise ValueError(
             f"`solve_robust(source, target)`: expected as many target rows as source "
             f"rows, got {len(source)} and {len(target)}; row i of one must describe "
             "the same anchor as row i of the other."
         )
-    if weights is not None and weights.shape != (len(source),):
+    if weights is not None and np.shape(weights) != (len(source),):
         raise ValueError(
             f"`solve_robust(weights=...)`: expected shape ({len(source)},), got "
-            f"{weights.shape}; pass one weight per row, 0 for padding."
+            f"{np.shape(weights)}; pass one weight per row, 0 for padding."
         )
     for name, value, known in (("loss", loss, LOSSES), ("scale", scale, SCALES)):
         if value not in known:

@@ -14,6 +14,7 @@ from typing import Any
 from jaxalign.store.documents import (
     DamagedError,
     check_format,
+    digest,
     read_document,
     write_document,
 )
@@ -41,6 +42,12 @@ class Manifest:
     def rows(self) -> int:
         """How many rows all parts have."""
         return sum(part.rows for part in self.parts)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the model, the order of the files and every byte in them."""
+        files = {name: entry["sha256"] for name, entry in self.files.items()}
+        return digest({"space": self.plan.space, "files": files})
 
     @property
     def files(self) -> dict[str, dict[str, Any]]:

@@ -176,6 +176,11 @@ class EmbeddingStore:
         return self._manifest.plan.space
 
     @property
+    def fingerprint(self) -> str:
+        """Hash of all that the store holds, such as to tell what a result is of."""
+        return self._manifest.fingerprint
+
+    @property
     def dtype(self) -> np.dtype:
         """The rows' dtype on disk."""
         return self._manifest.plan.storage_dtype

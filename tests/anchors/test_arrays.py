@@ -74,6 +74,10 @@ def test_errors_say_what_to_do():
     rows = np.eye(4)
     with pytest.raises(ValueError, match="row i of both must be one anchor"):
         ja.array_pairs(rows, rows[:3])
+    with pytest.raises(ValueError, match="got list and .4, 4.; row i of both"):
+        ja.array_pairs(rows.tolist(), rows)
+    with pytest.raises(ValueError, match="pass `jax.process_index"):
+        ja.process_rows(10, 3, 3)
     with pytest.raises(ValueError, match=r"group=.*expected shape \(4,\)"):
         ja.array_pairs(rows, rows, group=np.zeros(3, int))
     with pytest.raises(ValueError, match="at least 1 row"):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fitting from two stores: killed and resumed, by one process or two, one map."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
+from experiments import fit
 from tests.cases import rows_pair
 from tests.free_port import free_port
 from tests.tolerances import PROCRUSTES, eps
@@ -156,3 +158,48 @@ def test_a_mistake_is_one_line_and_exit_code_2(stores, undisturbed, tmp_path):
         )
         assert done.returncode == 2, done.stderr
         assert words in done.stderr.splitlines()[-1]
+
+
+def test_a_pass_over_other_rows_is_refused(stores, tmp_path):
+    folder, pairs = stores
+    opened = [ja.EmbeddingStore.open(folder / name) for name in ("source", "target")]
+    other = ja.EmbeddingStore.create(
+        tmp_path / "other",
+        space="target",
+        examples=N,
+        part_examples=N,
+        modalities={"image": D},
+    )
+    with other as writer:
+        ids = [f"{number:05d}" for number in range(N)]
+        writer.append({"image": -pairs["image"][1]}, first=0, ids=ids)
+        swapped = [opened[0], writer.finish()]
+    config = fit.Config("source", "target", blocks=16, checkpoint_every=1)
+    options = (ja.match_stores(*opened), "image", tmp_path)
+    fit.accumulate(config, tuple(opened), *options)
+    # The same models, as many pairs: only the rows tell.
+    with pytest.raises(ValueError, match="of one with stores = "):
+        fit.accumulate(config, tuple(swapped), *options)
+
+
+def test_two_pairs_are_a_map_without_numbers_on_trust(stores, tmp_path):
+    folder, pairs = stores
+    one = ja.EmbeddingStore.create(
+        tmp_path / "few",
+        space="few",
+        examples=2,
+        part_examples=2,
+        modalities={"text": D},
+    )
+    with one as writer:
+        writer.append({"text": pairs["text"][1][:2]}, first=0, ids=["00000", "00001"])
+        writer.finish()
+    config = fit.Config(
+        str(folder / "source"), str(tmp_path / "few"), fit_on="text", replicates=20
+    )
+    _, said = fit.run(config, tmp_path)
+    assert "No verdict" in said[1]
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert any(row["value"] is None for row in rows)
+    with pytest.raises(ValueError, match="--fit_on: expected 'all' or one of .'text'"):
+        fit.run(dataclasses.replace(config, fit_on="image"), tmp_path)

@@ -79,6 +79,21 @@ def test_the_result_is_at_rest_on_one_device_and_goes_on():
     assert len(first.count.sharding.device_set) == 1
 
 
+@pytest.mark.parametrize("groups", [None, GROUPS])
+def test_empty_batches_change_nothing(groups):
+    source, target = rows(10)
+    group = None if groups is None else np.arange(N) % GROUPS
+    options = {"mesh": ja.data_mesh(jax.devices()[:3]), "groups": groups}
+    parts = [slice(0, 0), slice(0, 90), slice(90, 90), slice(90, 170)]
+    batches = [
+        ja.PairBatch(source[p], target[p], None, None if group is None else group[p])
+        for p in parts
+    ]
+    found = ja.accumulate_moments(batches, **options)
+    expected = ja.accumulate_moments(batches[1::2], **options)
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, expected))
+
+
 def test_same_bits_every_time():
     source, target = rows(3)
 
@@ -174,6 +189,19 @@ def test_errors_say_what_to_do():
         ja.accumulate_moments([(source, target)], groups=2)
     with pytest.raises(ValueError, match="same anchor"):
         ja.accumulate_moments([(source, target[:5])])
+    no_batches = (
+        (source, target),
+        [(source.tolist(), target)],
+        [(source[0], target[0])],
+        [(source, target, [1.0] * 20)],
+    )
+    for batches in no_batches:
+        with pytest.raises(ValueError, match=r"make them by `array_pairs\(source"):
+            ja.accumulate_moments(batches)
+    for numbers in (np.arange(20), np.arange(20) % 3 - 1):
+        batches = ja.array_pairs(source, target, group=numbers)
+        with pytest.raises(ValueError, match="0 to 2, got .*; give padding weight 0"):
+            ja.accumulate_moments(batches, groups=3)
 
 
 @pytest.mark.slow

@@ -131,6 +131,14 @@ def test_subtract_undoes_merge():
     assert jax.tree.all(jax.tree.map(jnp.array_equal, emptied, empty))
 
 
+def test_a_batch_without_rows_changes_nothing():
+    moments = moments_of(*rows_pair(np.random.default_rng(6), 9, 6, 4))
+    none = np.zeros((0, 6), np.float32), np.zeros((0, 4), np.float32)
+    for weights in (None, np.zeros(0, np.float32)):
+        same = ja.update_moments(moments, *none, weights=weights)
+        assert jax.tree.all(jax.tree.map(jnp.array_equal, same, moments))
+
+
 def test_vmap_is_a_loop_and_merge_takes_leading_axes():
     rng = np.random.default_rng(9)
     groups = [rows_pair(rng, 11, 4, 3) for _ in range(3)]

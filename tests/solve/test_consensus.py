@@ -146,6 +146,8 @@ def test_errors_say_what_to_do():
         ([one], [(0, 1)], {"width": 5}, "leave it out for that"),
         ([one], [(0, 1)], {"max_iterations": 0}, "at least 1"),
         (one, [(0, 1)], {}, "pass a list of Moments"),
+        ([np.eye(4)], [(0, 1)], {}, "merge groups by"),
+        ([ja.init_moments(4, 4, groups=2)], [(0, 1)], {}, "merge groups by"),
     ):
         with pytest.raises(ValueError, match=remedy):
             ja.solve_consensus(moments, pairs, **options)

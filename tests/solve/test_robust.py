@@ -101,6 +101,7 @@ def test_errors_say_what_to_do():
         (lambda: ja.solve_robust(rows[0], rows), "works from rows"),
         (lambda: ja.solve_robust(rows, rows[:2]), "same anchor as row i"),
         (lambda: ja.solve_robust(rows, rows, weights=jnp.ones(3)), "one weight per"),
+        (lambda: ja.solve_robust(rows[:0], rows[:0]), "pass the anchors"),
         (lambda: ja.solve_robust(rows, rows, loss="l2"), "for the default"),
         (lambda: ja.solve_robust(rows, rows, scale="unit"), "for the default"),
         (lambda: ja.solve_robust(rows, rows, method="lu"), "leave it out"),

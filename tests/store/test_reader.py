@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is read is what was written, and what is not what was written is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,6 +37,12 @@ def test_properties_are_those_of_the_writer(store):
     assert list(store.columns) == ["id", "image_path", "caption", "label", "width"]
     assert repr(store).endswith("16 rows, image 3, text 3)")
     assert EmbeddingStore.open(store.folder, space=SPACE).folder == store.folder
+
+
+def test_the_fingerprint_is_that_of_the_rows(tmp_path):
+    one, again = (DATA.write(tmp_path / name) for name in ("one", "again"))
+    other = dataclasses.replace(DATA, skipped=frozenset({3})).write(tmp_path / "other")
+    assert one.fingerprint == again.fingerprint != other.fingerprint
 
 
 @settings(deadline=None)

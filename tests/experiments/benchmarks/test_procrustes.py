@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of closed forms at toy size: what does not depend on speed holds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.benchmarks.lines import Line, format_lines
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.slow
+def test_every_section_runs_at_toy_size(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments.benchmarks.procrustes"),
+            *("--tiny", "--rounds=1", f"--workdir={tmp_path}"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = json.loads((tmp_path / "benchmark.json").read_text())["lines"]
+    assert len({line["section"] for line in lines}) >= 9
+    assert all(line["seconds"] is None or line["seconds"] > 0 for line in lines)
+    # 1, 2, 4 and 8 devices meet once each.
+    reduced = [line["note"] for line in lines if "all-reduce of" in line["note"]]
+    assert len(reduced) == 4
+    assert all(note.startswith("1 all-reduce") for note in reduced)
+    # Rows are right, if not fast: the rotation is SciPy's.
+    gaps = [line["note"] for line in lines if "|dQ|" in line["note"]]
+    assert gaps
+    assert all(float(note.removeprefix("|dQ| ")) < 1e-3 for note in gaps)
+
+
+def test_a_line_says_whether_its_ratio_is_as_asked_for():
+    fast = Line("a", "fast", 1.0, ratio=2.0, wanted=1.5)
+    slow = Line("a", "slow", 1.0, ratio=1.0, wanted=1.5)
+    large = Line("b", "large", None, ratio=2.5, at_most=2.0)
+    assert (fast.verdict, slow.verdict) == ("ok, >= 1.5", "MISSED, >= 1.5")
+    assert large.verdict == "MISSED, <= 2"
+    text = format_lines([fast, slow, large])
+    assert text.count("\na\n") == text.count("\nb\n") == 1
