@@ -267,53 +267,6 @@ def time_batched(sizes: Sizes, rounds: int) -> list[Line]:
     ]
 
 
-def time_bootstrap(sizes: Sizes, rounds: int) -> list[Line]:
-    """Time replicates against the solves that they are made of, and first order."""
-    n, d, blocks = sizes.class_rows, sizes.class_width, 64
-    source, target = cone_pairs(n, d)
-    moments = ja.accumulate_moments(
-        ja.array_pairs(source, target, group=ja.block_of_rows(np.arange(n))),
-        groups=blocks,
-    )
-    few = max(20, sizes.replicates // 10)
-    chosen = np.random.default_rng(0).integers(0, 3, (few, blocks))
-
-    def solves() -> None:
-        reduced = ja.reduce_groups(moments, chosen)
-        jax.block_until_ready(ja.solve_procrustes(reduced).rotation)
-
-    def assess(replicates: int) -> None:
-        jax.block_until_ready(ja.assess_map(moments, replicates=replicates))
-
-    seconds = median_seconds(
-        {
-            "solves": solves,
-            "base": functools.partial(assess, 20),
-            "more": functools.partial(assess, 20 + few),
-            "delta": lambda: jax.block_until_ready(ja.delta_intervals(moments)),
-        },
-        rounds=rounds,
-        warmups=1,
-        rest=_REST,
-    )
-    once = median_seconds(
-        {"all": functools.partial(assess, sizes.replicates)}, rounds=1, warmups=0
-    )
-    each, solve = (seconds["more"] - seconds["base"]) / few, seconds["solves"] / few
-    title = f"bootstrap from {blocks} blocks of {n:,} x {d}, no pass over rows"
-    return [
-        Line(title, f"a solve, of {few} at once", solve),
-        Line(title, "a replicate: solve and angles, of a solve", each, each / solve),
-        Line(
-            title,
-            f"{sizes.replicates:,} replicates and 128 held-out fits, one run",
-            once["all"],
-            note="with compilation",
-        ),
-        Line(title, "first-order (delta) intervals", seconds["delta"]),
-    ]
-
-
 SECTIONS: dict[str, Callable[[Sizes, int], list[Line]]] = {
     "memory": lambda sizes, rounds: [
         line for n, d in sizes.memory for line in time_memory(n, d, rounds)
@@ -326,7 +279,6 @@ SECTIONS: dict[str, Callable[[Sizes, int], list[Line]]] = {
         sizes.class_rows, sizes.class_width, sizes.replicates, rounds
     ),
     "batched": time_batched,
-    "bootstrap": time_bootstrap,
     "store": lambda sizes, rounds: procrustes_disk.time_store(
         sizes.disk_bytes, sizes.disk_width, rounds
     ),
