@@ -167,6 +167,7 @@ def run(config: Config, workdir: Path) -> tuple[ja.AlignmentMap, list[str]]:
     # The first process alone writes; the map is the same on all.
     if jax.process_index() == 0:
         amap.save(workdir / "map.safetensors")
+    # A map of all modalities is assessed by what each would give alone.
     names = modalities if config.fit_on == "all" else [config.fit_on]
     for name in names if config.replicates else []:
         print(f"Assessing the fit on {name} rows ...", flush=True)
@@ -175,7 +176,8 @@ def run(config: Config, workdir: Path) -> tuple[ja.AlignmentMap, list[str]]:
             replicates=config.replicates,
             scale=config.scale,  # pyright: ignore[reportArgumentType]
         )
-        said += [f"{name}: {sentence}" for sentence in describe_trust(trust)]
+        who = f"{name} alone" if len(names) > 1 else name
+        said += [f"{who}: {sentence}" for sentence in describe_trust(trust)]
         rows += trust_rows(trust, name, config)
     if jax.process_index() == 0:
         write(workdir, config, amap, rows, said)

@@ -2,6 +2,7 @@
 """Settings of every test: 8 virtual CPU devices, no silent rank promotion, keys."""
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -16,6 +17,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # They hold no doctests, and two of one name cannot both be imported to look for some.
 collect_ignore_glob = ["*/conftest.py"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room_for_programs():
+    """Forget compiled programs before the process runs out of memory maps.
+
+    Each program takes some; Linux gives a process 65,530, and XLA crashes beyond.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import numpy as np
 
+from jaxalign.anchors.arrays import check_rows
 from jaxalign.array_types import Modality
 from jaxalign.data.examples import Source
 from jaxalign.embedding.batch import EmbeddingBatch
@@ -135,7 +136,7 @@ def encoded_pairs(
         modality,
         batch_size=batch_size,
         by_label=by_label,
-        rows=range(len(examples)) if rows is None else rows,
+        rows=check_rows(len(examples), rows, batch_size),
         mesh=mesh,
         partition=partition,
     )

@@ -116,7 +116,8 @@ def store_pairs(
     Raises:
       ValueError: see `match_stores`; or if a store lacks the modality.
     """
-    source.dim(modality), target.dim(modality)
+    for store in (source, target):
+        store.dim(modality)  # Refuses a modality that the store lacks.
     matched = match_stores(source, target) if matched is None else matched
     return PairSlices(
         _StoredRows(source, modality, matched.source),

@@ -6,6 +6,7 @@ computing sample variances", 1979.
 """
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Float
 
@@ -71,9 +72,15 @@ def subtract_moments(whole: Moments, part: Moments) -> Moments:
       user's rows, or a shard, can be taken out of a finished pass.
 
     Raises:
-      ValueError: if widths or Grams differ.
+      ValueError: if widths or Grams differ, or the part has more rows than the whole.
     """
     check_pair("subtract_moments", whole, part)
+    traced = any(isinstance(one.rows, jax.core.Tracer) for one in (whole, part))
+    if not traced and bool(jnp.any(part.rows > whole.rows)):
+        raise ValueError(
+            "`subtract_moments(whole, part)`: expected a part of the whole, got one of "
+            "more rows; pass the larger first, of which `part` holds some rows."
+        )
     return _subtract(whole, part)
 
 

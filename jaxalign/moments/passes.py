@@ -77,7 +77,8 @@ def accumulate_moments(
         this process alone. It may span several processes.
       groups: static; number of groups that `PairBatch.group` names. None: no groups.
       grams: static; also accumulate both Gram matrices.
-      decay: forget by this factor before each batch, see `decay_moments`.
+      decay: forget by this factor before each batch, see `decay_moments`. Each process
+        counts its own batches: give them as many each.
       state: moments of earlier rows, merged with those of this pass. The same on all
         processes.
       checkpoints: keeps the pass on disk, so that a run that was killed goes on from

@@ -2,6 +2,7 @@
 """From groups to any subsets of them: sweeps and bootstraps without another pass."""
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Shaped
 
@@ -32,7 +33,8 @@ def reduce_groups(
       group that takes part once, since a repeated row adds no rank.
 
     Raises:
-      ValueError: if `moments` has no groups, or `weights` another number of them.
+      ValueError: if `moments` has no groups, or `weights` another number of them or a
+        negative number.
 
     Notes:
       No pass over rows. Cost O(S G d_source d_target) by matrix products, and memory
@@ -66,11 +68,51 @@ def reduce_groups(
             f"`reduce_groups(weights=...)`: expected shape (..., {total}), got "
             f"{weights.shape}; give one weight for each group."
         )
+    if isinstance(weights, jax.Array) and not isinstance(weights, jax.core.Tracer):
+        lowest = float(jnp.min(weights)) if weights.size else 0.0
+        if lowest < 0:
+            raise ValueError(
+                f"`reduce_groups(weights=...)`: expected numbers of at least 0, got "
+                f"{lowest:.3g}; take rows out by `subtract_moments`."
+            )
     return _reduce(moments, weights)
 
 
 @jax.jit
 def _reduce(moments, weights):
+    """Merge groups; one that is not finite spoils the subsets that hold it alone."""
+    energies = moments.source_energy + moments.target_energy
+    finite = jnp.isfinite(energies + moments.count)
+
+    def plain(moments, weights):
+        return _merge_groups(moments, weights)
+
+    def careful(moments, weights):
+        # 0 times NaN is NaN: what is left out must be taken out.
+        cleaned = jax.tree.map(
+            lambda leaf: jnp.where(
+                finite.reshape(finite.shape + (1,) * (leaf.ndim - finite.ndim)),
+                leaf,
+                jnp.zeros_like(leaf),
+            ),
+            moments,
+        )
+        merged = _merge_groups(cleaned, weights)
+        spoiled = (~finite).reshape(-1).astype(jnp.float32)
+        held = jnp.matmul((weights != 0).astype(jnp.float32), spoiled) > 0
+
+        def spoil(leaf):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf
+            where = held.reshape(held.shape + (1,) * (leaf.ndim - held.ndim))
+            return jnp.where(where, jnp.full_like(leaf, jnp.nan), leaf)
+
+        return jax.tree.map(spoil, merged)
+
+    return jax.lax.cond(jnp.all(finite), plain, careful, moments, weights)
+
+
+def _merge_groups(moments, weights):
     """Sum groups about each subset's own mean, so that no large mean cancels."""
     dtype = moments.count.dtype
     grams = moments.source_gram is not None

@@ -193,6 +193,11 @@ def _check_batch(moments, source, target, weights):
             f"rows, got {source.shape[0]} and {target.shape[0]}; row i of one must "
             "describe the same anchor as row i of the other."
         )
+    if isinstance(weights, np.ndarray) and weights.size and weights.min() < 0:
+        raise ValueError(
+            "`update_moments(weights=...)`: expected numbers of at least 0, got "
+            f"{weights.min():.3g}; take rows out by `subtract_moments`."
+        )
     if weights is not None and weights.shape != source.shape[:1]:
         raise ValueError(
             f"`update_moments(weights=...)`: expected shape ({source.shape[0]},), got "

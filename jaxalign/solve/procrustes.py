@@ -133,6 +133,11 @@ def solve_procrustes(
     [[0.0, -1.0], [1.0, 0.0]]
     """
     _check_options(moments, method, proper, scale, objective)
+    if max_iterations < 1:
+        raise ValueError(
+            f"`solve_procrustes(max_iterations={max_iterations})`: expected at least "
+            "1; leave it out."
+        )
     wide = moments.d_source > moments.d_target
     if objective is None or not wide:
         held = moments.source_gram is not None

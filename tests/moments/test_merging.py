@@ -92,6 +92,12 @@ def test_errors_say_what_to_do():
         ja.merge_moments(one, two)
     with pytest.raises(ValueError, match="expected Moments, got dict"):
         ja.subtract_moments({}, two)
+    rows = np.eye(3, dtype=np.float32)
+    some = ja.update_moments(two, rows, rows)
+    with pytest.raises(ValueError, match="pass the larger first"):
+        ja.subtract_moments(two, some)
+    with pytest.raises(ValueError, match="weights=.*at least 0, got -1"):
+        ja.update_moments(two, rows, rows, weights=np.array([1.0, -1.0, 1.0]))
     for factor in (-0.1, 1.5):
         with pytest.raises(ValueError, match="0.99 halves a row's weight"):
             ja.decay_moments(two, factor)

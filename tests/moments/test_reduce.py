@@ -98,11 +98,29 @@ def test_rows_stop_counting_at_the_largest_number():
     assert int(ja.merge_moments(many, many.replace(rows=many.rows)).rows[0]) == MAX_ROWS
 
 
+def test_a_group_that_is_not_finite_spoils_only_what_holds_it():
+    source, target, group, _ = grouped(7)
+    source[np.flatnonzero(group == 3)[0], 1] = np.nan
+    empty = ja.init_moments(5, 4, groups=GROUPS, grams=True)
+    moments = ja.update_moments(empty, source, target, group=group)
+    without = np.arange(GROUPS) != 3
+    subsets = ja.reduce_groups(moments, np.stack([without, np.ones(GROUPS, bool)]))
+    clean = jax.tree.map(lambda leaf: leaf[0], subsets)
+    rows = group != 3
+    assert_moments_close(
+        clean, reference_moments(source[rows], target[rows]), SUMS * F32
+    )
+    status = ja.solve_procrustes(subsets).status.tolist()
+    assert status == [int(ja.Status.OK), int(ja.Status.NON_FINITE)]
+
+
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_say_what_to_do():
     *_, moments = grouped(6)
     with pytest.raises(ValueError, match="one weight for each group"):
         ja.reduce_groups(moments, np.ones(GROUPS + 1))
+    with pytest.raises(ValueError, match="take rows out by `subtract_moments`"):
+        ja.reduce_groups(moments, -np.ones(GROUPS))
     with pytest.raises(ValueError, match=r"groups=G"):
         ja.reduce_groups(ja.init_moments(3, 3), np.ones(2))
     with pytest.raises(ValueError, match="expected Moments, got ndarray"):
