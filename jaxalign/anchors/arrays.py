@@ -52,7 +52,7 @@ class PairSlices:
         start = self._next
         stop = min(start + self._batch_size, self._rows.stop)
         self._next = stop
-        source, target = (side[start:stop] for side in self._sides)
+        source, target = (_frozen(side[start:stop]) for side in self._sides)
         mapped = is_mapped(source) or is_mapped(target)
         if stop < self._rows.stop and mapped:
             following = slice(stop, min(stop + self._batch_size, self._rows.stop))
@@ -85,6 +85,13 @@ class PairSlices:
                 f"{self._rows.stop}; it is the place in other data."
             )
         self._next = row
+
+
+def _frozen(rows: Any) -> Any:
+    """Make a slice read-only: rows that stay as they are need not be copied."""
+    if isinstance(rows, np.ndarray):
+        rows.flags.writeable = False
+    return rows
 
 
 def array_pairs(

@@ -3,6 +3,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import numbers
 import os
@@ -94,9 +95,9 @@ def carry_rows(
         "shape": (n, amap.d_target),
     }
     carry = _batch_carrier(amap, rows, modality, space=space, normalize=normalize)
-    ahead = ReadAhead()
     unsynced: list[int] = []
     with (
+        contextlib.closing(ReadAhead()) as ahead,
         open_atomically(target) as stream,
         concurrent.futures.ThreadPoolExecutor(1) as writer,
     ):
@@ -135,7 +136,6 @@ def carry_rows(
         for written in pending:
             done += written.result()
             report(done)
-    ahead.close()
     return target
 
 

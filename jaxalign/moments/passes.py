@@ -234,9 +234,14 @@ class _Feed:
             tail = self.size - rows.shape[0]
             if tail:
                 rows = jnp.pad(rows, [(0, tail)] + [(0, 0)] * (rows.ndim - 1))
-        else:
-            rows, _ = pad_rows(rows, self.size)
-        return jax.device_put(rows, self._sharding)
+            return jax.device_put(rows, self._sharding)
+        padded, _ = pad_rows(rows, self.size)
+        if padded.flags.writeable and np.may_share_memory(padded, rows):
+            # JAX uses aligned rows where they lie, while the next batch is made: a
+            # buffer that is filled again and again must be copied. What cannot be
+            # written (memory maps, slices by `array_pairs`) need not.
+            padded = padded.copy()
+        return jax.device_put(padded, self._sharding)
 
 
 def _as_batch(arrived: Any) -> PairBatch:

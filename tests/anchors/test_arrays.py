@@ -50,6 +50,14 @@ def test_a_place_is_gone_back_to():
         other.set_state({"next_row": 8})
 
 
+def test_slices_are_read_only_views_and_the_array_stays_as_it_is():
+    rows = np.eye(6, 3)
+    batch = next(ja.array_pairs(rows, rows, batch_size=4))
+    assert np.shares_memory(batch.source, rows)
+    assert not batch.source.flags.writeable
+    assert rows.flags.writeable
+
+
 def test_memory_maps_are_views(tmp_path):
     np.save(tmp_path / "rows.npy", np.eye(6, 3, dtype=np.float16))
     rows = np.load(tmp_path / "rows.npy", mmap_mode="r")

@@ -70,6 +70,24 @@ def test_weights_and_device_arrays():
     assert_moments_close(moments, expected, SUMS * F32)
 
 
+def test_a_buffer_that_is_filled_again_and_again_is_read_in_time():
+    # Aligned, so that JAX would use it where it lies; large, so that a step takes long.
+    n, d, batches = 2048, 128, 12
+    whole = np.random.default_rng(9).standard_normal((batches * n, d), np.float32)
+    memory = np.empty(4 * n * d + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    buffer = memory[start : start + 4 * n * d].view(np.float32).reshape(n, d)
+
+    def filled():
+        for first in range(0, len(whole), n):
+            buffer[:] = whole[first : first + n]
+            yield buffer, buffer
+
+    moments = ja.accumulate_moments(filled())
+    expected = reference_moments(whole, whole)
+    assert_moments_close(moments, expected, SUMS * F32)
+
+
 def test_the_result_is_at_rest_on_one_device_and_goes_on():
     source, target = rows(2)
     half = N // 2
