@@ -20,7 +20,7 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import launch
-from experiments.splits import embed_split
+from experiments.splits import check_splits, embed_split
 from jaxalign.data import catalog, prompts
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
@@ -264,11 +264,7 @@ def main() -> None:
     if launch.TINY.value:
         config = dataclasses.replace(config, seeds=config.seeds[:1], replicates=100)
         config = dataclasses.replace(config, trust_replicates=40)
-    if not set(SPLITS) <= set(catalog.dataset_info(config.dataset).splits):
-        raise ValueError(
-            f"--dataset: expected openmoji, the one that this experiment is made for, "
-            f"got {config.dataset!r}; `experiments.embed` takes any data set."
-        )
+    check_splits(config.dataset, SPLITS)
     # What can be wrong with models and data shows before the results' folder is made.
     source, target = launch.load_model(config.source), launch.load_model(config.target)
     for split in SPLITS:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import jaxalign as ja
 from experiments import launch
-from experiments.splits import embed_split
+from experiments.splits import check_splits, embed_split
 from jaxalign.data import catalog
 from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.evaluate.rows import ResultRow
@@ -199,11 +199,7 @@ def main() -> None:
         config = dataclasses.replace(
             config, seeds=config.seeds[:2], counts=(2, 3), replicates=50
         )
-    if "learnt" not in catalog.dataset_info(config.dataset).splits:
-        raise ValueError(
-            f"--dataset: expected openmoji, the one that this experiment is made for, "
-            f"got {config.dataset!r}; `experiments.embed` takes any data set."
-        )
+    check_splits(config.dataset, ["learnt"])
     source, target = launch.load_model(config.source), launch.load_model(config.target)
     workdir = launch.open_workdir("runs/few_anchors")
     rows = run(config, source, target, workdir)

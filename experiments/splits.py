@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embedding a split of the data set, with its progress: what experiments begin with."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
@@ -9,6 +10,19 @@ from jaxalign.data import catalog
 from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.evaluate.embedded_split import embed_examples
+
+
+def check_splits(dataset: str, splits: Iterable[str]) -> None:
+    """Refuse a data set without the splits that an experiment is made for.
+
+    Raises:
+      ValueError: naming the one that has them.
+    """
+    if not set(splits) <= set(catalog.dataset_info(dataset).splits):
+        raise ValueError(
+            "--dataset: expected openmoji, the one that this experiment is made for, "
+            f"got {dataset!r}; `experiments.embed` takes any data set."
+        )
 
 
 def embed_split(

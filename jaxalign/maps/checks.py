@@ -105,6 +105,15 @@ def check_options(
         )
 
 
+def check_widths(call: str, kind: str, d_source: int, d_target: int) -> None:
+    """Refuse a map of means alone between widths that differ."""
+    if kind == "mean_only" and d_source != d_target:
+        raise ValueError(
+            f"`{call}(kind='mean_only')`: expected equal widths, got {d_source} and "
+            f"{d_target}; use kind='orthogonal'."
+        )
+
+
 def check_spaces(call: str, source_space, target_space) -> None:
     """Refuse spaces that are no fingerprints: a file could not hold them."""
     for name, space in (("source_space", source_space), ("target_space", target_space)):

@@ -150,11 +150,7 @@ def fit_map(
     of_rows = checks.check_weights(call, weights, hosts)
     labels = checks.check_groups(call, groups, hosts)
     d_source, d_target = (side.shape[1] for side in next(iter(hosts.values())))
-    if kind == "mean_only" and d_source != d_target:
-        raise ValueError(
-            f"`{call}(kind='mean_only')`: expected equal widths, got {d_source} and "
-            f"{d_target}; use kind='orthogonal'."
-        )
+    checks.check_widths(call, kind, d_source, d_target)
     chosen = scale or ("energy" if kind == "orthogonal" else "none")
     partial = identified_only or rank is not None
     notes: dict[str, Any] = {}

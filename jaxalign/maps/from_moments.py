@@ -95,11 +95,7 @@ def map_from_moments(
     checks.check_spaces(call, source_space, target_space)
     fitted_on = checks.check_modality_weights(call, modality_weights, moments, fit_on)
     first = next(iter(moments.values()))
-    if kind == "mean_only" and first.d_source != first.d_target:
-        raise ValueError(
-            f"`{call}(kind='mean_only')`: expected equal widths, got {first.d_source} "
-            f"and {first.d_target}; use kind='orthogonal'."
-        )
+    checks.check_widths(call, kind, first.d_source, first.d_target)
     for name, part in moments.items():
         check_spread(f"{call}(moments=...)", name, part)
     chosen: Scale = scale or ("energy" if kind == "orthogonal" else "none")

@@ -111,6 +111,8 @@ def maps_of_subsets(
     )
     checks.check_spaces(call, source_space, target_space)
     fitted_on = checks.check_modality_weights(call, modality_weights, moments, fit_on)
+    first = next(iter(moments.values()))
+    checks.check_widths(call, kind, first.d_source, first.d_target)
     weights = _check_subsets(call, moments, subsets, kind, ridge)
     chosen: Scale = scale or ("energy" if kind == "orthogonal" else "none")
     maps = []

@@ -160,6 +160,9 @@ def test_errors_say_what_to_do(pairs, groups):
         ja.maps_of_subsets(grouped, np.ones((1, GROUPS)), scale="unit")
     with pytest.raises(ValueError, match=r"pass \{'image': moments\}"):
         ja.map_from_moments(whole["image"])
+    unequal = {"image": ja.init_moments(2, 3, groups=GROUPS)}
+    with pytest.raises(ValueError, match=r"`maps_of_subsets\(kind='mean_only'\)`"):
+        ja.maps_of_subsets(unequal, np.ones((1, GROUPS)), kind="mean_only")
     with pytest.raises(ValueError, match="at least 2 groups a subset"):
         ja.maps_of_subsets(grouped, np.eye(GROUPS), kind="linear")
     with pytest.raises(ValueError, match="with one weight for each group"):
