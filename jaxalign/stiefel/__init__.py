@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimisation on the Stiefel manifold: geometry, optax transformations, fits."""
+
+from jaxalign.stiefel.fit import fit as fit
+from jaxalign.stiefel.landing import limit_landing_step as limit_landing_step
+from jaxalign.stiefel.landing import to_landing_field as to_landing_field
+from jaxalign.stiefel.optimizers import cayley_adam as cayley_adam
+from jaxalign.stiefel.optimizers import cayley_sgd as cayley_sgd
+from jaxalign.stiefel.optimizers import landing as landing
+from jaxalign.stiefel.optimizers import pogo as pogo
+from jaxalign.stiefel.optimizers import riemannian_adam as riemannian_adam
+from jaxalign.stiefel.optimizers import riemannian_sgd as riemannian_sgd
+from jaxalign.stiefel.paths import label_paths as label_paths
+from jaxalign.stiefel.pogo import orthonormalize_updates as orthonormalize_updates
+from jaxalign.stiefel.solution import History as History
+from jaxalign.stiefel.solution import StiefelSolution as StiefelSolution
+from jaxalign.stiefel.steps import limit_cayley_step as limit_cayley_step
+from jaxalign.stiefel.steps import retract_updates as retract_updates
+from jaxalign.stiefel.stream import StreamSolution as StreamSolution
+from jaxalign.stiefel.stream import fit_stream as fit_stream
+from jaxalign.stiefel.transforms import scale_by_riemannian_adam as scale_by_riemannian_adam
+from jaxalign.stiefel.transforms import to_riemannian_gradient as to_riemannian_gradient
+from jaxalign.stiefel.transforms import trace_tangent as trace_tangent
