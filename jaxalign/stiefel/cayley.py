@@ -8,9 +8,10 @@ The n x n matrix :math:`W` is never formed: the answer lies in the span of :math
 :math:`\xi`, and its coefficients are p x p.
 
 References: Wen, Yin, "A feasible method for optimization with orthogonality
-constraints", 2013; Bendokat, Zimmermann, "Efficient Cayley-transform retractions",
-2021, arXiv 2108.12447 (real symplectic Stiefel), for the p x p form; Li, Fuxin,
-Todorovic, 2020, arXiv 2002.01113.
+constraints", 2013; Bendokat, Zimmermann, "The real symplectic Stiefel and Grassmann
+manifolds", 2021, arXiv 2108.12447, whose p x p form is carried over; Li, Fuxin,
+Todorovic, "Efficient Riemannian optimization on the Stiefel manifold via the Cayley
+transform", 2020, arXiv 2002.01113.
 """
 
 import functools
@@ -70,7 +71,7 @@ def _cayley(point, tangent):
     x, xi = as_tall(point), as_tall(tangent)
     turn, across = _split(x, xi)
     identity = jnp.eye(x.shape[-1], dtype=x.dtype)
-    matrix = identity - 0.5 * turn
+    matrix = jnp.broadcast_to(identity, turn.shape) - 0.5 * turn
     doubled = 2.0 * x
     if across is not None:
         matrix = matrix + 0.25 * product(flip(across), across)

@@ -189,8 +189,8 @@ def tangent_norm(
     Raises:
       ValueError: as `inner_product`.
 
-    >>> float(tangent_norm(jnp.eye(2), jnp.array([[0.0, 3.0], [-3.0, 0.0]])) ** 2)
-    18.0
+    >>> float(tangent_norm(jnp.eye(2), jnp.array([[0.0, 8.0], [-8.0, 0.0]])) ** 2)
+    128.0
     """
     check_pair("tangent_norm", "tangent", point, tangent)
     square = inner_product(point, tangent, tangent, metric=metric)
@@ -322,8 +322,8 @@ def random_point(
         determinant is not None and shape[-2] != shape[-1]
     ):
         raise ValueError(
-            f"`random_point(determinant={determinant!r})`: expected +1 or -1 and square "
-            f"points, got shape {shape}; leave it out for any point."
+            f"`random_point(determinant={determinant!r})`: expected +1 or -1, and "
+            f"square points, got shape {shape}; leave it out for any point."
         )
     dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
     wide = jnp.promote_types(dtype, jnp.float32)

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.solve.polar import polar_factor
 from jaxalign.stiefel.cayley import retract_cayley, retract_cayley_iterative
 from jaxalign.stiefel.geometry import as_given, as_tall, check_pair
+from jaxalign.stiefel.polar_step import polar_of_step
+from jaxalign.stiefel.qr_step import qr_of_step
 
 Retraction = Literal["qr", "polar", "cayley", "cayley_iterative"]
 RETRACTIONS: tuple[str, ...] = typing.get_args(Retraction)
@@ -35,8 +36,8 @@ def retract(
       tangent: tangent at `point`, of the same shape.
       method: static; ``"polar"`` is the nearest point to ``point + tangent``, and
         takes the drift off `point` as well; ``"qr"`` orthonormalises its columns one
-        after the other; ``"cayley"`` turns by an exact transform, ``"cayley_iterative"``
-        by an approximate one that needs products alone.
+        after the other; ``"cayley"`` turns by an exact transform,
+        ``"cayley_iterative"`` by an approximate one that needs products alone.
 
     Returns:
       The point reached, in the point's dtype and component.
@@ -62,8 +63,8 @@ def retract(
     if method == "cayley_iterative":
         return retract_cayley_iterative(point, tangent)
     raise ValueError(
-        f"`retract(method={method!r})`: expected one of {RETRACTIONS}; leave it out for "
-        "'polar', which needs products alone."
+        f"`retract(method={method!r})`: expected one of {RETRACTIONS}; leave it out "
+        "for 'polar', which needs products alone."
     )
 
 
@@ -71,7 +72,7 @@ def retract_qr(
     point: Float[ArrayLike, "*batch rows columns"],
     tangent: Float[ArrayLike, "*batch rows columns"],
 ) -> Float[Array, "*batch rows columns"]:
-    r"""Orthonormalise the columns of the sum, in order: the factor Q of :math:`X + \xi`.
+    r"""Orthonormalise the sum column by column: the factor Q of :math:`X + \xi`.
 
     Args:
       point: :math:`X`, shape ``(..., rows, columns)``, orthonormal along the shorter
@@ -98,11 +99,9 @@ def retract_qr(
 
 @jax.jit
 def _qr(point, tangent):
-    """Factorise, and make the factor unique."""
-    q, r = jnp.linalg.qr(as_tall(point) + as_tall(tangent))
-    diagonal = jnp.diagonal(r, axis1=-2, axis2=-1)
-    sign = jnp.where(diagonal < 0, -1.0, 1.0).astype(q.dtype)
-    return as_given(q * sign[..., None, :], point)
+    """Factorise the sum."""
+    q, _ = qr_of_step(as_tall(point) + as_tall(tangent))
+    return as_given(q, point)
 
 
 def retract_polar(
@@ -133,4 +132,4 @@ def retract_polar(
 def _polar(point, tangent):
     """Factorise the sum."""
     moved = as_tall(point) + as_tall(tangent)
-    return as_given(polar_factor(moved, method="newton_schulz").factor, point)
+    return as_given(polar_of_step(moved), point)
