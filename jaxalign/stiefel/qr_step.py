@@ -21,7 +21,7 @@ from jaxalign.stiefel.geometry import flip, product
 from jaxalign.stiefel.polar_step import if_needed
 
 # Bound of the eigenvalues of xi'xi: orthogonality is lost in proportion to them.
-_SHORT = 4.0
+_SHORT = 16.0
 
 
 @jax.custom_jvp
