@@ -21,7 +21,12 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.stiefel.geometry import as_given, as_tall, check_pair, flip, product
+from jaxalign.stiefel.polar_step import factor_one_step, if_needed
+
+# Entry of the matrix to be solved with, 1 for no step, above which digits are lost.
+_LONG = 4.0
 
 
 def retract_cayley(
@@ -50,8 +55,9 @@ def retract_cayley(
     Notes:
       Of second order in the canonical metric. A square point costs one d x d product
       and one solve (4/3 of a product's work); a tall one three products of n x p
-      with p x p and one p x p solve with n right sides. No collectives if sharded on
-      batch axes.
+      with p x p and one p x p solve with n right sides. Steps of a norm of 5 or more,
+      whose solve loses digits, take two products more to be orthonormal. No
+      collectives if sharded on batch axes.
 
     References:
       Wen, Yin, "A feasible method for optimization with orthogonality constraints",
@@ -78,7 +84,24 @@ def _cayley(point, tangent):
         doubled = doubled + across
     # (p, p) x (p, n): from the right, by transposition
     found = flip(jnp.linalg.solve(flip(matrix), flip(doubled))) - x
-    return as_given(found, point)
+    return as_given(_made_orthonormal(found, matrix), point)
+
+
+def _made_orthonormal(found, matrix):
+    """Take off what the solve of a long step, ill-conditioned, has lost."""
+    size = jnp.max(jnp.abs(matrix), axis=(-2, -1))
+    row = jnp.broadcast_to(size[..., None, None], (*size.shape, 1, found.shape[-1]))
+    # One array for `over_matrices`: the size travels as one more row.
+    stacked = jax.lax.stop_gradient(jnp.concatenate([found, row], axis=-2))
+    (better,) = over_matrices(_unless_short, stacked)
+    # A change by rounding, of which the derivative knows nothing.
+    return found + (better - jax.lax.stop_gradient(found))
+
+
+def _unless_short(stacked):
+    """Polar factor of the rows but the last, if that says so."""
+    found, size = stacked[:-1], stacked[-1, 0]
+    return if_needed(size > _LONG, lambda: factor_one_step(found), (found,))
 
 
 def retract_cayley_iterative(

@@ -255,8 +255,9 @@ def _component(point):
     """Sign of the determinant."""
     if point.shape[-2] != point.shape[-1]:
         return jnp.zeros(point.shape[:-2], jnp.int32)
-    sign, _ = jnp.linalg.slogdet(as_tall(point))
-    return jnp.where(jnp.isfinite(sign), sign, 0.0).astype(jnp.int32)
+    sign, size = jnp.linalg.slogdet(as_tall(point))
+    # The sign of NaN factors says nothing; their logarithm shows them.
+    return jnp.where(jnp.isfinite(size), sign, 0.0).astype(jnp.int32)
 
 
 def reflect(
