@@ -189,8 +189,9 @@ def tangent_norm(
     Raises:
       ValueError: as `inner_product`.
 
-    >>> float(tangent_norm(jnp.eye(2), jnp.array([[0.0, 8.0], [-8.0, 0.0]])) ** 2)
-    128.0
+    >>> turn = jnp.array([[0.0, 8.0], [-8.0, 0.0]])
+    >>> round(float(tangent_norm(jnp.eye(2), turn, metric="canonical")), 4)
+    8.0
     """
     check_pair("tangent_norm", "tangent", point, tangent)
     square = inner_product(point, tangent, tangent, metric=metric)
