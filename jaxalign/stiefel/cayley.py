@@ -21,7 +21,12 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.stiefel.geometry import as_given, as_tall, check_pair, flip, product
+from jaxalign.stiefel.polar_step import factor_one_step, if_needed
+
+# Entry of the matrix to be solved with, 1 for no step, above which digits are lost.
+_LONG = 4.0
 
 
 def retract_cayley(
@@ -50,16 +55,17 @@ def retract_cayley(
     Notes:
       Of second order in the canonical metric. A square point costs one d x d product
       and one solve (4/3 of a product's work); a tall one three products of n x p
-      with p x p and one p x p solve with n right sides. No collectives if sharded on
-      batch axes.
+      with p x p and one p x p solve with n right sides. Steps of a norm of 5 or more,
+      whose solve loses digits, take two products more to be orthonormal. No
+      collectives if sharded on batch axes.
 
     References:
       Wen, Yin, "A feasible method for optimization with orthogonality constraints",
       2013.
 
     >>> turn = jnp.array([[0.0, 2.0], [-2.0, 0.0]])
-    >>> retract_cayley(jnp.eye(2), turn).round(6).tolist()
-    [[0.0, 1.0], [-1.0, 0.0]]
+    >>> bool(jnp.allclose(retract_cayley(jnp.eye(2), turn), turn / 2, atol=1e-6))
+    True
     """
     check_pair("retract_cayley", "tangent", point, tangent)
     return _cayley(jnp.asarray(point), jnp.asarray(tangent))
@@ -69,16 +75,34 @@ def retract_cayley(
 def _cayley(point, tangent):
     """Solve for the coefficients in the span of the point and the tangent."""
     x, xi = as_tall(point), as_tall(tangent)
-    turn, across = _split(x, xi)
+    inner, turn = _turn(x, xi)
     identity = jnp.eye(x.shape[-1], dtype=x.dtype)
     matrix = jnp.broadcast_to(identity, turn.shape) - 0.5 * turn
     doubled = 2.0 * x
-    if across is not None:
+    if x.shape[-2] > x.shape[-1]:
+        across = xi - product(x, inner)
         matrix = matrix + 0.25 * product(flip(across), across)
         doubled = doubled + across
     # (p, p) x (p, n): from the right, by transposition
     found = flip(jnp.linalg.solve(flip(matrix), flip(doubled))) - x
-    return as_given(found, point)
+    return as_given(_made_orthonormal(found, matrix), point)
+
+
+def _made_orthonormal(found, matrix):
+    """Take off what the solve of a long step, ill-conditioned, has lost."""
+    size = jnp.max(jnp.abs(matrix), axis=(-2, -1))
+    row = jnp.broadcast_to(size[..., None, None], (*size.shape, 1, found.shape[-1]))
+    # One array for `over_matrices`: the size travels as one more row.
+    stacked = jax.lax.stop_gradient(jnp.concatenate([found, row], axis=-2))
+    (better,) = over_matrices(_unless_short, stacked)
+    # A change by rounding, of which the derivative knows nothing.
+    return found + (better - jax.lax.stop_gradient(found))
+
+
+def _unless_short(stacked):
+    """Polar factor of the rows but the last, if that says so."""
+    found, size = stacked[:-1], stacked[-1, 0]
+    return if_needed(size > _LONG, lambda: factor_one_step(found), (found,))
 
 
 def retract_cayley_iterative(
@@ -112,8 +136,8 @@ def retract_cayley_iterative(
       round: the result then is off the manifold, without a sign of it, and
       `retract_cayley` is the one to use. Errors of many steps add up; bring the point
       back now and then (`solve.polar`). A square point costs ``iterations + 2``
-      products (the first round but one less), a tall one four of n x p with p x p,
-      and two of p x p a round. No collectives if sharded on batch axes.
+      products, a tall one four of n x p with p x p, and two of p x p a round. No
+      collectives if sharded on batch axes.
 
     References:
       Li, Fuxin, Todorovic, "Efficient Riemannian optimization on the Stiefel manifold
@@ -136,34 +160,34 @@ def retract_cayley_iterative(
 
 @functools.partial(jax.jit, static_argnames="iterations")
 def _cayley_iterative(point, tangent, *, iterations):
-    """Iterate on the coefficients of Y = X C + xi_perp D."""
+    """Iterate on the coefficients of Y = X (I + C) + xi_perp (I + D)."""
     x, xi = as_tall(point), as_tall(tangent)
     if iterations == 0:
         return as_given(x + xi, point)
-    turn, across = _split(x, xi)
-    # The first round's X + Y is 2 X + xi.
-    within, beside = turn, None
-    if across is not None:
-        gram = product(flip(across), across)
-    for _ in range(iterations):
-        # within = C - I, of which W (X + Y) / 2 makes the next.
-        half = 0.5 * product(turn, within)
-        if across is not None:
-            before = gram if beside is None else gram + product(gram, beside)
-            beside = 0.5 * within
-            half = half - 0.5 * before
-        within = turn + half
-    found = x + product(x, within)
-    if across is not None:
-        found = found + across + product(across, beside)
+    inner, turn = _turn(x, xi)
+    # The start X + xi; the first round's product is A A.
+    within, half = turn, product(turn, turn)
+    if x.shape[-2] == x.shape[-1]:
+        for k in range(iterations):
+            within = turn + 0.5 * (half if k == 0 else product(turn, within))
+        return as_given(x + product(x, within), point)
+    # xi_perp' xi_perp
+    gram = product(flip(xi), xi) + half
+    beside = jnp.zeros_like(turn)
+    for k in range(iterations):
+        # From W (X + Y) / 2 = xi_perp (I + C / 2)
+        #   + X (A + (A C - xi_perp' xi_perp (I + D)) / 2)
+        inward = half - gram
+        if k > 0:
+            inward = product(turn, within) - (gram + product(gram, beside))
+        within, beside = turn + 0.5 * inward, 0.5 * within
+    # xi_perp = xi - X X' xi is not formed: one product of n x p less.
+    within = within - inner - product(inner, beside)
+    found = x + (xi + product(x, within) + product(xi, beside))
     return as_given(found, point)
 
 
-def _split(x, xi):
-    """Part the tangent: X A within the span of X, and the rest across it, if any."""
+def _turn(x, xi):
+    """X' xi, and A: skew to the last bit, or its transform is not orthogonal."""
     inner = product(flip(x), xi)
-    # Skew to the last bit: the transform of anything else is not orthogonal.
-    turn = 0.5 * (inner - flip(inner))
-    if x.shape[-2] == x.shape[-1]:
-        return turn, None
-    return turn, xi - product(x, inner)
+    return inner, 0.5 * (inner - flip(inner))

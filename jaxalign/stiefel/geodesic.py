@@ -153,7 +153,7 @@ def _logarithm(change):
     ratio = 4.0 * jnp.arctan2(sines, cosines) / jnp.where(safe, doubled, 1.0)
     ratio = jnp.where(safe, ratio, jnp.where(sines < 1.0, 1.0, 0.0))
     skew = 0.5 * (change - change.T)
-    found = product(product(u * ratio, u.T), skew)
+    found = product(product(u * ratio[None, :], u.T), skew)
     return 0.5 * (found - found.T)
 
 

@@ -189,8 +189,9 @@ def tangent_norm(
     Raises:
       ValueError: as `inner_product`.
 
-    >>> float(tangent_norm(jnp.eye(2), jnp.array([[0.0, 8.0], [-8.0, 0.0]])) ** 2)
-    128.0
+    >>> turn = jnp.array([[0.0, 8.0], [-8.0, 0.0]])
+    >>> round(float(tangent_norm(jnp.eye(2), turn, metric="canonical")), 4)
+    8.0
     """
     check_pair("tangent_norm", "tangent", point, tangent)
     square = inner_product(point, tangent, tangent, metric=metric)
@@ -255,8 +256,9 @@ def _component(point):
     """Sign of the determinant."""
     if point.shape[-2] != point.shape[-1]:
         return jnp.zeros(point.shape[:-2], jnp.int32)
-    sign, _ = jnp.linalg.slogdet(as_tall(point))
-    return jnp.where(jnp.isfinite(sign), sign, 0.0).astype(jnp.int32)
+    sign, size = jnp.linalg.slogdet(as_tall(point))
+    # The sign of NaN factors says nothing; their logarithm shows them.
+    return jnp.where(jnp.isfinite(size), sign, 0.0).astype(jnp.int32)
 
 
 def reflect(

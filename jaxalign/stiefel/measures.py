@@ -93,9 +93,7 @@ def settle(point: PointTree) -> PointTree:
     return jax.tree.map(settled, point)
 
 
-def freeze(
-    done: Bool[Array, "*batch"], updates: PointTree
-) -> PointTree:
+def freeze(done: Bool[Array, "*batch"], updates: PointTree) -> PointTree:
     """Take back the updates of problems that are done."""
 
     def kept(update):

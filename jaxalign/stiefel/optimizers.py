@@ -12,6 +12,7 @@ from jaxalign.array_types import Array
 from jaxalign.stiefel.geometry import Metric
 from jaxalign.stiefel.landing import limit_landing_step, to_landing_field
 from jaxalign.stiefel.pogo import orthonormalize_updates
+from jaxalign.stiefel.precision import Precision
 from jaxalign.stiefel.retractions import Retraction
 from jaxalign.stiefel.steps import limit_cayley_step, retract_updates
 from jaxalign.stiefel.transforms import (
@@ -35,7 +36,7 @@ def riemannian_sgd(
     r"""Descend along the Riemannian gradient, with momentum if asked for.
 
     :math:`X_{t+1} = R_{X_t}(-\eta_t M_t)` with the Riemannian gradient or momentum
-    :math:`M_t` of `trace_tangent`, ``learning_rate`` :math:`\eta` and the ``retraction``
+    :math:`M_t` of `trace_tangent`, ``learning_rate`` :math:`\eta` and ``retraction``
     :math:`R`.
 
     Args:
@@ -244,17 +245,25 @@ def pogo(
     *,
     momentum: float | Array | None = None,
     nesterov: bool = False,
+    precision: Precision = "full",
 ) -> optax.GradientTransformationExtraArgs:
     """Descend by a tangent step and one Newton-Schulz step: products alone.
 
     Args:
       learning_rate: a number or an optax schedule, as of `riemannian_sgd`.
-      momentum: of `trace_tangent`; None for none. Any optax rule may go before, which
-        then sees Euclidean gradients: ``optax.chain(optax.scale_by_adam(), pogo(0.1))``.
+      momentum: of `trace_tangent`; None for none. Any optax rule may go before, and
+        sees Euclidean gradients: ``optax.chain(optax.scale_by_adam(), pogo(0.1))``.
       nesterov: static; look ahead.
+      precision: static; ``"mixed"`` computes two of the four products, the direction
+        and the correction, from bfloat16 operands: faster where there are matrix units
+        for them, and as orthonormal in the end. Square points only; others are not
+        changed by it but for the correction.
 
     Returns:
       An optax transformation, as of `riemannian_sgd`.
+
+    Raises:
+      ValueError: for an unknown option.
 
     Notes:
       Four products a step, momentum included: the least of all here. For points that
@@ -266,11 +275,11 @@ def pogo(
       at scale", 2026, arXiv 2602.14656.
     """
     if momentum is None:
-        direction = to_riemannian_gradient()
+        direction = to_riemannian_gradient(precision=precision)
     else:
-        direction = trace_tangent(momentum, nesterov=nesterov)
+        direction = trace_tangent(momentum, nesterov=nesterov, precision=precision)
     return optax.chain(
         direction,
         optax.scale_by_learning_rate(learning_rate),
-        orthonormalize_updates(),
+        orthonormalize_updates(precision=precision),
     )

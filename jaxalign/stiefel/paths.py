@@ -12,7 +12,7 @@ REST = "rest"
 
 
 def label_paths(*patterns: str) -> Callable[[Any], Any]:
-    """Label parameters by path: ``"stiefel"`` where a pattern fits, ``"rest"`` elsewhere.
+    """Label parameters by path: ``"stiefel"`` where a pattern fits, else ``"rest"``.
 
     Args:
       patterns: of paths such as ``"layers/0/mixer"``; ``*`` stands for anything, as in
@@ -45,9 +45,7 @@ def label_paths(*patterns: str) -> Callable[[Any], Any]:
                     f"parameter; there are {', '.join(paths) or 'none'}."
                 )
         labels = [
-            STIEFEL
-            if any(fnmatch.fnmatchcase(path, one) for one in patterns)
-            else REST
+            STIEFEL if any(fnmatch.fnmatchcase(path, one) for one in patterns) else REST
             for path in paths
         ]
         return jax.tree.unflatten(found[1], labels)

@@ -26,9 +26,9 @@ class History:
     """
 
     step: Int[Array, " records"]
-    value: Float[Array, "records *batch"]
-    gradient_norm: Float[Array, "records *batch"]
-    orthogonality_error: Float[Array, "records *batch"]
+    value: Float[Array, "*records_and_batch"]
+    gradient_norm: Float[Array, "*records_and_batch"]
+    orthogonality_error: Float[Array, "*records_and_batch"]
 
 
 @typing.no_type_check

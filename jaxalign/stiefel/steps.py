@@ -95,10 +95,6 @@ def retract_updates(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-class LimitStepState(NamedTuple):
-    """No state."""
-
-
 def limit_cayley_step(
     bound: float | Array = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
@@ -130,7 +126,9 @@ def limit_cayley_step(
 
         return map_points(shortened, updates), state
 
-    return optax.GradientTransformationExtraArgs(lambda params: LimitStepState(), update)
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update
+    )
 
 
 def newton_schulz_step(point: Array) -> Array:
@@ -140,9 +138,7 @@ def newton_schulz_step(point: Array) -> Array:
     """
     tall = point.shape[-2] >= point.shape[-1]
     tall_point = point if tall else jnp.swapaxes(point, -1, -2)
-    gram = jnp.matmul(
-        jnp.swapaxes(tall_point, -1, -2), tall_point, precision=_HIGHEST
-    )
+    gram = jnp.matmul(jnp.swapaxes(tall_point, -1, -2), tall_point, precision=_HIGHEST)
     identity = jnp.broadcast_to(jnp.eye(gram.shape[-1], dtype=gram.dtype), gram.shape)
     # As an addition: what is orthonormal already is not rounded again.
     change = 0.5 * jnp.matmul(tall_point, identity - gram, precision=_HIGHEST)

@@ -18,10 +18,11 @@ from jaxtyping import Float, Int
 from jaxalign.array_types import Array
 from jaxalign.stiefel.geometry import Metric, project_tangent, riemannian_gradient
 from jaxalign.stiefel.leaves import check_updates, map_points, zeros_per_matrix
+from jaxalign.stiefel.precision import Precision, choose_product, full_product
 
 
 def to_riemannian_gradient(
-    *, metric: Metric = "euclidean"
+    *, metric: Metric = "euclidean", precision: Precision = "full"
 ) -> optax.GradientTransformationExtraArgs:
     r"""Turn Euclidean gradients into Riemannian ones.
 
@@ -31,6 +32,10 @@ def to_riemannian_gradient(
 
     Args:
       metric: static; ``"euclidean"`` or ``"canonical"``.
+      precision: static; with ``"mixed"`` the second of two products, of a square point
+        in the Euclidean metric, has operands in bfloat16: the direction errs by 2^-8 of
+        its own length, also off the tangent space, which a last piece that measures
+        the new point's orthogonality makes good (`orthonormalize_updates`).
 
     Returns:
       A transformation without state; its `update` needs `params`.
@@ -38,16 +43,17 @@ def to_riemannian_gradient(
     Notes:
       Two products a matrix.
     """
+    tangent = _projection(precision)
+
+    def turn(gradient, point):
+        if metric == "euclidean":
+            return tangent(point, gradient)
+        return riemannian_gradient(point, gradient, metric=metric)
 
     def update(updates, state, params=None, **extra):
         del extra
         check_updates("to_riemannian_gradient", params)
-        found = map_points(
-            lambda gradient, point: riemannian_gradient(point, gradient, metric=metric),
-            updates,
-            params,
-        )
-        return found, state
+        return map_points(turn, updates, params), state
 
     return optax.GradientTransformationExtraArgs(_stateless, update)
 
@@ -59,7 +65,7 @@ class TraceTangentState(NamedTuple):
 
 
 def trace_tangent(
-    decay: float | Array, *, nesterov: bool = False
+    decay: float | Array, *, nesterov: bool = False, precision: Precision = "full"
 ) -> optax.GradientTransformationExtraArgs:
     r"""Accumulate momentum, carried from point to point by projection.
 
@@ -73,6 +79,7 @@ def trace_tangent(
     Args:
       decay: :math:`\beta`, 0 to 1.
       nesterov: static; look ahead.
+      precision: static; of the second product, see `to_riemannian_gradient`.
 
     Returns:
       A transformation with `TraceTangentState`; takes Euclidean gradients or
@@ -82,6 +89,7 @@ def trace_tangent(
     Notes:
       Two products a matrix, as many as without momentum; four with `nesterov`.
     """
+    tangent = _projection(precision)
 
     def init(params):
         return TraceTangentState(optax.tree.zeros_like(params))
@@ -90,18 +98,14 @@ def trace_tangent(
         del extra
         check_updates("trace_tangent", params)
         trace = map_points(
-            lambda gradient, point, before: project_tangent(
-                point, decay * before + gradient
-            ),
+            lambda gradient, point, before: tangent(point, decay * before + gradient),
             updates,
             params,
             state.trace,
         )
         if nesterov:
             updates = map_points(
-                lambda gradient, point, now: (
-                    project_tangent(point, gradient) + decay * now
-                ),
+                lambda gradient, point, now: tangent(point, gradient) + decay * now,
                 updates,
                 params,
                 trace,
@@ -203,6 +207,20 @@ def scale_by_riemannian_adam(
         return scaled, RiemannianAdamState(count, mu, nu)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _projection(precision):
+    """Return the tangent projection with its second product in `precision`."""
+    product = choose_product(precision)
+
+    def project(point, vector):
+        if precision == "full" or point.shape[-2] != point.shape[-1]:
+            return project_tangent(point, vector)
+        # (d, d) @ (d, d): of what cancels here, nothing may be lost to rounding.
+        inner = full_product(jnp.swapaxes(point, -1, -2), vector)
+        return product(point, 0.5 * (inner - jnp.swapaxes(inner, -1, -2)))
+
+    return project
 
 
 def _stateless(params):

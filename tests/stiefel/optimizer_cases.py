@@ -65,9 +65,10 @@ OPTIMIZERS = (
     OptimizerCase("sgd-qr", _with(st.riemannian_sgd, retraction="qr"), 1.0),
     OptimizerCase("riemannian_adam", st.riemannian_adam, 0.3, falls=True),
     OptimizerCase("cayley_sgd", _with(st.cayley_sgd, momentum=0.5), 0.7, near=1e-2),
-    OptimizerCase("cayley_adam", st.cayley_adam, 0.5, falls=True, near=1e-2),
+    OptimizerCase("cayley_adam", st.cayley_adam, 2.0, falls=True, near=1e-2),
     OptimizerCase("landing", _with(st.landing, attraction=1.0), 0.5, near=0.5),
     OptimizerCase("pogo", st.pogo, 1.0, near=0.1),
+    OptimizerCase("pogo-mixed", _with(st.pogo, precision="mixed"), 1.0, near=0.1),
     OptimizerCase("pogo-momentum", _with(st.pogo, momentum=0.5), 0.7, near=0.1),
 )
 
@@ -100,9 +101,7 @@ def planted(seed, shape, *, sign=1, batch=(), dtype=np.float32):
     if rows == columns:
         wrong = np.sign(np.linalg.det(start)) != np.sign(np.linalg.det(rotation))
         start[..., :, 0] *= np.where(wrong, -1.0, 1.0)[..., None]
-    return tuple(
-        jnp.asarray(one.astype(dtype)) for one in (cross, rotation, start)
-    )
+    return tuple(jnp.asarray(one.astype(dtype)) for one in (cross, rotation, start))
 
 
 def descend(optimizer, gradient, start, steps=300):

@@ -41,8 +41,6 @@ def test_it_reaches_the_planted_rotation_of_its_component(case, sign):
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 def test_it_solves_tall_and_wide_points(case, shape):
     cross, _, start = planted(1, shape)
-    # <Q, C> alone has flat directions for tall points; half of |Q S - C|^2 has none,
-    # with S the Gram matrix of anchors whose spectrum is C's.
     u, s, vt = np.linalg.svd(np.asarray(cross, np.float64), full_matrices=False)
     found, _ = descend(case.build(), lambda point: -cross, start)
     found = ja.polar_factor(found).factor
@@ -58,7 +56,7 @@ def test_a_batch_is_a_loop(case):
     many, _ = descend(optimizer, lambda point: -cross, start, steps=20)
     for k in range(3):
         one, _ = descend(optimizer, lambda point: -cross[k], start[k], steps=20)  # noqa: B023
-        assert np.abs(many[k] - one).max() < 50 * eps(np.float32)
+        assert np.abs(np.asarray(many[k]) - one).max() < 50 * eps(np.float32)
 
 
 @cases
@@ -192,13 +190,20 @@ def test_clipping_and_schedules_compose(case):
     cross, _, start = planted(6, (8, 8))
     chained = optax.chain(optax.clip_by_global_norm(0.5), case.make(lambda count: 0.1))
     found, path = descend(chained, lambda point: -cross, start, steps=10)
-    assert orthogonality(found) < 1e-3
+    assert orthogonality(found) < max(case.near, 1e-3)
     assert float(jnp.sum(found * cross)) > float(jnp.sum(start * cross))
 
 
 @pytest.mark.parametrize(
     "factory",
-    ["riemannian_sgd", "riemannian_adam", "cayley_sgd", "cayley_adam", "landing", "pogo"],
+    [
+        "riemannian_sgd",
+        "riemannian_adam",
+        "cayley_sgd",
+        "cayley_adam",
+        "landing",
+        "pogo",
+    ],
 )
 def test_hyperparameters_can_be_injected(factory):
     cross, _, start = planted(6, (8, 8))
@@ -240,7 +245,8 @@ def test_stabilising_bounds_the_drift_of_exact_cayley_steps(shape, every):
     _, _, start = planted(8, shape)
     gradient = jax.random.normal(jax.random.key(1), shape)
 
-    def turning(point):  # never settles: a gradient that turns with the point
+    def turning(point):
+        """Turn with the point, so that it never settles."""
         return jnp.roll(point, 1, axis=0) + 0.1 * gradient
 
     def run(**options):
@@ -248,7 +254,7 @@ def test_stabilising_bounds_the_drift_of_exact_cayley_steps(shape, every):
         return orthogonality(descend(optimizer, turning, start, steps=2000)[1][-50:])
 
     stabilised, free = run(stabilize_every=every), run()
-    assert stabilised < 10 * eps(np.float32)
+    assert stabilised < 20 * eps(np.float32)
     assert free > 2 * stabilised
 
 
@@ -258,12 +264,11 @@ def test_second_moments_are_one_number_a_matrix():
     adam = ja.stiefel.scale_by_riemannian_adam()
     update, state = adam.update(gradient, adam.init(start), start)
     assert state.nu.shape == (3, 1, 1)
-    tangent = start @ (0.5 * (
-        jnp.swapaxes(start, -1, -2) @ gradient - jnp.swapaxes(gradient, -1, -2) @ start
-    ))
-    length = jnp.linalg.norm(tangent, axis=(-2, -1), keepdims=True)
-    # After one step both corrections leave the gradient over its norm.
-    assert np.abs(update - tangent / length).max() < 20 * eps(np.float32)
+    tangent = np.asarray(ja.stiefel.project_tangent(start, gradient))
+    length = np.linalg.norm(tangent, axis=(-2, -1), keepdims=True)
+    # After one step both corrections leave the gradient over its norm; 1 - b2 = 1e-3
+    # is rounded to float32, where 0.999 is near 1.
+    assert np.abs(update - tangent / length).max() < 500 * eps(np.float32)
 
 
 def test_momentum_stays_tangent():
@@ -284,6 +289,7 @@ def test_landing_stays_in_its_radius_whatever_the_rate():
     cross, rotation, start = planted(10, (12, 12))
     optimizer = ja.stiefel.landing(0.5, attraction=1.0, radius=0.5)
     _, path = descend(optimizer, lambda point: -40.0 * cross, start, steps=200)
+    path = np.asarray(path)
     gram = np.swapaxes(path, -1, -2) @ path - np.eye(12)
     assert np.linalg.norm(gram, axis=(-2, -1)).max() <= 0.5
     assert (np.linalg.det(np.asarray(path)) * np.linalg.det(rotation) > 0).all()
@@ -293,9 +299,7 @@ def test_pogo_keeps_its_component_whatever_the_rate():
     cross, _, start = planted(11, (12, 12))
     noise = jax.random.normal(jax.random.key(3), (12, 12))
     optimizer = ja.stiefel.pogo(100.0)
-    _, path = descend(
-        optimizer, lambda point: noise @ point - cross, start, steps=200
-    )
+    _, path = descend(optimizer, lambda point: noise @ point - cross, start, steps=200)
     assert np.isfinite(path).all()
     signs = np.sign(np.linalg.det(np.asarray(path, np.float64)))
     assert (signs == signs[0]).all()
@@ -343,8 +347,10 @@ def test_parameters_that_are_no_points_are_refused_by_name(make, params, match):
         make(0.1).init(params)
 
 
-def test_unknown_options_are_refused():
+def test_unknown_options_are_refused(no_shape_hook):
     with pytest.raises(ValueError, match="leave it out for 'polar'"):
         ja.stiefel.riemannian_sgd(0.1, retraction="svd")
+    with pytest.raises(ValueError, match="leave it out for 'full'"):
+        ja.stiefel.pogo(0.1, precision="half")
     with pytest.raises(ValueError, match="leave `metric` out"):
         ja.stiefel.riemannian_sgd(0.1, momentum=0.9, metric="canonical")
