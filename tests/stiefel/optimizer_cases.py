@@ -2,6 +2,7 @@
 """One table of optimisers, and the planted problem that each must solve."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -34,7 +35,9 @@ class OptimizerCase:
     def __str__(self) -> str:
         return self.name
 
+    @functools.cache  # noqa: B019
     def build(self, steps: int = 300) -> optax.GradientTransformation:
+        """Make the optimiser, the same one each time: it is static in a program."""
         rate = self.rate
         if self.falls:
             rate = optax.cosine_decay_schedule(self.rate, steps)
@@ -104,19 +107,16 @@ def planted(seed, shape, *, sign=1, batch=(), dtype=np.float32):
     return tuple(jnp.asarray(one.astype(dtype)) for one in (cross, rotation, start))
 
 
-def descend(optimizer, gradient, start, steps=300):
-    """Run a plain optax loop, compiled."""
+@functools.partial(jax.jit, static_argnames=("optimizer", "steps", "gradient"))
+def descend(optimizer, cross, start, *, steps=300, gradient=None):
+    """Run a plain optax loop, for -<Q, C> or by a gradient of the point and C."""
 
-    @jax.jit
-    def run(start):
-        def step(carry, _):
-            point, state = carry
-            updates, state = optimizer.update(gradient(point), state, point)
-            return (optax.apply_updates(point, updates), state), point
+    def step(carry, _):
+        point, state = carry
+        found = -cross if gradient is None else gradient(point, cross)
+        updates, state = optimizer.update(found, state, point)
+        return (optax.apply_updates(point, updates), state), point
 
-        carry, path = jax.lax.scan(
-            step, (start, optimizer.init(start)), None, length=steps
-        )
-        return carry[0], path
-
-    return run(start)
+    carry = (start, optimizer.init(start))
+    (point, _), path = jax.lax.scan(step, carry, None, length=steps)
+    return point, path
