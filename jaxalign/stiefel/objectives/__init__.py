@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objectives of a map: PyTrees to be called on points, differentiable, jit-safe."""
+
+from jaxalign.stiefel.objectives.contrastive import (
+    contrastive_objective as contrastive_objective,
+)
+from jaxalign.stiefel.objectives.cosine import cosine_objective as cosine_objective
+from jaxalign.stiefel.objectives.least_squares import (
+    least_squares_objective as least_squares_objective,
+)
+from jaxalign.stiefel.objectives.procrustes import (
+    procrustes_objective as procrustes_objective,
+)
