@@ -94,7 +94,7 @@ def least_squares_objective(moments: Moments) -> LeastSquaresObjective:
     0.0
     """
     check_moments("least_squares_objective", moments)
-    gram = source_gram("least_squares_objective", moments)
+    gram, _ = held_grams("least_squares_objective", moments)
     return LeastSquaresObjective(
         energy=per_count(moments.target_energy, moments.count),
         cross=per_count(moments.cross_covariance, moments.count),
@@ -102,16 +102,18 @@ def least_squares_objective(moments: Moments) -> LeastSquaresObjective:
     )
 
 
-def source_gram(call: str, moments: Moments) -> Float[Array, "*g d_source d_source"]:
-    """Take the source Gram, or refuse moments that hold none.
+def held_grams(
+    call: str, moments: Moments
+) -> tuple[Float[Array, "*g d_source d_source"], Float[Array, "*g d_target d_target"]]:
+    """Take both Grams, or refuse moments that hold none.
 
     Raises:
-      ValueError: saying how to get it.
+      ValueError: saying how to get them.
     """
-    if moments.source_gram is None:
+    if moments.source_gram is None or moments.target_gram is None:
         raise ValueError(
             f"`{call}(moments=...)`: expected moments with Gram matrices, got none; "
             "make them by `init_moments(..., grams=True)`, or use "
             "`procrustes_objective`, which needs none."
         )
-    return moments.source_gram
+    return moments.source_gram, moments.target_gram

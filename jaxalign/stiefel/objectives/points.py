@@ -63,7 +63,7 @@ def lift(array: jax.Array, rank: int) -> jax.Array:
 
 
 def add(left: Float[Array, "..."], right: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Sum of values whose leading axes broadcast."""
+    """Sum of values, or of matrices, whose leading axes broadcast."""
     rank = max(left.ndim, right.ndim)
     return lift(left, rank) + lift(right, rank)
 
