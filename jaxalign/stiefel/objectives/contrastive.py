@@ -39,7 +39,7 @@ class ContrastiveObjective:
     """InfoNCE of aligned source rows against target rows; make it by its factory.
 
     Attributes:
-      rows: prepared, the target rows unit; source rows padded to whole blocks.
+      rows: prepared; source rows padded to whole blocks.
       temperature: what cosines are divided by, a scalar or ``(*g)``.
       labels: of the source rows, ``(*g, n)``, or None: row i belongs to row i.
       target_labels: of the target rows, ``(*g, m)``, or None.
@@ -164,12 +164,12 @@ def contrastive_objective(
         target_mean=target_mean,
         scale=scale,
         centring=centring,
+        unit=True,
     )
     check_per_row(call, "labels", labels, source.shape[:-1])
     check_per_row(call, "target_labels", target_labels, target.shape[:-1])
     own = None if labels is None else jnp.asarray(labels)
     others = None if target_labels is None else jnp.asarray(target_labels)
-    rows = dataclasses.replace(rows, target=unit_rows(rows.target))
     blocked = source.shape[-2] > block_size
     if blocked:
         rows, own = _whole_blocks(rows, own, block_size)

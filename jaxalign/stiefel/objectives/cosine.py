@@ -4,7 +4,6 @@
 From rows, each of which counts alike whatever its norm.
 """
 
-import dataclasses
 import typing
 
 import flax.struct
@@ -32,18 +31,16 @@ class CosineObjective:
     """One minus the mean cosine; make it by its factory.
 
     Attributes:
-      rows: prepared; the target rows are unit rows.
-      cross: of unit rows, for the start, ``(*g, d_target, d_source)``.
+      rows: prepared.
     """
 
     rows: PreparedRows
-    cross: Float[Array, "*g d_target d_source"]
 
     def __call__(
         self, point: Float[ArrayLike, "*batch d_target d_source"]
     ) -> Float[Array, "..."]:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
-        point = as_point("cosine_objective", point, self.cross)
+        point = as_point("cosine_objective", point, self.rows.point_like())
         rows = self.rows
         return over_problems(
             _one,
@@ -53,7 +50,7 @@ class CosineObjective:
 
     def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
         """Matrix whose polar factor is `closed_form_start`."""
-        return self.cross
+        return self.rows.cross
 
     def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
         """Find the map of the largest mean cosine of centred rows."""
@@ -120,11 +117,9 @@ def cosine_objective(
         target_mean=target_mean,
         scale=scale,
         centring=centring,
+        unit=True,
     )
-    cross = rows.cross(unit=True)
-    return CosineObjective(
-        dataclasses.replace(rows, target=unit_rows(rows.target)), cross
-    )
+    return CosineObjective(rows)
 
 
 def _one(point, source, target, added, share):

@@ -7,7 +7,6 @@ Reference: Joulin, Bojanowski, Mikolov, Jegou, Grave, "Loss in translation: lear
 bilingual word mapping with a retrieval criterion", 2018, arXiv 1804.07745.
 """
 
-import dataclasses
 import functools
 import typing
 
@@ -35,14 +34,12 @@ class CslsObjective:
     """Hub-corrected cosine loss of pairs; make it by its factory.
 
     Attributes:
-      rows: prepared; the target rows are unit rows.
-      cross: of unit rows, for the start, ``(*g, d_target, d_source)``.
+      rows: prepared.
       neighbours: static; k.
       block_size: static; rows scored at a time.
     """
 
     rows: PreparedRows
-    cross: Float[Array, "*g d_target d_source"]
     neighbours: int = flax.struct.field(pytree_node=False)
     block_size: int = flax.struct.field(pytree_node=False)
 
@@ -50,7 +47,7 @@ class CslsObjective:
         self, point: Float[ArrayLike, "*batch d_target d_source"]
     ) -> Float[Array, "..."]:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
-        point = as_point("csls_objective", point, self.cross)
+        point = as_point("csls_objective", point, self.rows.point_like())
         rows = self.rows
         one = functools.partial(
             _one, neighbours=self.neighbours, block_size=self.block_size
@@ -63,7 +60,7 @@ class CslsObjective:
 
     def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
         """Matrix whose polar factor is `closed_form_start`."""
-        return self.cross
+        return self.rows.cross
 
     def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
         """Find the map of the largest mean cosine of centred rows."""
@@ -142,6 +139,7 @@ def csls_objective(
         target_mean=target_mean,
         scale=scale,
         centring=centring,
+        unit=True,
     )
     n = source.shape[-2]
     if not 1 <= neighbours <= n:
@@ -154,10 +152,8 @@ def csls_objective(
             f"`{call}(block_size={block_size})`: expected at least 1; leave it out for "
             "the default."
         )
-    cross = rows.cross(unit=True)
     return CslsObjective(
-        rows=dataclasses.replace(rows, target=unit_rows(rows.target)),
-        cross=cross,
+        rows=rows,
         neighbours=neighbours,
         block_size=min(block_size, n),
     )

@@ -6,6 +6,7 @@ References: Huber, "Robust Statistics", 1981; Verboon and Heiser, "Resistant ort
 Procrustes analysis", 1992.
 """
 
+import functools
 import typing
 from typing import Literal
 
@@ -36,13 +37,11 @@ class RobustObjective:
 
     Attributes:
       rows: prepared, both sides centred.
-      cross: their cross-covariance, a mean, ``(*g, d_target, d_source)``.
       threshold: where the loss turns from square to linear, ``(*g)``.
       loss: static.
     """
 
     rows: PreparedRows
-    cross: Float[Array, "*g d_target d_source"]
     threshold: Float[Array, "*g"]
     loss: str = flax.struct.field(pytree_node=False)
 
@@ -50,7 +49,7 @@ class RobustObjective:
         self, point: Float[ArrayLike, "*batch d_target d_source"]
     ) -> Float[Array, "..."]:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
-        point = as_point("robust_objective", point, self.cross)
+        point = as_point("robust_objective", point, self.rows.point_like())
         rows = self.rows
         return over_problems(
             _huber if self.loss == "huber" else _l1,
@@ -60,7 +59,7 @@ class RobustObjective:
 
     def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
         """Matrix whose polar factor is `closed_form_start`."""
-        return self.cross
+        return self.rows.cross
 
     def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
         """Find the plain Procrustes map of these rows, wrong pairs and all."""
@@ -150,19 +149,22 @@ def robust_objective(
         target_mean=target_mean,
         scale=scale,
         centring="both",
+        unit=False,
     )
-    cross = rows.cross()
     if threshold is None:
-        threshold = over_problems(
-            _huber_threshold if loss == "huber" else _l1_threshold,
-            "(t,s),(n,s),(n,t),(t),(n)",
-            *(polar_start(cross), rows.source, rows.target, rows.added, rows.kept),
-        )
+        threshold = _measured_threshold(rows, loss=loss)
     return RobustObjective(
-        rows=rows,
-        cross=cross,
-        threshold=jnp.asarray(threshold, cross.dtype),
-        loss=loss,
+        rows=rows, threshold=jnp.asarray(threshold, rows.source.dtype), loss=loss
+    )
+
+
+@functools.partial(jax.jit, static_argnames="loss")
+def _measured_threshold(rows, *, loss):
+    """Threshold of each problem, from the errors of its plain Procrustes map."""
+    return over_problems(
+        _huber_threshold if loss == "huber" else _l1_threshold,
+        "(t,s),(n,s),(n,t),(t),(n)",
+        *(polar_start(rows.cross), rows.source, rows.target, rows.added, rows.kept),
     )
 
 

@@ -38,12 +38,14 @@ class PreparedRows:
 
     Attributes:
       source: centred, times the scale, ``(*g, n, d_source)``.
-      target: as they are compared, ``(*g, m, d_target)``.
+      target: as they are compared, ``(*g, m, d_target)``; unit rows where cosines are.
       added: to each aligned row, ``(*g, d_target)``.
       share: weights of the source rows over their sum, ``(*g, n)``.
       kept: source rows that count, ``(*g, n)``.
       target_share: the same for the target rows, ``(*g, m)``.
       target_kept: ``(*g, m)``.
+      cross: cross-covariance of the pairs, centred, a mean, of unit rows where cosines
+        are compared, ``(*g, d_target, d_source)``; zeros if rows are not paired.
     """
 
     source: Float[Array, "*g n d_source"]
@@ -53,20 +55,12 @@ class PreparedRows:
     kept: Bool[Array, "*g n"]
     target_share: Float[Array, "*g m"]
     target_kept: Bool[Array, "*g m"]
+    cross: Float[Array, "*g d_target d_source"]
 
     def point_like(self) -> jax.ShapeDtypeStruct:
         """Shape and dtype of one point."""
         widths = (self.target.shape[-1], self.source.shape[-1])
         return jax.ShapeDtypeStruct(widths, self.source.dtype)
-
-    def cross(self, *, unit: bool = False) -> Float[Array, "*g d_target d_source"]:
-        """Cross-covariance of the pairs, a mean; of unit rows if asked for."""
-        left, right = self.target - self.added[..., None, :], self.source
-        if unit:
-            left, right = unit_rows(left), unit_rows(right)
-        weighted = jnp.swapaxes(self.share[..., None] * left, -1, -2)
-        # (..., d_target, n) @ (..., n, d_source)
-        return jnp.matmul(weighted, right, precision=_HIGHEST)
 
 
 def prepare_rows(
@@ -81,6 +75,7 @@ def prepare_rows(
     target_mean: Float[ArrayLike, "..."] | None,
     scale: float | Float[ArrayLike, "..."],
     centring: Centring,
+    unit: bool,
 ) -> PreparedRows:
     """Check, mask, centre and scale rows.
 
@@ -96,6 +91,7 @@ def prepare_rows(
       target_mean: the same for the target.
       scale: of the rotated rows; a number, or ``(*g)``.
       centring: static.
+      unit: static; whether cosines are compared, and not distances.
 
     Raises:
       ValueError: if shapes do not fit, or an option is unknown.
@@ -139,10 +135,12 @@ def prepare_rows(
         target_mean,
         scale,
         centring=centring,
+        unit=unit,
+        paired=paired,
     )
 
 
-@functools.partial(jax.jit, static_argnames="centring")
+@functools.partial(jax.jit, static_argnames=("centring", "unit", "paired"))
 def _prepare(
     source,
     target,
@@ -153,6 +151,8 @@ def _prepare(
     scale,
     *,
     centring,
+    unit,
+    paired,
 ):
     """Prepare both sides, in one dtype."""
     dtype = jnp.promote_types(jnp.promote_types(source.dtype, target.dtype), "float32")
@@ -166,15 +166,28 @@ def _prepare(
         target = target - target_mean[..., None, :]
         target = jnp.where(target_kept[..., None], target, jnp.zeros_like(target))
     added = target_mean if centring == "map" else jnp.zeros_like(target_mean)
+    centred = jnp.where(kept[..., None], centred, jnp.zeros_like(centred))
     return PreparedRows(
-        source=jnp.where(kept[..., None], centred, jnp.zeros_like(centred)),
-        target=target,
+        source=centred,
+        target=unit_rows(target) if unit else target,
         added=added,
         share=share,
         kept=kept,
         target_share=target_share,
         target_kept=target_kept,
+        cross=_cross(centred, target - added[..., None, :], share, unit)
+        if paired
+        else jnp.zeros((*added.shape, source.shape[-1]), dtype),
     )
+
+
+def _cross(source, target, share, unit):
+    """Cross-covariance of pairs, a mean; of unit rows if asked for."""
+    if unit:
+        source, target = unit_rows(source), unit_rows(target)
+    weighted = jnp.swapaxes(share[..., None] * target, -1, -2)
+    # (..., d_target, n) @ (..., n, d_source)
+    return jnp.matmul(weighted, source, precision=_HIGHEST)
 
 
 def _masked(rows, weights, dtype):
