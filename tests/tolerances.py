@@ -73,3 +73,8 @@ DISTANCE = 40.0
 # A path of 1000 steps: each is off by its own rounding alone where the retraction takes
 # off the drift (polar, QR), or by the sum of them, of one sign at worst.
 PATH = 1000.0
+
+
+# Values and gradients of objectives, of order 1 to 20: sums over d <= 6 terms and some
+# tens of rows, and exponentials of cosines over a temperature. Below 50 eps seen.
+OBJECTIVE = 100.0

@@ -14,6 +14,18 @@ from jaxalign.stiefel.geometry import tangent_norm as tangent_norm
 from jaxalign.stiefel.geometry import transport as transport
 from jaxalign.stiefel.landing import limit_landing_step as limit_landing_step
 from jaxalign.stiefel.landing import to_landing_field as to_landing_field
+from jaxalign.stiefel.objectives import consensus_objective as consensus_objective
+from jaxalign.stiefel.objectives import contrastive_objective as contrastive_objective
+from jaxalign.stiefel.objectives import cosine_objective as cosine_objective
+from jaxalign.stiefel.objectives import csls_objective as csls_objective
+from jaxalign.stiefel.objectives import kernel_objective as kernel_objective
+from jaxalign.stiefel.objectives import (
+    least_squares_objective as least_squares_objective,
+)
+from jaxalign.stiefel.objectives import procrustes_objective as procrustes_objective
+from jaxalign.stiefel.objectives import reference_gram as reference_gram
+from jaxalign.stiefel.objectives import robust_objective as robust_objective
+from jaxalign.stiefel.objectives import weighted_objective as weighted_objective
 from jaxalign.stiefel.optimizers import cayley_adam as cayley_adam
 from jaxalign.stiefel.optimizers import cayley_sgd as cayley_sgd
 from jaxalign.stiefel.optimizers import landing as landing
