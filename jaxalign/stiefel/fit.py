@@ -90,6 +90,7 @@ def fit(
     References:
       Absil, Mahony, Sepulchre, "Optimization Algorithms on Matrix Manifolds", 2008.
 
+    >>> from jaxalign.stiefel import riemannian_sgd
     >>> def nearest(point):
     ...     return -jnp.sum(point * jnp.diag(jnp.array([2.0, -1.0])))
     >>> found = fit(nearest, jnp.eye(2), riemannian_sgd(0.4))

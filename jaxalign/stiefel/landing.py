@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.stiefel.leaves import check_points, check_updates, map_points
-from jaxalign.stiefel.steps import as_params
+from jaxalign.stiefel.steps import as_params, newton_schulz_step
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -43,7 +43,7 @@ def to_landing_field(
       A transformation without state; its `update` needs `params`.
 
     Notes:
-      Three products for square points, four for others.
+      Four products: X'X, G'X, and two of the longer side.
 
     References:
       Ablin and Peyre, 2022, arXiv 2102.07432; Ablin et al., 2023, arXiv 2303.16510.
@@ -67,13 +67,15 @@ def to_landing_field(
 def limit_landing_step(
     radius: float | Array = 0.5,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Shorten steps that could leave the neighbourhood of the manifold; goes last.
+    r"""Shorten steps that would leave the neighbourhood of the manifold; goes last.
 
-    With :math:`\delta = \|X^\top X - I\|_F`, a step :math:`U` along the landing field
-    ends at most :math:`\delta + \|U\|_F^2` from the manifold, so it is scaled by
-    :math:`\min(1, \sqrt{\epsilon - \delta} / (2 \|U\|_F))`: the iterates stay within
-    ``radius`` :math:`\epsilon < 1`, singular values away from zero, and with them the
-    sign of the determinant.
+    The orthogonality error after a share :math:`t` of a step :math:`U` from
+    :math:`X` is at most :math:`(1 - t) \delta_0 + t \delta_1 + t (1 - t) \|U\|_F^2`,
+    where :math:`\delta_0` and :math:`\delta_1` are :math:`\|X^\top X - I\|_F` before
+    and after the whole step. The largest share that this bound keeps within ``radius``
+    :math:`\epsilon` is taken; from beyond :math:`0.9 \epsilon` the step is one of
+    Newton-Schulz towards the manifold instead. So singular values stay away from zero,
+    and with them the sign of the determinant, whatever the learning rate.
 
     Args:
       radius: :math:`\epsilon`, in (0, 1).
@@ -82,11 +84,11 @@ def limit_landing_step(
       A transformation without state; its `update` needs `params`.
 
     Notes:
-      Holds for learning rate times attraction up to 1/2. Two products, of which the
-      compiler shares one with `to_landing_field`.
+      Two products and one more for the Newton-Schulz step; the compiler shares one of
+      them with `to_landing_field`.
 
     References:
-      Ablin and Peyre, 2022, arXiv 2102.07432, proposition 2.
+      Ablin and Peyre, 2022, arXiv 2102.07432, who bound the learning rate instead.
     """
 
     def update(updates, state, params=None, **extra):
@@ -94,12 +96,13 @@ def limit_landing_step(
         check_updates("limit_landing_step", params)
 
         def limited(change, point):
-            excess = _excess(point)
-            distance = jnp.linalg.norm(excess, axis=(-2, -1), keepdims=True)
-            room = jnp.sqrt(jnp.maximum(radius - distance, 0.0))
-            length = jnp.linalg.norm(change, axis=(-2, -1), keepdims=True)
-            share = jnp.minimum(1.0, 0.5 * room / jnp.maximum(length, 1e-30))
-            return share * change
+            before, after = _distance(point), _distance(point + change)
+            square = jnp.sum(jnp.square(change), axis=(-2, -1), keepdims=True)
+            room = (radius - before) / jnp.maximum(after - before + square, 1e-30)
+            share = jnp.where(after <= radius, 1.0, jnp.clip(room, 0.0, 1.0))
+            # NaN compares false: a step that is not finite is seen, not hidden.
+            back = newton_schulz_step(point) - point
+            return jnp.where(before > 0.9 * radius, back, share * change)
 
         return as_params(map_points(limited, updates, params), params), state
 
@@ -116,24 +119,19 @@ def _field(
     """Compute the landing field of points of any shape."""
     if point.shape[-2] < point.shape[-1]:
         return _turn(_field(_turn(point), _turn(gradient), attraction))
-    identity = _identity(point)
-    if point.shape[-2] == point.shape[-1]:
-        # (d, d) @ (d, d), twice, then once more on both parts
-        turning = _product(gradient, _turn(point))
-        outer = _product(point, _turn(point))
-        pull = 0.5 * (turning - _turn(turning)) + attraction * (outer - identity)
-        return _product(pull, point)
-    gram, mixed = _product(_turn(point), point), _product(_turn(gradient), point)
+    gram, identity = _product(_turn(point), point), _identity(point)
+    mixed = _product(_turn(gradient), point)
     # (rows, columns) @ (columns, columns), twice
     along = _product(point, attraction * (gram - identity) - 0.5 * mixed)
     return 0.5 * _product(gradient, gram) + along
 
 
-def _excess(point):
-    """How far the Gram matrix of the shorter side is from the identity."""
-    if point.shape[-2] <= point.shape[-1]:
-        return _product(point, _turn(point)) - _identity(_turn(point))
-    return _product(_turn(point), point) - _identity(point)
+def _distance(point):
+    """Frobenius norm of the orthogonality error along the shorter side."""
+    if point.shape[-2] < point.shape[-1]:
+        point = _turn(point)
+    excess = _product(_turn(point), point) - _identity(point)
+    return jnp.linalg.norm(excess, axis=(-2, -1), keepdims=True)
 
 
 def _identity(point):

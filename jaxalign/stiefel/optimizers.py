@@ -65,6 +65,7 @@ def riemannian_sgd(
       Bonnabel, "Stochastic gradient descent on Riemannian manifolds", 2013, arXiv
       1111.5280.
 
+    >>> import jax.numpy as jnp
     >>> point, optimizer = jnp.eye(2), riemannian_sgd(0.5)
     >>> state = optimizer.init(point)
     >>> update, state = optimizer.update(jnp.array([[0.0, 1.0], [0, 0]]), state, point)
@@ -216,7 +217,7 @@ def landing(
 
     Args:
       learning_rate: a number or an optax schedule; times `attraction` at most 1/2.
-      momentum: of `trace_tangent`; None for none.
+      momentum: of the field, by `optax.trace`; None for none.
       attraction: see `to_landing_field`.
       radius: see `limit_landing_step`.
 
@@ -226,15 +227,15 @@ def landing(
       `ja.polar_factor(point).factor`, as `fit` does.
 
     Notes:
-      Four products a step for square points; two more with momentum.
+      Six products a step.
 
     References:
       Ablin and Peyre, "Fast and accurate optimization on the orthogonal manifold
       without retraction", 2022, arXiv 2102.07432; Ablin et al., 2023, arXiv 2303.16510.
     """
     return optax.chain(
-        optax.identity() if momentum is None else trace_tangent(momentum),
         to_landing_field(attraction),
+        optax.identity() if momentum is None else optax.trace(momentum),
         optax.scale_by_learning_rate(learning_rate),
         limit_landing_step(radius),
     )

@@ -25,7 +25,7 @@ def label_paths(*patterns: str) -> Callable[[Any], Any]:
     Raises:
       ValueError: if no pattern is given; by the function, if one fits no parameter.
 
-    >>> params = {"mixer": jnp.eye(2), "head": jnp.zeros((2, 1))}
+    >>> params = {"mixer": jax.numpy.eye(2), "head": jax.numpy.zeros((2, 1))}
     >>> label_paths("mixer")(params)
     {'head': 'rest', 'mixer': 'stiefel'}
     """

@@ -292,8 +292,25 @@ def test_landing_stays_in_its_radius_whatever_the_rate():
     _, path = descend(optimizer, 40.0 * cross, start, steps=200)
     path = np.asarray(path)
     gram = np.swapaxes(path, -1, -2) @ path - np.eye(12)
-    assert np.linalg.norm(gram, axis=(-2, -1)).max() <= 0.5
+    assert np.linalg.norm(gram, axis=(-2, -1)).max() <= 0.5 + 1e-5
     assert (np.linalg.det(np.asarray(path)) * np.linalg.det(rotation) > 0).all()
+
+
+def test_landing_with_momentum_bears_noise():
+    cross, _, start = planted(10, (12, 12))
+    noise = jax.random.normal(jax.random.key(5), (12, 12))
+    optimizer = ja.stiefel.landing(0.3, momentum=0.9)
+    _, path = descend(
+        optimizer, noise, start, steps=1000, gradient=lambda point, c: c @ point - point
+    )
+    gram = np.swapaxes(np.asarray(path), -1, -2) @ path - np.eye(12)
+    assert np.linalg.norm(gram, axis=(-2, -1)).max() <= 0.5 + 1e-5
+
+
+def test_init_works_inside_jit_on_what_is_known():
+    point = jnp.eye(4)
+    state = jax.jit(lambda: ja.stiefel.riemannian_sgd(0.1, momentum=0.9).init(point))()
+    assert jax.tree.leaves(state)
 
 
 def test_pogo_keeps_its_component_whatever_the_rate():
