@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a step costs beside its products, and how far many steps drift."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxalign as ja
+from experiments.benchmarks.alternating import median_seconds
+from experiments.benchmarks.lines import Line
+from experiments.benchmarks.stiefel_ours import OURS, Form, Numbers
+from experiments.benchmarks.stiefel_problem import orthogonality_error, plant
+from jaxalign.stiefel.retractions import RETRACTIONS, retract
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+_REST = 0.3
+# Spectral norm of the tangent vector, as of a step halfway to the minimum.
+_LENGTH = 0.1
+# Work of a step for a square point, in products of 2 d^3 operations. Cholesky is 1/6,
+# a triangular solve with d right sides 1/2, a linear solve 4/3.
+PRODUCTS = {
+    "qr": 1.0 + 1.0 / 6.0 + 0.5,
+    "polar": 3.0,
+    "cayley": 1.0 + 4.0 / 3.0,
+    "cayley_iterative": 4.0,
+    "landing": 4.0,
+    "pogo": 4.0,
+}
+
+
+def time_retractions(widths: tuple[int, ...], rounds: int) -> list[Line]:
+    """Time steps against one product of two d x d matrices."""
+    return [line for d in widths for line in _time_width(d, rounds)]
+
+
+def _time_width(d: int, rounds: int) -> list[Line]:
+    problem = plant(d, 10.0)
+    point = jax.device_put(problem.start)
+    vector = np.random.default_rng(1).standard_normal((d, d)).astype(np.float32)
+    turn = vector - vector.T
+    turn *= _LENGTH / np.linalg.norm(turn, 2)
+    tangent = jax.device_put(problem.start @ turn)
+    cross = jax.device_put(problem.cross)
+    # Long enough that starting a program does not count.
+    repeats = max(4, round(4e9 / (2.0 * d**3) / 16))
+
+    def loop(step: Callable[..., jax.Array]) -> Callable[[], Any]:
+        @jax.jit
+        def run(point, tangent, cross):
+            return jax.lax.fori_loop(
+                0, repeats, lambda _, at: step(at, tangent, cross), point
+            )
+
+        return lambda: jax.block_until_ready(run(point, tangent, cross))
+
+    def by_product(at, tangent, cross):
+        del cross
+        # Small, so that the values stay in range.
+        return jnp.matmul(at, tangent, precision=_HIGHEST)
+
+    def by_retraction(name):
+        return lambda at, tangent, cross: retract(at, tangent, method=name)
+
+    def by_optimizer(name):
+        optimizer = OURS[name].build(
+            Form("", False, False, False), Numbers(*map(jnp.float32, (0.1, 0, 1))), None
+        )
+
+        def step(at, tangent, cross):
+            del tangent
+            # Without momentum, what state there is only counts.
+            update, _ = optimizer.update(-cross, optimizer.init(point), at)
+            return at + update
+
+        return step
+
+    calls = {"product": loop(by_product)}
+    calls |= {name: loop(by_retraction(name)) for name in RETRACTIONS}
+    calls |= {name: loop(by_optimizer(name)) for name in ("landing", "pogo")}
+    seconds = median_seconds(calls, rounds=rounds, warmups=1, rest=_REST)
+    title = f"a step against its products, d = {d}"
+    unit = seconds["product"] / repeats
+    lines = [Line(title, "one product", unit)]
+    for name in PRODUCTS:
+        taken = seconds[name] / repeats
+        words = (
+            "products' work"
+            if name in RETRACTIONS
+            else ("products' work, gradient and all")
+        )
+        lines.append(
+            Line(
+                title,
+                name,
+                taken,
+                ratio=taken / unit,
+                note=f"products of time; {PRODUCTS[name]:.2g} {words}",
+            )
+        )
+    return lines
+
+
+def measure_drift(widths: tuple[int, ...], steps: int) -> list[Line]:
+    """Measure orthogonality after many steps that do not die down."""
+    lines = []
+    for d in widths:
+        problem = plant(d, 10.0)
+        title = f"orthogonality error after {steps:,} steps with noise, d = {d}, eps"
+        for name, ours in OURS.items():
+            for variant in ours.variants:
+                label = f"{name} {variant}".strip()
+                for stabilize in (True, False) if ours.stabilizes else (False,):
+                    found = _drifted(ours, variant, stabilize, problem, steps)
+                    lines.append(_drift_line(title, label, stabilize, ours, found))
+                    if name == "landing":
+                        # Its points lie near the manifold; whoever needs them on it
+                        # projects the last.
+                        found = np.asarray(ja.polar_factor(found).factor)
+                        end = f"{label}, last point projected"
+                        lines.append(_drift_line(title, end, True, ours, found))
+    return lines
+
+
+def _drifted(ours, variant, stabilize, problem, steps) -> np.ndarray:
+    """Take steps with fresh noise in each gradient."""
+    rate = 0.1 if not ours.adam else 0.1 * problem.start.shape[0] ** 0.5
+    form = Form(variant, ours.momenta, False, False)
+    numbers = Numbers(*map(jnp.float32, (rate, 0.9 if ours.momenta else 0.0, 1)))
+    optimizer = ours.build(form, numbers, 10 if stabilize else None)
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def run(cross, start, steps):
+        def step(count, now):
+            point, state = now
+            noise = jax.random.normal(jax.random.key(count), cross.shape)
+            noise = 0.1 * noise / cross.shape[0] ** 0.5
+            update, state = optimizer.update(noise - cross, state, point)
+            return point + update, state
+
+        return jax.lax.fori_loop(0, steps, step, (start, optimizer.init(start)))[0]
+
+    return np.asarray(run(problem.cross, jnp.asarray(problem.start), steps))
+
+
+def _drift_line(title, label, stabilize, ours, found) -> Line:
+    error = orthogonality_error(found) / float(np.finfo(np.float32).eps)
+    bounded = stabilize or (not ours.stabilizes and not label.startswith("landing"))
+    words = ""
+    if ours.stabilizes:
+        words = "stabilised every 10 steps" if stabilize else "never stabilised"
+    return Line(
+        title, label, ratio=error, at_most=100.0 if bounded else None, note=words
+    )
