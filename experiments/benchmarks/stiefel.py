@@ -42,6 +42,7 @@ TINY = Sizes(
         conditions=(10.0,),
         growth_width=16,
         budget=Budget(steps=200, seconds=0.1, finalists=1),
+        rest=0.0,
         thorough=False,
     ),
     widths=(16,),
@@ -52,8 +53,12 @@ TINY = Sizes(
 SECTIONS: dict[str, Callable[[Sizes, int], list[Line]]] = {
     "race": lambda sizes, rounds: time_race(sizes.race, rounds),
     "growth": lambda sizes, rounds: time_growth(sizes.race, rounds),
-    "retractions": lambda sizes, rounds: time_retractions(sizes.widths, rounds),
-    "drift": lambda sizes, rounds: measure_drift(sizes.drift_widths, sizes.drift_steps),
+    "retractions": lambda sizes, rounds: time_retractions(
+        sizes.widths, rounds, sizes.race.rest
+    ),
+    "drift": lambda sizes, rounds: measure_drift(
+        sizes.drift_widths, sizes.drift_steps, sizes.race.thorough
+    ),
 }
 _SECTIONS = flags.DEFINE_list(
     "sections", list(SECTIONS), f"Which of {', '.join(SECTIONS)}."

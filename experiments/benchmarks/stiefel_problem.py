@@ -52,7 +52,9 @@ def plant(d: int, condition: float, seed: int = 0) -> Problem:
     if np.linalg.det(u @ vt) * np.linalg.det(start) < 0:
         start[:, 0] *= -1.0
     start = start.astype(np.float32)
-    return Problem(cross, start, exact, -values.sum(), -float((exact * start).sum()))
+    return Problem(
+        cross, start, exact, -float(values.sum()), -float((exact * start).sum())
+    )
 
 
 def orthogonality_error(point: np.ndarray) -> float:
@@ -78,7 +80,7 @@ def suboptimality(problem: Problem, point: np.ndarray) -> tuple[float, float]:
         return raw, error
     # Newton-Schulz, whose error is the defect's square: 1e-10 at most, after one step.
     nearest = wide - 0.5 * (wide @ defect)
-    return (-float((problem.exact * nearest).sum()) - problem.best) / gap, error
+    return float((-(problem.exact * nearest).sum() - problem.best) / gap), error
 
 
 class Judge:
@@ -110,6 +112,6 @@ class Judge:
         near = not error > LARGEST_ERROR
         if near:
             self.least = min(self.least, value)
-        self.reached = near and abs(value) <= TARGET
+        self.reached = bool(near and abs(value) <= TARGET)
         self._left = time.perf_counter()
         return self.reached or self.elapsed > self._limit or not np.isfinite(value)

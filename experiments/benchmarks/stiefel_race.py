@@ -17,8 +17,6 @@ from experiments.benchmarks.stiefel_problem import TARGET, Problem, plant
 from experiments.benchmarks.stiefel_settings import Budget, Method, Trial, tune
 from jaxalign.solve.polar import POLAR_METHODS
 
-_REST = 0.3
-
 
 @dataclasses.dataclass(frozen=True)
 class Race:
@@ -38,6 +36,7 @@ class Race:
     conditions: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0)
     growth_width: int = 512
     budget: Budget = Budget()
+    rest: float = 0.3
     thorough: bool = True
 
     def of(self, methods: Sequence[Method]) -> list[Method]:
@@ -57,7 +56,7 @@ def time_race(race: Race, rounds: int) -> list[Line]:
         problem = plant(d, race.condition)
         before = _tune_all(methods, problem, _scaled(race, d), before)
         winners = {name: trials[0] for name, trials in before.items() if trials}
-        seconds = _in_turns(methods, problem, winners, rounds)
+        seconds = _in_turns(race, methods, problem, winners, rounds)
         title = (
             f"to {TARGET:g} of the start's excess, Procrustes from moments, d = {d}, "
             f"condition {race.condition:g}"
@@ -93,7 +92,7 @@ def time_growth(race: Race, rounds: int) -> list[Line]:
         winner = min(reached)[1] if reached else None
         if winner is not None:
             calls[winner] = _call(methods, problem, winner, found[winner][0])
-        seconds = median_seconds(calls, rounds=rounds, warmups=1, rest=_REST)
+        seconds = median_seconds(calls, rounds=rounds, warmups=1, rest=race.rest)
         title = (
             f"our best optimiser and the closed form, d = {d}, condition {condition:g}"
         )
@@ -145,14 +144,14 @@ def _call(
     return functools.partial(method.run, problem, trial.setting, trial.steps)
 
 
-def _in_turns(methods, problem, winners, rounds) -> dict[str, float]:
+def _in_turns(race, methods, problem, winners, rounds) -> dict[str, float]:
     """Median seconds of those that reach the target."""
     calls = {
         name: _call(methods, problem, name, trial)
         for name, trial in winners.items()
         if trial.reached
     }
-    return median_seconds(calls, rounds=rounds, warmups=1, rest=_REST)
+    return median_seconds(calls, rounds=rounds, warmups=1, rest=race.rest)
 
 
 def _race_lines(title, winners, seconds) -> list[Line]:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tuning by one rule for all: the setting that reaches the target in the least time.
 
-Learning rates are powers of two over the largest singular value, which is 1; momentum
-is one of four values, with Nesterov's form or without, where a method offers it; rates
-of Adam-like methods are constant or fall to 0 by a cosine.
+Learning rates are powers of two over the largest singular value, which is 1, and half
+powers beside the best two; momentum is one of four values, with Nesterov's form or
+without, where a method offers it; rates of Adam-like methods are constant or fall to 0
+by a cosine.
 """
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Setting:
     def __str__(self) -> str:
         words = [self.variant] if self.variant else []
         if self.rate:
-            words.append(f"rate {self.rate:g}")
+            words.append(f"rate {self.rate:.3g}")
         if self.momentum:
             form = "nesterov" if self.nesterov else "momentum"
             words.append(f"{form} {self.momentum:g}")
@@ -145,6 +146,19 @@ def tune(
         starts = _finalists(before, budget.finalists)
     for shape, exponent in starts:
         _climb(method, problem, budget, shape, exponent, trials)
+    for best in _ranked(trials)[:2]:
+        if best.reached and not method.line_search:
+            for factor in (2.0**0.5, 0.5**0.5):
+                setting = dataclasses.replace(
+                    best.setting, rate=best.setting.rate * factor
+                )
+                limit = 2.0 * best.seconds
+                trials[setting] = try_setting(method, problem, setting, budget, limit)
+    return _ranked(trials)
+
+
+def _ranked(trials: Mapping[Setting, Trial]) -> list[Trial]:
+    """Those that reached the target by their time, then the others by their value."""
     return sorted(
         trials.values(),
         key=lambda one: (not one.reached, one.seconds if one.reached else one.least),
