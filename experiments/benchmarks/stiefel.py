@@ -12,7 +12,7 @@ us: unset OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from absl import flags
 
@@ -41,7 +41,7 @@ TINY = Sizes(
         widths=(16,),
         conditions=(10.0,),
         growth_width=16,
-        budget=Budget(steps=200, seconds=0.1, finalists=1),
+        budget=Budget(steps=200, seconds=0.1, rest=0.0, finalists=1),
         rest=0.0,
         thorough=False,
     ),
@@ -50,7 +50,7 @@ TINY = Sizes(
     drift_steps=50,
 )
 
-SECTIONS: dict[str, Callable[[Sizes, int], list[Line]]] = {
+SECTIONS: dict[str, Callable[[Sizes, int], Iterator[list[Line]]]] = {
     "race": lambda sizes, rounds: time_race(sizes.race, rounds),
     "growth": lambda sizes, rounds: time_growth(sizes.race, rounds),
     "retractions": lambda sizes, rounds: time_retractions(
@@ -78,10 +78,10 @@ def main() -> None:
     print("  ".join(f"{name} {version}" for name, version in versions.items()))
     lines: list[Line] = []
     for name in _SECTIONS.value:
-        found = SECTIONS[name](sizes, _ROUNDS.value)
-        print(format_lines(found), flush=True)
-        lines += found
-        keep(workdir / "benchmark.json", lines, versions)
+        for found in SECTIONS[name](sizes, _ROUNDS.value):
+            print(format_lines(found), flush=True)
+            lines += found
+            keep(workdir / "benchmark.json", lines, versions)
 
 
 for _name in ("workdir", "tiny"):

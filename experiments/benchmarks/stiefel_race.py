@@ -3,7 +3,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from tqdm import tqdm
@@ -49,9 +49,9 @@ class Race:
         ]
 
 
-def time_race(race: Race, rounds: int) -> list[Line]:
-    """Time all methods to the target, each at its best setting."""
-    methods, before, lines = race.of(own_methods() + peers()), {}, []
+def time_race(race: Race, rounds: int) -> Iterator[list[Line]]:
+    """Time all methods to the target, each at its best setting; a width at a time."""
+    methods, before = race.of(own_methods() + peers()), {}
     for d in race.widths:
         problem = plant(d, race.condition)
         before = _tune_all(methods, problem, _scaled(race, d), before)
@@ -61,14 +61,18 @@ def time_race(race: Race, rounds: int) -> list[Line]:
             f"to {TARGET:g} of the start's excess, Procrustes from moments, d = {d}, "
             f"condition {race.condition:g}"
         )
-        lines += _race_lines(title, winners, seconds)
-        lines += _compile_lines(title, problem, winners)
-    return lines
+        yield [
+            *_race_lines(title, winners, seconds),
+            *_compile_lines(title, problem, winners),
+        ]
 
 
-def time_growth(race: Race, rounds: int) -> list[Line]:
-    """Time our best optimiser against the closed form, over condition numbers."""
-    lines, d = [], race.growth_width
+def time_growth(race: Race, rounds: int) -> Iterator[list[Line]]:
+    """Time our best optimiser against the closed form, over condition numbers.
+
+    A condition number at a time.
+    """
+    d = race.growth_width
     methods = race.of(own_methods())
     for condition in race.conditions:
         small = plant(min(race.widths[0], d), condition)
@@ -97,10 +101,10 @@ def time_growth(race: Race, rounds: int) -> list[Line]:
             f"our best optimiser and the closed form, d = {d}, condition {condition:g}"
         )
         closed = {name: seconds[name] for name in POLAR_METHODS}
-        lines += [Line(title, f"closed form, {name}", closed[name]) for name in closed]
+        lines = [Line(title, f"closed form, {name}", closed[name]) for name in closed]
         fastest = min(closed, key=lambda name: closed[name])
         if winner is None:
-            lines.append(Line(title, "no optimiser reached it", note=_least(found)))
+            yield [*lines, Line(title, "no optimiser reached it", note=_least(found))]
             continue
         for name in dict.fromkeys(("svd", fastest)):
             lines.append(
@@ -113,7 +117,7 @@ def time_growth(race: Race, rounds: int) -> list[Line]:
                     note=_words(found[winner][0]),
                 )
             )
-    return lines
+        yield lines
 
 
 def _scaled(race: Race, d: int) -> Budget:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a step costs beside its products, and how far many steps drift."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -37,7 +37,8 @@ PRODUCTS = {
 
 def time_retractions(widths: tuple[int, ...], rounds: int, rest: float) -> list[Line]:
     """Time steps against one product of two d x d matrices."""
-    return [line for d in widths for line in _time_width(d, rounds, rest)]
+    for d in widths:
+        yield _time_width(d, rounds, rest)
 
 
 def _time_width(d: int, rounds: int, rest: float) -> list[Line]:
@@ -98,10 +99,12 @@ def _time_width(d: int, rounds: int, rest: float) -> list[Line]:
     return lines
 
 
-def measure_drift(widths: tuple[int, ...], steps: int, thorough: bool) -> list[Line]:
+def measure_drift(
+    widths: tuple[int, ...], steps: int, thorough: bool
+) -> Iterator[list[Line]]:
     """Measure orthogonality after many steps that do not die down."""
-    lines = []
     for d in widths:
+        lines = []
         problem = plant(d, 10.0)
         title = f"orthogonality error in eps, {steps:,} steps with noise, d = {d}"
         for name, ours in OURS.items():
@@ -120,7 +123,7 @@ def measure_drift(widths: tuple[int, ...], steps: int, thorough: bool) -> list[L
                     found = np.asarray(ja.polar_factor(found).factor)
                     words = "the last point projected"
                     lines.append(_drift_line(title, label, found, True, words))
-    return lines
+        yield lines
 
 
 def _every(label: str) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark of Stiefel optimisers at toy size: its judge and its tuning are fair."""
+"""The benchmark of Stiefel optimisers: its judge and its tuning, at toy size."""
 
 import json
 import subprocess
