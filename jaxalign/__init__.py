@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from jaxalign._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from jaxalign import stiefel as stiefel
     from jaxalign.anchors.arrays import array_pairs as array_pairs
     from jaxalign.anchors.arrays import process_rows as process_rows
     from jaxalign.anchors.encoded import encoded_pairs as encoded_pairs
@@ -212,6 +213,7 @@ _HOMES: dict[str, str] = {
     "solve_procrustes": "jaxalign.solve.procrustes",
     "solve_robust": "jaxalign.solve.robust",
     "split_classes": "jaxalign.data.catalog",
+    "stiefel": "jaxalign",
     "store_pairs": "jaxalign.anchors.stores",
     "subtract_moments": "jaxalign.moments",
     "top_k": "jaxalign.evaluate.retrieval",
@@ -225,6 +227,9 @@ _HOMES: dict[str, str] = {
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'jaxalign' has no attribute {name!r}")
+    if _HOMES[name] == __name__:
+        # A room that is public as a whole, `ja.stiefel`.
+        return importlib.import_module(f"{__name__}.{name}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

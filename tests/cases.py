@@ -302,3 +302,40 @@ def as_dict(moments) -> dict[str, np.ndarray]:
 def stack(*trees):
     """Stack PyTrees along a new leading axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+# Points of the Stiefel manifold: square, tall, wide, a single vector.
+POINT_SHAPES = ((6, 6), (9, 5), (5, 9), (7, 1))
+RETRACTION_CASES = tuple(
+    itertools.product(
+        ("qr", "polar", "cayley", "cayley_iterative"), POINT_SHAPES, DTYPES
+    )
+)
+
+
+def x64_for(dtype):
+    """Float64 needs x64, which costs compilations elsewhere."""
+    wide = np.dtype(dtype) == np.float64
+    return jax.enable_x64(True) if wide else contextlib.nullcontext()
+
+
+def tangent_pair(rng, shape, size, *, determinant=None, dtype=np.float64):
+    """Make a point and a tangent vector of the given spectral norm, in float64."""
+    point = orthonormal(rng, *shape)
+    if determinant is not None:
+        point[:, 0] *= determinant * np.sign(np.linalg.det(point))
+    tall = point if shape[0] >= shape[1] else point.T
+    vector = rng.standard_normal(tall.shape)
+    inner = tall.T @ vector
+    vector = vector - tall @ (inner + inner.T) / 2
+    norm = np.linalg.norm(vector, 2)
+    vector = vector * (size / norm) if norm > 0 else vector
+    vector = vector if shape[0] >= shape[1] else vector.T
+    return point.astype(dtype), vector.astype(dtype)
+
+
+def manifold_error(point) -> float:
+    """Largest entry of Q'Q - I on the shorter side, in float64."""
+    point = np.asarray(point, np.float64)
+    tall = point if point.shape[0] >= point.shape[1] else point.T
+    return float(np.max(np.abs(tall.T @ tall - np.eye(tall.shape[1]))))

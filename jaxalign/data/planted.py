@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, Modality
+from jaxalign.random_points import draw_orthonormal
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -187,16 +188,8 @@ def random_rotation(
     Returns:
       The matrix, in float32, or float64 when x64 is enabled.
     """
-    tall = (max(rows, columns), min(rows, columns))
-    dtype = jax.dtypes.canonicalize_dtype(float)
-    q, r = jnp.linalg.qr(jax.random.normal(key, tall, dtype))
-    # The sign of R's diagonal makes QR unique, and the draw uniform.
-    q = q * jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0).astype(dtype)[None, :]
-    if rows == columns:
-        wanted = -1.0 if reflect else 1.0
-        flip = jnp.sign(jnp.linalg.det(q)) * wanted
-        q = q.at[:, 0].multiply(flip.astype(dtype))
-    return q if rows >= columns else q.T
+    determinant = None if rows != columns else (-1 if reflect else 1)
+    return draw_orthonormal(key, (rows, columns), determinant=determinant)
 
 
 def _cones(key, count, width, norm, gap):

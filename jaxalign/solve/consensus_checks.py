@@ -13,16 +13,18 @@ def check_pairs(
     pairs: Sequence[tuple[int, int]],
     width: int | None,
     max_iterations: int,
+    *,
+    call: str = "solve_consensus",
 ) -> tuple[list[Moments], tuple[int, ...], int]:
     """Refuse what does not fit, and return moments by pair, widths, and the frame's.
 
     Raises:
       ValueError: naming the pair or model at fault.
     """
-    parts = _as_list(pair_moments)
+    parts = _as_list(pair_moments, call)
     if len(parts) != len(pairs) or not parts:
         raise ValueError(
-            "`solve_consensus(pair_moments, pairs)`: expected as many moments as "
+            f"`{call}(pair_moments, pairs)`: expected as many moments as "
             f"pairs, at least one, got {len(parts)} and {len(pairs)}; pass one Moments "
             "a pair."
         )
@@ -31,55 +33,55 @@ def check_pairs(
         if not isinstance(part, Moments) or part.groups:
             got = f"groups {part.groups}" if isinstance(part, Moments) else type(part)
             raise ValueError(
-                f"`solve_consensus(pair_moments, pairs)`: expected Moments without "
+                f"`{call}(pair_moments, pairs)`: expected Moments without "
                 f"groups for the pair {(i, j)}, got {got}; merge groups by "
                 "`reduce_groups`."
             )
         if i == j or min(i, j) < 0:
             raise ValueError(
-                f"`solve_consensus(pairs=...)`: expected two models, numbered from 0, "
+                f"`{call}(pairs=...)`: expected two models, numbered from 0, "
                 f"got {(i, j)}; a model is not aligned to itself."
             )
         for model, own in ((i, part.d_source), (j, part.d_target)):
             if widths.setdefault(model, own) != own:
                 raise ValueError(
-                    f"`solve_consensus(pair_moments, pairs)`: expected one width for "
+                    f"`{call}(pair_moments, pairs)`: expected one width for "
                     f"model {model}, got {widths[model]} and {own}; check that each "
                     "pair is (source, target) as its moments are."
                 )
     if len({frozenset(pair) for pair in pairs}) != len(pairs):
         raise ValueError(
-            "`solve_consensus(pairs=...)`: expected each two models once, got some "
+            f"`{call}(pairs=...)`: expected each two models once, got some "
             "twice; merge the moments of the same pair."
         )
     models = len(widths)
     lonely = _unreached(pairs, max(widths) + 1)
     if lonely:
         raise ValueError(
-            f"`solve_consensus(pairs=...)`: expected pairs that connect models 0 to "
+            f"`{call}(pairs=...)`: expected pairs that connect models 0 to "
             f"{max(widths)}, got none from model 0 to {lonely}; add a pair, or solve "
             "each connected set by itself."
         )
     narrowest = min(widths.values())
     if width is not None and not 1 <= width <= narrowest:
         raise ValueError(
-            f"`solve_consensus(width={width})`: expected 1 to {narrowest}, the width "
+            f"`{call}(width={width})`: expected 1 to {narrowest}, the width "
             "of the narrowest model; leave it out for that."
         )
     if max_iterations < 1:
         raise ValueError(
-            f"`solve_consensus(max_iterations={max_iterations})`: expected at least 1, "
+            f"`{call}(max_iterations={max_iterations})`: expected at least 1, "
             "got none; leave it out for the default."
         )
     return parts, tuple(widths[model] for model in range(models)), width or narrowest
 
 
-def _as_list(pair_moments):
+def _as_list(pair_moments, call):
     """One Moments a pair, whichever way they came."""
     if isinstance(pair_moments, Moments):
         if pair_moments.count.ndim != 1:
             raise ValueError(
-                "`solve_consensus(pair_moments=...)`: expected one leading axis of "
+                f"`{call}(pair_moments=...)`: expected one leading axis of "
                 f"pairs, got {pair_moments.count.shape}; pass a list of Moments."
             )
         number = pair_moments.count.shape[0]

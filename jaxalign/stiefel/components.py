@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both components of the orthogonal group: no step leads from one to the other.
+
+A descent that starts where det Q has the wrong sign ends at distance 2 from the
+optimum, and looks converged. So a fit of square points starts in both.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from jaxalign.array_types import Array
+from jaxalign.stiefel.geometry import component
+from jaxalign.stiefel.measures import PointTree
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def choose_components(
+    init: PointTree, components: Literal["both", "given"] | None
+) -> Literal["both", "given"]:
+    """Return what is to be tried: both, where that is possible and nothing is asked.
+
+    Raises:
+      ValueError: if both are asked of what is not one square point.
+    """
+    leaves = jax.tree.leaves(init)
+    square = len(leaves) == 1 and leaves[0].shape[-2] == leaves[0].shape[-1]
+    if components not in ("both", "given", None):
+        raise ValueError(
+            f"`fit(components={components!r})`: expected 'both' or 'given'; leave it "
+            "out."
+        )
+    if components == "both" and not square:
+        shapes = [leaf.shape for leaf in leaves]
+        raise ValueError(
+            "`fit(components='both')`: expected one square point, or a batch of them, "
+            f"got shapes {shapes}; points of unequal sides form one component, and of "
+            "several points start each from a closed form: leave `components` out."
+        )
+    return components or ("both" if square else "given")
+
+
+def enter_other(
+    point: Float[Array, "*batch d d"], gradient: Float[Array, "*batch d d"]
+) -> Float[Array, "*batch d d"]:
+    r"""Reflect points to the other component, where the objective likes it best.
+
+    With ``point`` :math:`X` and Euclidean ``gradient`` :math:`G`, the reflection
+    :math:`X (I - 2 v v^\top)` changes the objective by
+    :math:`-2 v^\top X^\top G v` to first order: :math:`v` is the leading eigenvector of
+    :math:`\mathrm{sym}(X^\top G)`. From the Procrustes optimum of one component this
+    leads to that of the other.
+
+    Args:
+      point: square, orthonormal.
+      gradient: of the objective there.
+
+    Returns:
+      Points of the opposite determinant.
+
+    Notes:
+      One symmetric eigendecomposition a point.
+    """
+    wide = jnp.promote_types(point.dtype, jnp.float32)
+    inner = jnp.matmul(
+        jnp.swapaxes(point, -1, -2).astype(wide), gradient, precision=_HIGHEST
+    )
+    _, vectors = jnp.linalg.eigh(0.5 * (inner + jnp.swapaxes(inner, -1, -2)))
+    leading = vectors[..., -1:]
+    # (d, d) @ (d, 1), then (d, 1) @ (1, d)
+    image = jnp.matmul(point, leading, precision=_HIGHEST)
+    return (point - 2.0 * image * jnp.swapaxes(leading, -1, -2)).astype(point.dtype)
+
+
+def determinant_sign(point: PointTree, batch: int) -> Int[Array, "*batch"]:
+    """Sign of the determinant of each problem's point; 0 where it has none, or many."""
+    leaves = jax.tree.leaves(point)
+    if len(leaves) == 1 and leaves[0].ndim == batch + 2:
+        return component(leaves[0])
+    return jnp.zeros(leaves[0].shape[:batch], jnp.int32)

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fit an orthogonal map by descent: for objectives that no closed form solves.
+
+A compiled loop over an objective of d x d matrices or of rows, for one problem or a
+batch at once, which ends when the Riemannian gradient is small. Rows that come as a
+stream are fitted by `fit_stream`. Reference: Absil, Mahony, Sepulchre, "Optimization
+Algorithms on Matrix Manifolds", 2008.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxalign.array_types import Array
+from jaxalign.status import Status
+from jaxalign.stiefel.components import (
+    choose_components,
+    determinant_sign,
+    enter_other,
+)
+from jaxalign.stiefel.leaves import check_points
+from jaxalign.stiefel.measures import (
+    PointTree,
+    drift,
+    freeze,
+    gradient_norm,
+    is_orthonormal,
+    per_problem,
+    settle,
+    value_and_gradient,
+)
+from jaxalign.stiefel.solution import History, StiefelSolution
+
+Objective = Callable[[Any], jax.Array]
+
+
+def fit(
+    objective: Objective,
+    init: PointTree | Literal["closed_form"],
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int = 1000,
+    tolerance: float = 1e-5,
+    components: Literal["both", "given"] | None = None,
+    record_every: int = 10,
+) -> StiefelSolution:
+    r"""Minimise an objective over orthonormal matrices.
+
+    Args:
+      objective: from a point ``(*batch, rows, columns)``, or a tree of points, to
+        values ``(*batch)``, one for each problem. A PyTree such as
+        `procrustes_objective` gives (or a `jax.tree_util.Partial` over arrays) is an
+        argument of the compiled loop; a plain function is compiled into it, arrays and
+        all.
+      init: the point to start from, orthonormal, or ``"closed_form"``, if the objective
+        has a `closed_form_start`.
+      optimizer: any of this room, or an optax chain that ends in one of its steps. Keep
+        it: the loop is compiled anew for another object.
+      steps: static; at most.
+      tolerance: of the norm of the Riemannian gradient, relative to the norm of the
+        Euclidean gradient at the start, at which a problem is done.
+      components: static; ``"both"`` runs a second time from a reflection of `init`, and
+        keeps the better end for each problem: no step leads from one component of the
+        square orthogonal matrices to the other. Default: both for one square point
+        that is given, otherwise ``"given"``.
+      record_every: static; steps between two records of the history.
+
+    Returns:
+      The solution; `determinant` and `reflected` say which component it is from, and
+      `describe()` says it in words.
+
+    Raises:
+      ValueError: if `init` is no tree of orthonormal matrices, values and points do not
+        match, the objective has no closed form to start from, or an option is out of
+        range.
+
+    Notes:
+      Finds a local optimum: for Procrustes it is the best of its component, for other
+      objectives it depends on the start, which the closed form of a related problem
+      serves best. All problems of a batch take steps until the last is done; those
+      that are done stay. Ends by a Newton-Schulz correction to rounding. The cost is
+      that of the steps, one orthogonality check a record, and the objective's. Runs
+      under `jax.jit` and `jax.vmap`; no collectives of its own for a batch that is
+      split, but for the test whether all are done, one flag a step.
+
+    References:
+      Absil, Mahony, Sepulchre, "Optimization Algorithms on Matrix Manifolds", 2008.
+
+    >>> def nearest(point):
+    ...     return -jnp.sum(point * jnp.diag(jnp.array([2.0, -1.0])))
+    >>> found = fit(nearest, jnp.eye(2), riemannian_sgd(0.4))
+    >>> found.point.round(3).tolist(), int(found.determinant), bool(found.reflected)
+    ([[1.0, 0.0], [0.0, -1.0]], -1, True)
+    """
+    _check_options(steps, tolerance, record_every)
+    arguments, static = _split(objective)
+    start = "the given point"
+    if isinstance(init, str):
+        init, start = _closed_form(objective, init), "the closed form"
+        components = components or "given"
+    check_points("fit", init)
+    components = choose_components(init, components)
+    init = jax.tree.map(jnp.asarray, init)
+
+    def descend(init):
+        return _descend(
+            arguments,
+            init,
+            tolerance,
+            static=static,
+            optimizer=optimizer,
+            steps=steps,
+            record_every=record_every,
+        )
+
+    given = descend(init)
+    if components == "given":
+        return given.replace(start=start)
+    _, gradient = value_and_gradient(objective, init)
+    other = descend(enter_other(init, gradient))
+    return _better(given, other).replace(start=start)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("static", "optimizer", "steps", "record_every")
+)
+def _descend(
+    arguments, init, tolerance, *, static, optimizer, steps, record_every
+) -> StiefelSolution:
+    """Run the loop from one start."""
+    objective = arguments if static is None else static
+    values, gradient = value_and_gradient(objective, init)
+    batch = values.ndim
+    unit = per_problem(gradient, batch)
+    unit = jnp.where(unit > 0, unit, jnp.ones_like(unit))
+
+    def measure(point, gradient):
+        return gradient_norm(point, gradient, batch) / unit
+
+    def step(now: _Now, _):
+        # A value that is not finite cannot get better either.
+        still = (now.norm <= tolerance) | ~jnp.isfinite(now.values)
+        still |= now.taken >= steps
+        updates, state = optimizer.update(now.gradient, now.state, now.point)
+        point = optax.apply_updates(now.point, freeze(still, updates))
+        values, gradient = value_and_gradient(objective, point)
+        norm = measure(point, gradient)
+        taken = now.taken + jnp.where(still, 0, 1)
+        return _Now(point, state, values, gradient, norm, taken), None
+
+    def record(loop):
+        now, history, records = loop
+        now, _ = jax.lax.scan(step, now, None, length=record_every)
+        history = jax.tree.map(
+            lambda all_, one: all_.at[records].set(one), history, _measured(now, batch)
+        )
+        return now, history, records + 1
+
+    def unfinished(loop):
+        now, _, records = loop
+        open_ = (now.norm > tolerance) & jnp.isfinite(now.values)
+        return jnp.any(open_) & (records <= room)
+
+    room = -(-steps // record_every)
+    now = _Now(
+        init,
+        optimizer.init(init),
+        values,
+        gradient,
+        measure(init, gradient),
+        jnp.zeros(values.shape, jnp.int32),
+    )
+    first = _measured(now, batch)
+    history = jax.tree.map(
+        lambda one: jnp.broadcast_to(one, (room + 1, *one.shape)), first
+    )
+    now, history, records = jax.lax.while_loop(
+        unfinished, record, (now, history, jnp.int32(1))
+    )
+    return _finish(objective, now, history, records, measure, tolerance)
+
+
+def _finish(objective, now, history, records, measure, tolerance):
+    """Correct the drift, and measure what came out."""
+    batch = now.values.ndim
+    point = settle(now.point)
+    values, gradient = value_and_gradient(objective, point)
+    norm = measure(point, gradient)
+    # The step after the last record is repeated to the end of the arrays.
+    last = jax.tree.map(lambda all_: all_[records - 1], history)
+    history = jax.tree.map(
+        lambda all_, one: jnp.where(
+            (jnp.arange(len(all_)) < records).reshape(-1, *(1,) * one.ndim), all_, one
+        ),
+        history,
+        last,
+    )
+    reached = (now.norm <= tolerance) & is_orthonormal(point, batch)
+    status = jnp.where(reached, Status.OK.value, Status.NOT_CONVERGED.value)
+    finite = jnp.isfinite(values) & jnp.isfinite(norm)
+    return StiefelSolution(
+        point=point,
+        value=values,
+        gradient_norm=norm,
+        orthogonality_error=drift(point, batch),
+        determinant=determinant_sign(point, batch),
+        reflected=jnp.zeros(values.shape, bool),
+        other_value=jnp.full(values.shape, jnp.inf, values.dtype),
+        steps=now.taken,
+        status=jnp.where(finite, status, Status.NON_FINITE.value),
+        history=history,
+    )
+
+
+class _Now(NamedTuple):
+    """State of the loop."""
+
+    point: PointTree
+    state: optax.OptState
+    values: Array
+    gradient: PointTree
+    norm: Array
+    taken: Array
+
+
+def _measured(now: _Now, batch: int) -> History:
+    """One record."""
+    return History(
+        step=jnp.max(now.taken),
+        value=now.values,
+        gradient_norm=now.norm,
+        orthogonality_error=drift(now.point, batch),
+    )
+
+
+def _better(given: StiefelSolution, other: StiefelSolution) -> StiefelSolution:
+    """Choose for each problem the run that ended lower."""
+    # Not finite is never better; NaN compares false.
+    take = (other.value < given.value) | ~jnp.isfinite(given.value)
+    take &= jnp.isfinite(other.value)
+
+    def choose(left, right):
+        return jnp.where(_align(take, left), right, left)
+
+    def choose_record(left, right):
+        mask = take.reshape(1, *take.shape, *(1,) * (left.ndim - 1 - take.ndim))
+        return jnp.where(mask, right, left)
+
+    history = jax.tree.map(
+        choose_record,
+        given.history.replace(step=None),
+        other.history.replace(step=None),
+    )
+    steps = jnp.maximum(given.history.step, other.history.step)
+    chosen = jax.tree.map(
+        choose, given.replace(history=None), other.replace(history=None)
+    )
+    return chosen.replace(
+        reflected=take,
+        other_value=choose(other.value, given.value),
+        history=history.replace(step=steps),
+    )
+
+
+def _align(mask, leaf):
+    """Reshape a mask of problems to broadcast over a leaf."""
+    return mask.reshape(*mask.shape, *(1,) * (leaf.ndim - mask.ndim))
+
+
+def _closed_form(objective, init):
+    """Start where the objective says that a closed form ends."""
+    start = getattr(objective, "closed_form_start", None)
+    if init != "closed_form" or start is None:
+        raise ValueError(
+            f"`fit(init={init!r})`: expected orthonormal points, or 'closed_form' with "
+            "an objective that has a `closed_form_start`, got an objective of type "
+            f"{type(objective).__name__}; start from "
+            "`ja.solve_procrustes(moments).rotation`."
+        )
+    return start()
+
+
+def _split(objective):
+    """Tell an objective that carries arrays from a plain function."""
+    if not callable(objective):
+        raise ValueError(
+            "`fit(objective=...)`: expected a function of a point, got "
+            f"{type(objective).__name__}; pass one such as "
+            "`ja.stiefel.procrustes_objective(moments)`."
+        )
+    # A function is a leaf; a PyTree is not.
+    if jax.tree_util.all_leaves([objective]):
+        return None, objective
+    return objective, None
+
+
+def _check_options(steps, tolerance, record_every):
+    """Refuse numbers out of range."""
+    for name, value in (("steps", steps), ("record_every", record_every)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"`fit({name}={value!r})`: expected an integer of at least 1; leave it "
+                "out for the default."
+            )
+    if not tolerance >= 0:
+        raise ValueError(
+            f"`fit(tolerance={tolerance!r})`: expected 0 or more; 0 takes all steps."
+        )

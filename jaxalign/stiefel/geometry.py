@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Tangent spaces, metrics, components and draws of the Stiefel manifold.
+
+Where optimisers begin: a gradient becomes a tangent vector here, and a retraction walks
+along it. Points have orthonormal columns (rows, if there are fewer); with :math:`X`
+tall or square the tangent vectors are the :math:`\xi` with :math:`X^\top \xi` skew.
+
+Reference: Edelman, Arias, Smith, "The geometry of algorithms with orthogonality
+constraints", 1998, arXiv physics/9806030.
+"""
+
+import functools
+import typing
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from jaxalign.array_types import Array, ArrayLike
+from jaxalign.random_points import draw_orthonormal
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+Metric = Literal["euclidean", "canonical"]
+METRICS: tuple[str, ...] = typing.get_args(Metric)
+
+
+def project_tangent(
+    point: Float[ArrayLike, "*batch rows columns"],
+    vector: Float[ArrayLike, "*batch rows columns"],
+) -> Float[Array, "*batch rows columns"]:
+    r"""Project onto the tangent space, in the Euclidean metric.
+
+    For ``point`` :math:`X` and ``vector`` :math:`V` it is
+    :math:`V - X \operatorname{sym}(X^\top V)`; of a square point,
+    :math:`X \operatorname{skew}(X^\top V)`, which is the same. Wide points are
+    transposed.
+
+    Args:
+      point: shape ``(..., rows, columns)``, orthonormal along the shorter side.
+      vector: of the same shape.
+
+    Returns:
+      The nearest tangent vector at `point`, in the point's dtype.
+
+    Raises:
+      ValueError: if the two are not floating matrices of one shape.
+
+    Notes:
+      Two products: of the longer side times the square of the shorter one. Half
+      precision is computed in float32. No collectives if sharded on batch axes.
+
+    >>> project_tangent(jnp.eye(2), jnp.array([[3.0, 4.0], [0.0, 5.0]])).tolist()
+    [[0.0, 2.0], [-2.0, 0.0]]
+    """
+    check_pair("project_tangent", "vector", point, vector)
+    return _gradient(jnp.asarray(point), jnp.asarray(vector), metric="euclidean")
+
+
+def riemannian_gradient(
+    point: Float[ArrayLike, "*batch rows columns"],
+    gradient: Float[ArrayLike, "*batch rows columns"],
+    *,
+    metric: Metric = "euclidean",
+) -> Float[Array, "*batch rows columns"]:
+    r"""Turn a gradient in the entries of a point into one on the manifold.
+
+    For ``point`` :math:`X` and ``gradient`` :math:`G` it is
+    :math:`G - X \operatorname{sym}(X^\top G)` in the Euclidean metric, and
+    :math:`G - X G^\top X` in the canonical one.
+
+    Args:
+      point: shape ``(..., rows, columns)``, orthonormal along the shorter side.
+      gradient: of the same shape, as `jax.grad` gives it.
+      metric: static; ``"canonical"`` weighs turns within the columns' span half: of a
+        square point its gradient is twice the Euclidean one.
+
+    Returns:
+      The tangent vector of steepest ascent, in the point's dtype.
+
+    Raises:
+      ValueError: if the two are not floating matrices of one shape, or `metric` is
+        unknown.
+
+    Notes:
+      Two products either way, as `project_tangent`. No collectives if sharded on
+      batch axes.
+
+    References:
+      Edelman, Arias, Smith, "The geometry of algorithms with orthogonality
+      constraints", 1998, arXiv physics/9806030, section 2.4.
+
+    >>> gradient = jnp.array([[3.0, 4.0], [0.0, 5.0]])
+    >>> riemannian_gradient(jnp.eye(2), gradient, metric="canonical").tolist()
+    [[0.0, 4.0], [-4.0, 0.0]]
+    """
+    check_pair("riemannian_gradient", "gradient", point, gradient)
+    _check_metric("riemannian_gradient", metric)
+    return _gradient(jnp.asarray(point), jnp.asarray(gradient), metric=metric)
+
+
+@functools.partial(jax.jit, static_argnames="metric")
+def _gradient(point, vector, *, metric):
+    """Gradient of either metric; the Euclidean one is the projection."""
+    x, v = as_tall(point), as_tall(vector)
+    inner = product(flip(x), v)
+    if x.shape[-2] == x.shape[-1]:
+        # Skew to the last bit, however large the part that is projected away.
+        turn = inner - flip(inner)
+        found = product(x, turn if metric == "canonical" else 0.5 * turn)
+    elif metric == "canonical":
+        found = v - product(x, flip(inner))
+    else:
+        found = v - product(x, 0.5 * (inner + flip(inner)))
+    return as_given(found, point)
+
+
+def inner_product(
+    point: Float[ArrayLike, "*batch rows columns"],
+    left: Float[ArrayLike, "*batch rows columns"],
+    right: Float[ArrayLike, "*batch rows columns"],
+    *,
+    metric: Metric = "euclidean",
+) -> Float[Array, "*batch"]:
+    r"""Multiply two tangent vectors in a metric of the manifold.
+
+    The Euclidean metric is :math:`\langle \xi, \eta \rangle`, the canonical one
+    :math:`\langle \xi, (I - X X^\top / 2) \eta \rangle`.
+
+    Args:
+      point: :math:`X`, shape ``(..., rows, columns)``.
+      left: :math:`\xi`, tangent at `point`, of the same shape.
+      right: :math:`\eta`, likewise.
+      metric: static.
+
+    Returns:
+      The products, shape ``(...)``, in float32 at least.
+
+    Raises:
+      ValueError: if the three are not floating matrices of one shape, or `metric` is
+        unknown.
+
+    Notes:
+      No product of matrices; two for the canonical metric of a point that is not
+      square. No collectives if sharded on batch axes.
+
+    >>> turn = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+    >>> float(inner_product(jnp.eye(2), turn, turn, metric="canonical"))
+    1.0
+    """
+    check_pair("inner_product", "left", point, left)
+    check_pair("inner_product", "right", point, right)
+    _check_metric("inner_product", metric)
+    arrays = (jnp.asarray(array) for array in (point, left, right))
+    return _inner_product(*arrays, metric=metric)
+
+
+@functools.partial(jax.jit, static_argnames="metric")
+def _inner_product(point, left, right, *, metric):
+    """Multiply entry by entry, less half of what lies in the columns' span."""
+    x, a, b = as_tall(point), as_tall(left), as_tall(right)
+    whole = jnp.sum(a * b, axis=(-2, -1))
+    if metric == "euclidean":
+        return whole
+    if x.shape[-2] == x.shape[-1]:
+        return 0.5 * whole
+    within = product(flip(x), a) * product(flip(x), b)
+    return whole - 0.5 * jnp.sum(within, axis=(-2, -1))
+
+
+def tangent_norm(
+    point: Float[ArrayLike, "*batch rows columns"],
+    tangent: Float[ArrayLike, "*batch rows columns"],
+    *,
+    metric: Metric = "euclidean",
+) -> Float[Array, "*batch"]:
+    """Measure a tangent vector in a metric of the manifold.
+
+    Args:
+      point: shape ``(..., rows, columns)``.
+      tangent: tangent at `point`, of the same shape.
+      metric: static.
+
+    Returns:
+      The norms, shape ``(...)``, in float32 at least; the derivative at 0 is given
+      as 0.
+
+    Raises:
+      ValueError: as `inner_product`.
+
+    >>> turn = jnp.array([[0.0, 8.0], [-8.0, 0.0]])
+    >>> round(float(tangent_norm(jnp.eye(2), turn, metric="canonical")), 4)
+    8.0
+    """
+    check_pair("tangent_norm", "tangent", point, tangent)
+    square = inner_product(point, tangent, tangent, metric=metric)
+    # The root has no derivative at 0; rounding may leave less, and NaN is kept.
+    null = square <= 0
+    return jnp.where(null, 0.0, jnp.sqrt(jnp.where(null, 1.0, square)))
+
+
+def transport(
+    point: Float[ArrayLike, "*batch rows columns"],
+    tangent: Float[ArrayLike, "*batch rows columns"],
+) -> Float[Array, "*batch rows columns"]:
+    """Carry a tangent vector of a nearby point to `point`, by projection.
+
+    Args:
+      point: where it is to be tangent, shape ``(..., rows, columns)``.
+      tangent: tangent at another point, of the same shape.
+
+    Returns:
+      A tangent vector at `point`, not longer than `tangent`.
+
+    Raises:
+      ValueError: if the two are not floating matrices of one shape.
+
+    Notes:
+      Two products: it is `project_tangent`. To first order the parallel transport of
+      the Euclidean metric along the way between.
+
+    >>> transport(jnp.eye(2), jnp.ones((2, 2))).tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
+    """
+    check_pair("transport", "tangent", point, tangent)
+    return project_tangent(point, tangent)
+
+
+def component(point: Float[ArrayLike, "*batch rows columns"]) -> Int[Array, "*batch"]:
+    """Tell which of the two parts of the orthogonal group a square point lies in.
+
+    Args:
+      point: shape ``(..., rows, columns)``.
+
+    Returns:
+      The sign of the determinant, +1 or -1, shape ``(...)``; 0 for a point that is not
+      square, whose manifold is in one piece, and where it is not finite.
+
+    Raises:
+      ValueError: if `point` is no floating matrix.
+
+    Notes:
+      No retraction leaves the component that it started in. Cost O(d^3), one LU
+      factorisation.
+
+    >>> int(component(jnp.diag(jnp.array([1.0, -1.0]))))
+    -1
+    """
+    check_point("component", point)
+    return _component(jnp.asarray(point))
+
+
+@jax.jit
+def _component(point):
+    """Sign of the determinant."""
+    if point.shape[-2] != point.shape[-1]:
+        return jnp.zeros(point.shape[:-2], jnp.int32)
+    sign, size = jnp.linalg.slogdet(as_tall(point))
+    # The sign of NaN factors says nothing; their logarithm shows them.
+    return jnp.where(jnp.isfinite(size), sign, 0.0).astype(jnp.int32)
+
+
+def reflect(
+    point: Float[ArrayLike, "*batch d d"],
+) -> Float[Array, "*batch d d"]:
+    """Cross to the other component of the orthogonal group: negate the first column.
+
+    Args:
+      point: square, shape ``(..., d, d)``.
+
+    Returns:
+      A point of the opposite determinant.
+
+    Raises:
+      ValueError: if `point` is not square.
+
+    >>> reflect(jnp.eye(2)).tolist()
+    [[-1.0, 0.0], [-0.0, 1.0]]
+    """
+    check_point("reflect", point)
+    if point.shape[-2] != point.shape[-1]:
+        raise ValueError(
+            f"`reflect(point=...)`: expected square matrices, got shape {point.shape}; "
+            "points of unequal sides form one component, and need no reflection."
+        )
+    return jnp.asarray(point).at[..., :, 0].multiply(-1)
+
+
+def random_point(
+    key: jax.Array,
+    shape: tuple[int, ...],
+    *,
+    determinant: Literal[1, -1] | None = None,
+    dtype: Any = None,
+) -> Float[Array, "*batch rows columns"]:
+    """Draw points uniformly (by the Haar measure).
+
+    Args:
+      key: of the draw.
+      shape: static, ``(*batch, rows, columns)``.
+      determinant: static; +1 or -1 for square points of that component alone, by
+        default of both; no other points have one.
+      dtype: static; floating, by default float32, or float64 when x64 is enabled. Half
+        precision is drawn in float32 and rounded.
+
+    Returns:
+      The points.
+
+    Raises:
+      ValueError: if `shape` has no two last axes of at least 1, or `determinant` is
+        neither +1 nor -1 or asked of points that are not square.
+
+    >>> int(component(random_point(jax.random.key(0), (3, 3), determinant=-1)))
+    -1
+    """
+    shape = tuple(shape)
+    if len(shape) < 2 or min(shape[-2:]) < 1:
+        raise ValueError(
+            f"`random_point(shape={shape})`: expected (..., rows, columns), both at "
+            "least 1; pass (d_target, d_source)."
+        )
+    if determinant not in (None, 1, -1) or (
+        determinant is not None and shape[-2] != shape[-1]
+    ):
+        raise ValueError(
+            f"`random_point(determinant={determinant!r})`: expected +1 or -1, and "
+            f"square points, got shape {shape}; leave it out for any point."
+        )
+    dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    drawn = draw_orthonormal(key, shape, determinant=determinant, dtype=wide)
+    return drawn.astype(dtype)
+
+
+def random_tangent(
+    key: jax.Array, point: Float[ArrayLike, "*batch rows columns"]
+) -> Float[Array, "*batch rows columns"]:
+    """Draw standard normal tangent vectors.
+
+    Args:
+      key: of the draw.
+      point: shape ``(..., rows, columns)``.
+
+    Returns:
+      Tangent vectors at `point`, Gaussian of variance 1 in every direction of the
+      Euclidean metric; not normalised.
+
+    Raises:
+      ValueError: if `point` is no floating matrix.
+
+    >>> turn = random_tangent(jax.random.key(0), jnp.eye(2))
+    >>> bool(turn[0, 1] == -turn[1, 0])
+    True
+    """
+    check_point("random_tangent", point)
+    wide = jnp.promote_types(point.dtype, jnp.float32)
+    drawn = jax.random.normal(key, point.shape, wide)
+    return _gradient(jnp.asarray(point), drawn, metric="euclidean")
+
+
+def check_point(call: str, point: Any, name: str = "point") -> None:
+    """Refuse what is no floating matrix or stack of them."""
+    shape = getattr(point, "shape", (type(point).__name__,))
+    dtype = getattr(point, "dtype", None)
+    floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    if len(shape) < 2 or 0 in shape[-2:] or not floating:
+        raise ValueError(
+            f"`{call}({name}=...)`: expected a floating array of shape (..., rows, "
+            f"columns), got {dtype} of shape {shape}; pass a matrix such as "
+            "`random_point(key, (d_target, d_source))`."
+        )
+
+
+def check_pair(call: str, name: str, point: Any, vector: Any) -> None:
+    """Refuse a vector that is not of its point's shape."""
+    check_point(call, point)
+    check_point(call, vector, name)
+    if point.shape != vector.shape:
+        raise ValueError(
+            f"`{call}({name}=...)`: expected the point's shape {point.shape}, got "
+            f"{vector.shape}; broadcast the two first."
+        )
+
+
+def _check_metric(call, metric):
+    """Refuse a metric that there is not."""
+    if metric not in METRICS:
+        raise ValueError(
+            f"`{call}(metric={metric!r})`: expected one of {METRICS}; leave it out for "
+            "'euclidean'."
+        )
+
+
+def as_tall(array: Array) -> Array:
+    """Transpose a wide matrix, and widen half precision to float32."""
+    array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    return flip(array) if array.shape[-2] < array.shape[-1] else array
+
+
+def as_given(tall: Array, point: Array) -> Array:
+    """Undo `as_tall`: the point's orientation and dtype."""
+    found = flip(tall) if point.shape[-2] < point.shape[-1] else tall
+    return found.astype(point.dtype)
+
+
+def flip(matrix: Array) -> Array:
+    """Transpose of the last two axes."""
+    return jnp.swapaxes(matrix, -1, -2)
+
+
+def product(left: Array, right: Array) -> Array:
+    """Matrix product in full precision."""
+    return jnp.matmul(left, right, precision=_HIGHEST)

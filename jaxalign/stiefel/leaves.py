@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trees of Stiefel points as optax hands them over: what every transformation needs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxalign.solve.polar import orthogonality_error
+
+# Half precision rounds orthonormal columns this far apart; a matrix that was never
+# orthonormal is off by 0.1 and more.
+_LOOSE = 2e-2
+
+
+def map_points(function: Callable[..., Any], updates: optax.Updates, *trees: Any):
+    """Apply `function` to each matrix, in float32 at least.
+
+    Args:
+      function: from an update, and the leaves of `trees` beside it, to an array.
+      updates: a tree; what optax has masked is no leaf.
+      trees: of the same structure.
+    """
+
+    def widened(*leaves):
+        dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
+        return function(*(jnp.asarray(leaf).astype(dtype) for leaf in leaves))
+
+    return jax.tree.map(widened, updates, *trees)
+
+
+def check_updates(call: str, params: object) -> None:
+    """Refuse an update without the points that it starts from."""
+    if params is None:
+        raise ValueError(
+            f"`{call}`: expected params in `update(updates, state, params)`, got "
+            "None: a step on the manifold depends on the point that it starts from; "
+            "pass the current points as params."
+        )
+
+
+def check_points(call: str, params: object) -> None:
+    """Refuse parameters that are no Stiefel points, where their values can be seen.
+
+    Raises:
+      ValueError: naming the leaf, if it is no floating matrix, or (outside of
+        `jax.jit`, where there is a value to look at) not orthonormal.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/") or "params"
+        shape, dtype = jnp.shape(leaf), jnp.result_type(leaf)
+        remedy = (
+            "give this optimizer the orthonormal parameters alone, by "
+            "`optax.multi_transform` with `ja.stiefel.label_paths`"
+        )
+        if len(shape) < 2 or 0 in shape or not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(
+                f"`{call}.init(params)`: expected floating matrices (..., rows, "
+                f"columns), got {dtype} of shape {shape} at {name!r}; {remedy}."
+            )
+        if isinstance(leaf, jax.core.Tracer) or not isinstance(
+            leaf, (jax.Array, np.ndarray)
+        ):
+            continue
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            continue
+        error = float(jnp.max(orthogonality_error(jnp.asarray(leaf, jnp.float32))))
+        if not error <= _LOOSE:
+            raise ValueError(
+                f"`{call}.init(params)`: expected orthonormal columns (rows, if they "
+                f"are fewer) at {name!r}, got |Q'Q - I| = {error:.2g}; start from "
+                "`ja.polar_factor(weight).factor` or `ja.stiefel.random_point`, or "
+                f"{remedy}."
+            )
+
+
+def zeros_per_matrix(params: optax.Params):
+    """Make one zero for each matrix, shape ``(*batch, 1, 1)``, lying where it lies."""
+
+    def zero(leaf):
+        leaf = jnp.asarray(leaf)
+        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+        # A sum, so that a batch that is split over devices stays split.
+        return jnp.sum(jnp.zeros_like(leaf, dtype), axis=(-2, -1), keepdims=True)
+
+    return jax.tree.map(zero, params)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a fit asks of its points at each step: values, gradients, norms, drift.
+
+Points may be one array or a tree; a problem of a batch is one index of the leading axes
+that the objective's values have.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from jaxalign.array_types import Array
+from jaxalign.solve.polar import orthogonality_bound, orthogonality_error
+from jaxalign.stiefel.geometry import project_tangent
+from jaxalign.stiefel.steps import newton_schulz_step
+
+PointTree = Any
+"""An array of points, or a tree of such arrays."""
+
+
+def value_and_gradient(
+    objective: Callable[[PointTree], Array], point: PointTree
+) -> tuple[Float[Array, "*batch"], PointTree]:
+    """Evaluate every problem of a batch and its Euclidean gradient.
+
+    Raises:
+      ValueError: if the values have axes that the points do not lead with.
+    """
+
+    def total(point):
+        values = jnp.asarray(objective(point))
+        # Problems are independent: the gradient of the sum holds each one's own.
+        return jnp.sum(values), values
+
+    (_, values), gradient = jax.value_and_grad(total, has_aux=True)(point)
+    for leaf in jax.tree.leaves(point):
+        leading = leaf.shape[:-2]
+        if leading[: values.ndim] != values.shape or values.ndim > len(leading):
+            raise ValueError(
+                "`fit(objective=...)`: expected one value for each problem, of shape "
+                f"() or the points' leading axes, got {values.shape} for points of "
+                f"shape {leaf.shape}; return a mean over rows, and broadcast `init` to "
+                "the batch."
+            )
+    return values, gradient
+
+
+def gradient_norm(
+    point: PointTree, gradient: PointTree, batch: int
+) -> Float[Array, "*batch"]:
+    """Norm of the Riemannian gradient (Euclidean metric) of each problem."""
+    return per_problem(jax.tree.map(project_tangent, point, gradient), batch)
+
+
+def per_problem(tree: PointTree, batch: int) -> Float[Array, "*batch"]:
+    """Frobenius norm over all that belongs to one problem."""
+    squares = [
+        jnp.sum(jnp.square(leaf), axis=tuple(range(batch, leaf.ndim)))
+        for leaf in jax.tree.leaves(tree)
+    ]
+    return jnp.sqrt(sum(squares[1:], start=squares[0]))
+
+
+def drift(point: PointTree, batch: int) -> Float[Array, "*batch"]:
+    """Largest entry of ``|Q'Q - I|`` in each problem."""
+    worst = None
+    for leaf in jax.tree.leaves(point):
+        error = orthogonality_error(leaf)
+        error = jnp.max(error, axis=tuple(range(batch, error.ndim)))
+        worst = error if worst is None else jnp.maximum(worst, error)
+    assert worst is not None  # `check_points` has seen a leaf
+    return worst
+
+
+def is_orthonormal(point: PointTree, batch: int) -> Bool[Array, "*batch"]:
+    """Whether the points of each problem are orthonormal to rounding."""
+    bound = max(orthogonality_bound(leaf) for leaf in jax.tree.leaves(point))
+    return drift(point, batch) <= bound
+
+
+def settle(point: PointTree) -> PointTree:
+    """Correct drift to rounding; points may be as far off as landing leaves them."""
+
+    def settled(leaf):
+        # Each squares the error: 0.5 ends at rounding.
+        for _ in range(4):
+            leaf = newton_schulz_step(leaf)
+        return leaf
+
+    return jax.tree.map(settled, point)
+
+
+def freeze(done: Bool[Array, "*batch"], updates: PointTree) -> PointTree:
+    """Take back the updates of problems that are done."""
+
+    def kept(update):
+        mask = done.reshape(*done.shape, *(1,) * (update.ndim - done.ndim))
+        return jnp.where(mask, jnp.zeros_like(update), update)
+
+    return jax.tree.map(kept, updates)

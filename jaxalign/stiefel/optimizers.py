@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimisers on the Stiefel manifold: optax chains, each of a few small pieces.
+
+They take Euclidean gradients and are given `params`; their updates end on the manifold
+by `optax.apply_updates`. Schedules, clipping, `optax.multi_transform`,
+`optax.inject_hyperparams`, `optax.MultiSteps` and masks work as with any optimiser.
+"""
+
+import optax
+
+from jaxalign.array_types import Array
+from jaxalign.stiefel.geometry import Metric
+from jaxalign.stiefel.landing import limit_landing_step, to_landing_field
+from jaxalign.stiefel.pogo import orthonormalize_updates
+from jaxalign.stiefel.precision import Precision
+from jaxalign.stiefel.retractions import Retraction
+from jaxalign.stiefel.steps import limit_cayley_step, retract_updates
+from jaxalign.stiefel.transforms import (
+    scale_by_riemannian_adam,
+    to_riemannian_gradient,
+    trace_tangent,
+)
+
+LearningRate = float | Array | optax.Schedule
+
+
+def riemannian_sgd(
+    learning_rate: LearningRate,
+    *,
+    momentum: float | Array | None = None,
+    nesterov: bool = False,
+    metric: Metric = "euclidean",
+    retraction: Retraction = "polar",
+    stabilize_every: int | Array | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Descend along the Riemannian gradient, with momentum if asked for.
+
+    :math:`X_{t+1} = R_{X_t}(-\eta_t M_t)` with the Riemannian gradient or momentum
+    :math:`M_t` of `trace_tangent`, ``learning_rate`` :math:`\eta` and ``retraction``
+    :math:`R`.
+
+    Args:
+      learning_rate: a number or an optax schedule. In units of one over the curvature:
+        for Procrustes one over the largest singular value is a good start.
+      momentum: of `trace_tangent`; None for none. 0.9 with a third of the learning
+        rate suits condition numbers of 100 and more.
+      nesterov: static; look ahead.
+      metric: static; of the gradient, ``"euclidean"`` or ``"canonical"`` (without
+        momentum only).
+      retraction: static; see `retract`.
+      stabilize_every: see `retract_updates`; set it for the Cayley retractions.
+
+    Returns:
+      An optax transformation for a tree of orthonormal matrices ``(*batch, rows,
+      columns)``, and no other parameters: see `label_paths`.
+
+    Raises:
+      ValueError: for an unknown option, or momentum in the canonical metric.
+
+    Notes:
+      Two products a step and those of the retraction; two more with `nesterov`.
+
+    References:
+      Absil, Mahony, Sepulchre, "Optimization Algorithms on Matrix Manifolds", 2008.
+      Bonnabel, "Stochastic gradient descent on Riemannian manifolds", 2013, arXiv
+      1111.5280.
+
+    >>> point, optimizer = jnp.eye(2), riemannian_sgd(0.5)
+    >>> state = optimizer.init(point)
+    >>> update, state = optimizer.update(jnp.array([[0.0, 1.0], [0, 0]]), state, point)
+    >>> optax.apply_updates(point, update).round(2).tolist()
+    [[0.97, -0.24], [0.24, 0.97]]
+    """
+    if momentum is not None and metric != "euclidean":
+        raise ValueError(
+            f"`riemannian_sgd(metric={metric!r})`: expected 'euclidean' with momentum, "
+            "which is carried along by the Euclidean projection; leave `metric` out."
+        )
+    if momentum is None:
+        direction = to_riemannian_gradient(metric=metric)
+    else:
+        direction = trace_tangent(momentum, nesterov=nesterov)
+    return optax.chain(
+        direction,
+        optax.scale_by_learning_rate(learning_rate),
+        retract_updates(retraction, stabilize_every=stabilize_every, project=False),
+    )
+
+
+def riemannian_adam(
+    learning_rate: LearningRate,
+    *,
+    b1: float | Array = 0.9,
+    b2: float | Array = 0.999,
+    eps: float | Array = 1e-8,
+    retraction: Retraction = "polar",
+    stabilize_every: int | Array | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Descend by Adam with one second moment for each matrix.
+
+    Args:
+      learning_rate: a number or an optax schedule: the length of a step on the
+        manifold (Frobenius norm), while gradients keep their size. To converge beyond
+        a step's length it must fall: pass a schedule.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to its root.
+      retraction: static; see `retract`.
+      stabilize_every: see `retract_updates`; set it for the Cayley retractions.
+
+    Returns:
+      An optax transformation, as of `riemannian_sgd`.
+
+    Raises:
+      ValueError: for an unknown option.
+
+    Notes:
+      Four products a step and those of the retraction.
+
+    References:
+      Becigneul and Ganea, "Riemannian adaptive optimization methods", 2019, arXiv
+      1810.00760.
+    """
+    return optax.chain(
+        scale_by_riemannian_adam(b1, b2, eps),
+        optax.scale_by_learning_rate(learning_rate),
+        retract_updates(retraction, stabilize_every=stabilize_every, project=False),
+    )
+
+
+def cayley_sgd(
+    learning_rate: LearningRate,
+    *,
+    momentum: float | Array = 0.9,
+    bound: float | Array = 1.0,
+    stabilize_every: int | Array | None = 1,
+) -> optax.GradientTransformationExtraArgs:
+    """Descend with momentum along the iterative Cayley transform.
+
+    Args:
+      learning_rate: a number or an optax schedule, as of `riemannian_sgd`.
+      momentum: decay of the momentum.
+      bound: see `limit_cayley_step`.
+      stabilize_every: see `retract_updates`. The iteration leaves an error of third
+        order in the step, which does not vanish by itself.
+
+    Returns:
+      An optax transformation, as of `riemannian_sgd`.
+
+    Notes:
+      Products only. Steps are at most `bound` long: many small ones for large matrices
+      far from the optimum, where `riemannian_sgd(retraction="cayley")`, with a linear
+      solve a step, takes longer ones.
+
+    References:
+      Li, Fuxin, Todorovic, "Efficient Riemannian optimization on the Stiefel manifold
+      via the Cayley transform", 2020, arXiv 2002.01113, algorithm 1.
+    """
+    return optax.chain(
+        trace_tangent(momentum),
+        optax.scale_by_learning_rate(learning_rate),
+        limit_cayley_step(bound),
+        retract_updates(
+            "cayley_iterative", stabilize_every=stabilize_every, project=False
+        ),
+    )
+
+
+def cayley_adam(
+    learning_rate: LearningRate,
+    *,
+    b1: float | Array = 0.9,
+    b2: float | Array = 0.99,
+    eps: float | Array = 1e-8,
+    bound: float | Array = 1.0,
+    stabilize_every: int | Array | None = 1,
+) -> optax.GradientTransformationExtraArgs:
+    """Descend by Adam along the iterative Cayley transform.
+
+    Args:
+      learning_rate: a number or an optax schedule, as of `riemannian_adam`.
+      b1: decay of the first moment.
+      b2: decay of the second moment, which follows the whole gradient's norm.
+      eps: added to its root.
+      bound: see `limit_cayley_step`.
+      stabilize_every: as of `cayley_sgd`.
+
+    Returns:
+      An optax transformation, as of `riemannian_sgd`.
+
+    Notes:
+      Products only. Since the whole gradient's norm stays where the tangent part
+      vanishes, steps get shorter towards an optimum by themselves.
+
+    References:
+      Li, Fuxin, Todorovic, 2020, arXiv 2002.01113, algorithm 2.
+    """
+    return optax.chain(
+        scale_by_riemannian_adam(b1, b2, eps, norm_of="gradient"),
+        optax.scale_by_learning_rate(learning_rate),
+        limit_cayley_step(bound),
+        retract_updates(
+            "cayley_iterative", stabilize_every=stabilize_every, project=False
+        ),
+    )
+
+
+def landing(
+    learning_rate: LearningRate,
+    *,
+    momentum: float | Array | None = None,
+    attraction: float | Array = 1.0,
+    radius: float | Array = 0.5,
+) -> optax.GradientTransformationExtraArgs:
+    """Descend near the manifold, drawn to it: no retraction, no factorisation.
+
+    Args:
+      learning_rate: a number or an optax schedule; times `attraction` at most 1/2.
+      momentum: of `trace_tangent`; None for none.
+      attraction: see `to_landing_field`.
+      radius: see `limit_landing_step`.
+
+    Returns:
+      An optax transformation, as of `riemannian_sgd`, except that points lie within
+      `radius` of the manifold, and near it only as steps get small: end by
+      `ja.polar_factor(point).factor`, as `fit` does.
+
+    Notes:
+      Four products a step for square points; two more with momentum.
+
+    References:
+      Ablin and Peyre, "Fast and accurate optimization on the orthogonal manifold
+      without retraction", 2022, arXiv 2102.07432; Ablin et al., 2023, arXiv 2303.16510.
+    """
+    return optax.chain(
+        optax.identity() if momentum is None else trace_tangent(momentum),
+        to_landing_field(attraction),
+        optax.scale_by_learning_rate(learning_rate),
+        limit_landing_step(radius),
+    )
+
+
+def pogo(
+    learning_rate: LearningRate,
+    *,
+    momentum: float | Array | None = None,
+    nesterov: bool = False,
+    precision: Precision = "full",
+) -> optax.GradientTransformationExtraArgs:
+    """Descend by a tangent step and one Newton-Schulz step: products alone.
+
+    Args:
+      learning_rate: a number or an optax schedule, as of `riemannian_sgd`.
+      momentum: of `trace_tangent`; None for none. Any optax rule may go before, and
+        sees Euclidean gradients: ``optax.chain(optax.scale_by_adam(), pogo(0.1))``.
+      nesterov: static; look ahead.
+      precision: static; ``"mixed"`` computes two of the four products, the direction
+        and the correction, from bfloat16 operands: faster where there are matrix units
+        for them, and as orthonormal in the end. Square points only; others are not
+        changed by it but for the correction.
+
+    Returns:
+      An optax transformation, as of `riemannian_sgd`.
+
+    Raises:
+      ValueError: for an unknown option.
+
+    Notes:
+      Four products a step, momentum included: the least of all here. For points that
+      are not square the paper's direction is half the canonical gradient; this one is
+      the Euclidean gradient, the same for square points.
+
+    References:
+      Javaloy and Vergari, "An embarrassingly simple way to optimize orthogonal matrices
+      at scale", 2026, arXiv 2602.14656.
+    """
+    if momentum is None:
+        direction = to_riemannian_gradient(precision=precision)
+    else:
+        direction = trace_tangent(momentum, nesterov=nesterov, precision=precision)
+    return optax.chain(
+        direction,
+        optax.scale_by_learning_rate(learning_rate),
+        orthonormalize_updates(precision=precision),
+    )

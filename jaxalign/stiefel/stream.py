@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fit an orthogonal map to rows that come as a stream: one step a batch.
+
+For objectives that moments cannot hold, such as contrastive ones, over more rows than
+memory. Reference: Bonnabel, "Stochastic gradient descent on Riemannian manifolds",
+2013, arXiv 1111.5280.
+"""
+
+import functools
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float, Int
+
+from jaxalign.array_types import Array
+from jaxalign.status import Status, check_status
+from jaxalign.stiefel.components import determinant_sign
+from jaxalign.stiefel.leaves import check_points
+from jaxalign.stiefel.measures import PointTree, drift, settle
+
+
+@typing.no_type_check
+@flax.struct.dataclass
+class StreamSolution:
+    """Points after a stream of batches.
+
+    Attributes:
+      point: as `init`, orthonormal to rounding.
+      value: mean loss of the last batches, as last recorded, a scalar.
+      orthogonality_error: largest entry of ``|Q'Q - I|``, measured.
+      determinant: +1 or -1, that of `init` still; 0 where points are not square, or
+        are several.
+      steps: batches seen, those before a resumed fit not among them.
+      status: a `Status` code: NON_FINITE or OK, which does not say that it converged.
+      recorded_steps: batches seen at each record, shape ``(records,)``.
+      recorded_values: mean loss since the record before, ``(records,)``.
+      state: of the optimizer, to go on from.
+    """
+
+    point: Any
+    value: Float[Array, ""]
+    orthogonality_error: Float[Array, ""]
+    determinant: Int[Array, ""]
+    steps: Int[Array, ""]
+    status: Int[Array, ""]
+    recorded_steps: Int[Array, " records"]
+    recorded_values: Float[Array, " records"]
+    state: Any
+
+    def check(self, *, allow: Iterable[Status] = ()) -> "StreamSolution":
+        """Return itself, or raise `SolveError` for a status not in `allow`."""
+        check_status(self.status, call="stiefel.fit_stream", allow=allow)
+        return self
+
+
+def fit_stream(
+    loss: Callable[[PointTree, Any], Array],
+    init: PointTree,
+    optimizer: optax.GradientTransformation,
+    batches: Iterable[Any],
+    *,
+    state: optax.OptState | None = None,
+    record_every: int = 10,
+    report: Callable[[int, float], None] | None = None,
+) -> StreamSolution:
+    """Take one optimiser step for each batch of a stream.
+
+    Args:
+      loss: from a point, or a tree of points, and a batch to a scalar. For instance
+        ``lambda point, batch: cosine_objective(batch.source, batch.target)(point)``.
+      init: orthonormal, in the component that is wanted: a stream passes once. The
+        closed form of the anchors' moments serves best.
+      optimizer: any of this room; give it a schedule that falls, or the point goes on
+        wandering as far as the batches differ.
+      batches: PyTrees of arrays, all of one shape; pad and mask the last. Split over a
+        mesh, each device works on its rows.
+      state: of an earlier solution, whose `point` is `init`; default: a fresh one.
+      record_every: batches between two records.
+      report: called at each record with the batches seen and the mean loss.
+
+    Returns:
+      The solution. Keep its `point` and `state` to go on later.
+
+    Raises:
+      ValueError: if there is no batch, `init` is not orthonormal, `loss` gives no
+        scalar, or an option is out of range.
+
+    Notes:
+      One compilation for one shape of batch. The step's collectives are those of the
+      loss's gradient: with rows split over devices, one all-reduce of d x d.
+
+    References:
+      Bonnabel, 2013, arXiv 1111.5280.
+
+    >>> def loss(point, batch):
+    ...     return jnp.mean(jnp.square(batch @ point.T - batch))
+    >>> batches = [jnp.array([[1.0, 2.0], [0.5, -1.0]])] * 40
+    >>> start = jnp.array([[0.6, -0.8], [0.8, 0.6]])
+    >>> fit_stream(loss, start, riemannian_sgd(0.2), batches).point.round(3).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    if not isinstance(record_every, int) or record_every < 1:
+        raise ValueError(
+            f"`fit_stream(record_every={record_every!r})`: expected an integer of at "
+            "least 1; leave it out for 10."
+        )
+    check_points("fit_stream", init)
+    # A copy: the step writes the new point where the old one was.
+    point = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), init)
+    state = optimizer.init(point) if state is None else jax.tree.map(jnp.copy, state)
+    total = jnp.zeros(())
+    steps, values, count = [], [], 0
+
+    def keep() -> None:
+        # Reading the sum waits for the device, so it is done once a record.
+        values.append(float(total) / (count - (steps[-1] if steps else 0)))
+        steps.append(count)
+        if report is not None:
+            report(count, values[-1])
+
+    for batch in batches:
+        point, state, value = _step(point, state, batch, loss=loss, optimizer=optimizer)
+        total, count = total + value, count + 1
+        if count % record_every == 0:
+            keep()
+            total = jnp.zeros(())
+    if not count:
+        raise ValueError(
+            "`fit_stream(batches=...)`: expected at least one batch, got none; an "
+            "iterator that was used up gives none, make it anew."
+        )
+    if steps[-1:] != [count]:
+        keep()
+    point = settle(point)
+    finite = np.isfinite(values[-1]) and np.isfinite(float(drift(point, 0)))
+    return StreamSolution(
+        point=point,
+        value=jnp.asarray(values[-1]),
+        orthogonality_error=drift(point, 0),
+        determinant=determinant_sign(point, 0),
+        steps=jnp.asarray(count),
+        status=jnp.asarray(int(Status.OK if finite else Status.NON_FINITE)),
+        recorded_steps=jnp.asarray(steps),
+        recorded_values=jnp.asarray(values),
+        state=state,
+    )
+
+
+@functools.partial(
+    jax.jit, static_argnames=("loss", "optimizer"), donate_argnames=("point", "state")
+)
+def _step(point, state, batch, *, loss, optimizer):
+    """Take one step, and give the loss before it."""
+    value, gradient = jax.value_and_grad(loss)(point, batch)
+    updates, state = optimizer.update(gradient, state, point)
+    return optax.apply_updates(point, updates), state, value

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distances against geodesics of known length, and by the laws of a metric."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+import jaxalign as ja
+from jaxalign.stiefel import geodesic
+from jaxalign.stiefel.geodesic import geodesic_distance
+from jaxalign.stiefel.geometry import reflect
+from tests.cases import DTYPES, POINT_SHAPES, orthonormal, tangent_pair, x64_for
+from tests.stiefel.geodesics import canonical_geodesic
+from tests.tolerances import DISTANCE, eps
+
+F32 = eps(np.float32)
+SHAPES = (*POINT_SHAPES, (6, 5))
+by_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+def canonical_norm(point, tangent):
+    if point.shape[0] < point.shape[1]:
+        point, tangent = point.T, tangent.T
+    inner = point.T @ tangent
+    return np.sqrt(np.sum(tangent**2) - 0.5 * np.sum(inner**2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        pytest.param(
+            shape,
+            dtype,
+            # Each compiles anew.
+            marks=[pytest.mark.slow] if dtype == np.float64 and shape != (9, 5) else [],
+        )
+        for shape in SHAPES
+        for dtype in DTYPES
+    ],
+)
+def test_distance_is_the_length_of_the_geodesic(shape, dtype):
+    rng = np.random.default_rng(0)
+    with x64_for(dtype):
+        for size in (0.0, 1e-6, 1e-2, 0.5, 1.0, 1.8):
+            point, tangent = tangent_pair(rng, shape, size)
+            end = canonical_geodesic(point, tangent)
+            expected = canonical_norm(point, tangent)
+            found = geodesic_distance(point.astype(dtype), end.astype(dtype))
+            assert found.dtype == dtype
+            assert abs(float(found) - expected) <= DISTANCE * eps(dtype)
+
+
+def test_angles_are_right_from_nothing_to_half_a_turn():
+    rng = np.random.default_rng(1)
+    frame = orthonormal(rng, 5, 5)
+    for angle in (1e-5, 1.0, 3.0, np.pi - 1e-3, np.pi):
+        turn = np.zeros((5, 5))
+        turn[0, 1], turn[2, 3] = angle, angle / 2
+        end = frame @ scipy.linalg.expm(turn - turn.T)
+        found = geodesic_distance(frame.astype(np.float32), end.astype(np.float32))
+        expected = np.sqrt(1.25) * angle
+        assert abs(float(found) - expected) <= DISTANCE * F32
+
+
+def test_components_are_infinitely_apart():
+    rng = np.random.default_rng(2)
+    for d in (1, 4, 5):
+        point = orthonormal(rng, d, d).astype(np.float32)
+        assert float(geodesic_distance(point, reflect(point))) == np.inf
+        slope = jax.grad(geodesic_distance)(point, reflect(point))
+        assert not np.any(slope)
+
+
+def test_tall_points_with_one_row_more_know_the_square_distance():
+    # One more column is determined by the others: the manifold is SO(n).
+    rng = np.random.default_rng(3)
+    point, tangent = tangent_pair(rng, (6, 6), 1.0)
+    end = canonical_geodesic(point, tangent)
+    square = geodesic_distance(point.astype(np.float32), end.astype(np.float32))
+    less = (side[:, :5].astype(np.float32) for side in (point, end))
+    np.testing.assert_allclose(geodesic_distance(*less), square, atol=DISTANCE * F32)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**31 - 1), shape=st.sampled_from(SHAPES))
+def test_laws_of_a_metric(seed, shape):
+    rng = np.random.default_rng(seed)
+    start, first = tangent_pair(rng, shape, 0.4)
+    middle = canonical_geodesic(start, first)
+    end = scipy.linalg.polar(start + 0.2 * rng.standard_normal(shape))[0]
+    rows, columns = (
+        orthonormal(rng, shape[0], shape[0]),
+        orthonormal(rng, shape[1], shape[1]),
+    )
+
+    def distance(left, right):
+        pair = left.astype(np.float32), right.astype(np.float32)
+        return float(geodesic_distance(*pair))
+
+    there, back = distance(start, middle), distance(middle, start)
+    assert abs(there - back) <= DISTANCE * F32
+    turned = distance(rows @ start @ columns, rows @ middle @ columns)
+    assert abs(there - turned) <= DISTANCE * F32
+    assert distance(start, start) <= DISTANCE * F32
+    assert there <= distance(start, end) + distance(end, middle) + DISTANCE * F32
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(shape, marks=[] if shape in SHAPES[:2] else [pytest.mark.slow])
+        for shape in SHAPES
+    ],
+)
+def test_derivative_is_that_of_finite_differences(shape):
+    rng = np.random.default_rng(4)
+    point, tangent = tangent_pair(rng, shape, 0.9)
+    end = canonical_geodesic(point, tangent)
+    directions = [tangent_pair(rng, shape, 1.0)[1] for _ in range(2)]
+
+    def along(times):
+        # On the manifold: what the distance is beside it, nobody asks.
+        pair = (
+            ja.polar_factor(side + time * direction).factor
+            for side, time, direction in zip(
+                (point, end), times, directions, strict=True
+            )
+        )
+        return geodesic_distance(*pair)
+
+    along = jax.jit(along)
+    check_grads(along, (jnp.zeros(2),), order=1, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:2])
+def test_derivative_at_nothing_is_nothing(shape):
+    point, _ = tangent_pair(np.random.default_rng(5), shape, 1.0, dtype=np.float32)
+    assert not np.any(jax.grad(geodesic_distance)(point, point))
+
+
+@pytest.mark.parametrize("shape", POINT_SHAPES[:3])
+def test_batch_is_loop_and_needs_no_communication(shape):
+    rng = np.random.default_rng(6)
+    pairs = [tangent_pair(rng, shape, 0.2 * k) for k in range(8)]
+    points = np.stack([point for point, _ in pairs]).astype(np.float32)
+    ends = np.stack([canonical_geodesic(*pair) for pair in pairs]).astype(np.float32)
+    alone = [float(geodesic_distance(*pair)) for pair in zip(points, ends, strict=True)]
+    mapped = jax.vmap(geodesic_distance)(points, ends)
+    np.testing.assert_allclose(mapped, alone, atol=DISTANCE * F32)
+    split = jax.device_put((points, ends), ja.row_sharding(ja.data_mesh()))
+    compiled = jax.jit(geodesic_distance).lower(*split).compile()
+    text = compiled.as_text()
+    for collective in ("all-reduce", "all-gather", "all-to-all", "permute"):
+        assert collective not in text
+    np.testing.assert_allclose(compiled(*split), alone, atol=DISTANCE * F32)
+
+
+def test_what_is_not_found_is_nan(monkeypatch):
+    monkeypatch.setattr(geodesic, "_ROUNDS", 1)
+    point, tangent = tangent_pair(np.random.default_rng(7), (10, 4), 1.5)
+    end = canonical_geodesic(point, tangent)
+    pair = jnp.asarray(point, jnp.float32), jnp.asarray(end, jnp.float32)
+    both = jnp.concatenate(pair, axis=-1)
+    # A program of its own, compiled with the fewer rounds.
+    distance, slopes = jax.jit(lambda sides: geodesic._slopes_one(sides))(both)
+    assert np.isnan(distance)
+    assert np.all(np.isnan(slopes))
+    assert np.isnan(geodesic_distance(pair[0] * jnp.nan, pair[1]))
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_errors_say_what_to_do():
+    point = np.eye(3, dtype=np.float32)
+    with pytest.raises(ValueError, match="broadcast the two first"):
+        geodesic_distance(point, point[:2])
