@@ -35,7 +35,9 @@ PRODUCTS = {
 }
 
 
-def time_retractions(widths: tuple[int, ...], rounds: int, rest: float) -> list[Line]:
+def time_retractions(
+    widths: tuple[int, ...], rounds: int, rest: float
+) -> Iterator[list[Line]]:
     """Time steps against one product of two d x d matrices."""
     for d in widths:
         yield _time_width(d, rounds, rest)
