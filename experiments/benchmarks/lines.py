@@ -2,7 +2,11 @@
 """Lines of a benchmark: seconds, a ratio, and what the ratio should be."""
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jaxalign.atomic_files import write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,3 +58,12 @@ def format_lines(lines: Sequence[Line]) -> str:
         row = f"  {line.what:<{width}} {seconds:>12} {ratio:>8}  {line.verdict:<16}"
         text.append(f"{row} {line.note}".rstrip())
     return "\n".join(text)
+
+
+def keep(path: Path, lines: Sequence[Line], versions: Mapping[str, str]) -> None:
+    """Write what was measured, with the versions."""
+    document = {
+        "versions": dict(versions),
+        "lines": [dataclasses.asdict(one) for one in lines],
+    }
+    write_atomically(path, json.dumps(document, indent=1))

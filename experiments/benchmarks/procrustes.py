@@ -11,11 +11,9 @@ us: unset OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE.
 
 import dataclasses
 import functools
-import json
 import os
 import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,8 +31,7 @@ from experiments.benchmarks import (
 )
 from experiments.benchmarks.alternating import median_seconds
 from experiments.benchmarks.cone_rows import cone_pairs
-from experiments.benchmarks.lines import Line, format_lines
-from jaxalign.atomic_files import write_atomically
+from experiments.benchmarks.lines import Line, format_lines, keep
 from jaxalign.report.results import library_versions
 from jaxalign.solve.polar import PolarMethod
 
@@ -311,15 +308,6 @@ def main() -> None:
         print(format_lines(found), flush=True)
         lines += found
         keep(workdir / "benchmark.json", lines, versions)
-
-
-def keep(path: Path, lines: list[Line], versions: dict[str, str]) -> None:
-    """Write what was measured, with the versions."""
-    document = {
-        "versions": versions,
-        "lines": [dataclasses.asdict(one) for one in lines],
-    }
-    write_atomically(path, json.dumps(document, indent=1))
 
 
 for _name in ("workdir", "tiny"):

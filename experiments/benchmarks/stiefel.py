@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast the Stiefel optimisers are, beside other libraries' and the closed form.
+
+    python -m experiments.benchmarks.stiefel
+
+Sections: `race`, time to a relative suboptimality of 1e-6 on Procrustes from moments,
+every method tuned by one rule, then timed in turns; `growth`, our best against the
+closed form over condition numbers; `retractions`, a step's time against its products;
+`drift`, orthogonality after 10,000 steps. geoopt, pymanopt and torch are left out where
+they are not installed. BLAS settings of the environment slow or speed the peers, not
+us: unset OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from absl import flags
+
+from experiments import launch
+from experiments.benchmarks.lines import Line, format_lines, keep
+from experiments.benchmarks.stiefel_race import Race, time_growth, time_race
+from experiments.benchmarks.stiefel_settings import Budget
+from experiments.benchmarks.stiefel_steps import measure_drift, time_retractions
+from jaxalign.report.results import library_versions
+
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Counted runs of each.", 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How large each comparison is."""
+
+    race: Race = Race()
+    widths: tuple[int, ...] = (128, 512, 768)
+    drift_widths: tuple[int, ...] = (64, 128)
+    drift_steps: int = 10_000
+
+
+TINY = Sizes(
+    race=Race(
+        widths=(16,),
+        conditions=(10.0,),
+        growth_width=16,
+        budget=Budget(steps=200, seconds=0.1, rest=0.0, finalists=1),
+        rest=0.0,
+        thorough=False,
+    ),
+    widths=(16,),
+    drift_widths=(8,),
+    drift_steps=50,
+)
+
+SECTIONS: dict[str, Callable[[Sizes, int], Iterator[list[Line]]]] = {
+    "race": lambda sizes, rounds: time_race(sizes.race, rounds),
+    "growth": lambda sizes, rounds: time_growth(sizes.race, rounds),
+    "retractions": lambda sizes, rounds: time_retractions(
+        sizes.widths, rounds, sizes.race.rest
+    ),
+    "drift": lambda sizes, rounds: measure_drift(
+        sizes.drift_widths, sizes.drift_steps, sizes.race.thorough
+    ),
+}
+_SECTIONS = flags.DEFINE_list(
+    "sections", list(SECTIONS), f"Which of {', '.join(SECTIONS)}."
+)
+
+
+def main() -> None:
+    """Run the sections, print their lines as they come, and keep them."""
+    unknown = set(_SECTIONS.value) - set(SECTIONS)
+    if unknown:
+        raise ValueError(
+            f"--sections: expected some of {list(SECTIONS)}, got {sorted(unknown)}."
+        )
+    workdir = launch.open_workdir("runs/benchmark_stiefel")
+    sizes = TINY if launch.TINY.value else Sizes()
+    versions = library_versions()
+    print("  ".join(f"{name} {version}" for name, version in versions.items()))
+    lines: list[Line] = []
+    for name in _SECTIONS.value:
+        for found in SECTIONS[name](sizes, _ROUNDS.value):
+            print(format_lines(found), flush=True)
+            lines += found
+            keep(workdir / "benchmark.json", lines, versions)
+
+
+for _name in ("workdir", "tiny"):
+    flags.declare_key_flag(_name)
+
+if __name__ == "__main__":
+    launch.launch(
+        main,
+        unused=(
+            *("source", "target", "dtype", "dataset", "data_dir"),
+            *("fit_on", "seeds", "batch_size"),
+        ),
+    )
