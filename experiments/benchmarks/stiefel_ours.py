@@ -94,6 +94,7 @@ def _pogo(form, numbers, stabilize):
         _rate(form, numbers),
         momentum=numbers.momentum if form.momentum else None,
         nesterov=form.nesterov,
+        precision=form.variant,
     )
 
 
@@ -115,7 +116,7 @@ OURS = {
     "cayley_sgd": Ours(_cayley_sgd, True),
     "cayley_adam": Ours(_cayley_adam, adam=True),
     "landing": Ours(_landing, True, stabilizes=False),
-    "pogo": Ours(_pogo, True, True, stabilizes=False),
+    "pogo": Ours(_pogo, True, True, variants=("full", "mixed"), stabilizes=False),
 }
 
 

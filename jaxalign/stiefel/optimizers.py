@@ -69,8 +69,8 @@ def riemannian_sgd(
     >>> point, optimizer = jnp.eye(2), riemannian_sgd(0.5)
     >>> state = optimizer.init(point)
     >>> update, state = optimizer.update(jnp.array([[0.0, 1.0], [0, 0]]), state, point)
-    >>> optax.apply_updates(point, update).round(2).tolist()
-    [[0.97, -0.24], [0.24, 0.97]]
+    >>> (100 * optax.apply_updates(point, update)).round().astype(int).tolist()
+    [[97, -24], [24, 97]]
     """
     if momentum is not None and metric != "euclidean":
         raise ValueError(

@@ -303,7 +303,8 @@ def test_landing_with_momentum_bears_noise():
     _, path = descend(
         optimizer, noise, start, steps=1000, gradient=lambda point, c: c @ point - point
     )
-    gram = np.swapaxes(np.asarray(path), -1, -2) @ path - np.eye(12)
+    path = np.asarray(path)
+    gram = np.swapaxes(path, -1, -2) @ path - np.eye(12)
     assert np.linalg.norm(gram, axis=(-2, -1)).max() <= 0.5 + 1e-5
 
 
