@@ -4,7 +4,14 @@
 import re
 from pathlib import Path
 
+import numpy as np
+
 import jaxalign as ja
+
+def examples() -> list[str]:
+    """Return the Python blocks, in order."""
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -12,10 +19,24 @@ README = Path(__file__).parents[1] / "README.md"
 def test_the_example_runs_and_finds_what_it_asks_for(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    exec(compile(code, str(README), "exec"), {})
+    exec(compile(examples()[0], str(README), "exec"), {})
     assert (tmp_path / "map.safetensors").is_file()
     assert capsys.readouterr().out.startswith("[[")
+
+
+def test_a_module_with_one_orthonormal_weight_trains(capsys):
+    names = {"__name__": "readme"}
+    exec(compile(examples()[1], str(README), "exec"), names)
+    assert names["value"] < 0.1
+    turn = np.asarray(names["turn"])
+    assert np.abs(turn.T @ turn - np.eye(16)).max() < 20 * np.finfo(np.float32).eps
+    assert capsys.readouterr().out.startswith("loss 0.0")
+
+
+def test_the_names_of_the_stiefel_room_exist():
+    names = set(re.findall(r"ja\.stiefel\.(\w+)", README.read_text()))
+    assert names
+    assert all(hasattr(ja.stiefel, name) for name in names)
 
 
 def test_the_names_that_it_mentions_exist():
