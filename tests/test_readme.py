@@ -8,6 +8,7 @@ import numpy as np
 
 import jaxalign as ja
 
+
 def examples() -> list[str]:
     """Return the Python blocks, in order."""
     return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
