@@ -45,6 +45,7 @@ DESCENT = 100.0
 def descent(dtype) -> float:
     return DESCENT * eps(dtype) ** 0.75
 
+
 # Points after a retraction, and retractions against SciPy's: factorisations of well
 # conditioned matrices, 12 eps seen up to d = 768.
 RETRACTION = 20.0

@@ -144,7 +144,13 @@ def test_qr_takes_householder_for_long_steps_alone(monkeypatch):
 
 
 @by_method
-@pytest.mark.parametrize("shape", POINT_SHAPES[:3])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(shape, marks=[pytest.mark.slow] if shape != (9, 5) else [])
+        for shape in POINT_SHAPES[:3]
+    ],
+)
 def test_batch_is_loop_is_vmap_is_scan(method, shape):
     rng = np.random.default_rng(5)
     sizes = (1e-3, 0.1, 0.5, 0.02)
