@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.solve.over_matrices import over_matrices
-from jaxalign.stiefel.geometry import as_tall, check_pair, product
+from jaxalign.stiefel.shapes import as_tall, check_pair, product
 
 _ROUNDS = 200
 

@@ -15,9 +15,9 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.stiefel.cayley import retract_cayley, retract_cayley_iterative
-from jaxalign.stiefel.geometry import as_given, as_tall, check_pair
 from jaxalign.stiefel.polar_step import polar_of_step
 from jaxalign.stiefel.qr_step import qr_of_step
+from jaxalign.stiefel.shapes import as_given, as_tall, check_pair
 
 Retraction = Literal["qr", "polar", "cayley", "cayley_iterative"]
 RETRACTIONS: tuple[str, ...] = typing.get_args(Retraction)
