@@ -22,8 +22,8 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.solve.over_matrices import over_matrices
-from jaxalign.stiefel.geometry import as_given, as_tall, check_pair, flip, product
 from jaxalign.stiefel.polar_step import factor_one_step, if_needed
+from jaxalign.stiefel.shapes import as_given, as_tall, check_pair, flip, product
 
 # Entry of the matrix to be solved with, 1 for no step, above which digits are lost.
 _LONG = 4.0

@@ -7,6 +7,7 @@ stream are fitted by `fit_stream`. Reference: Absil, Mahony, Sepulchre, "Optimiz
 Algorithms on Matrix Manifolds", 2008.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -36,6 +37,15 @@ from jaxalign.stiefel.measures import (
 from jaxalign.stiefel.solution import History, StiefelSolution
 
 Objective = Callable[[Any], jax.Array]
+
+_MEASURES = (
+    "value",
+    "gradient_norm",
+    "orthogonality_error",
+    "determinant",
+    "steps",
+    "status",
+)
 
 
 def fit(
@@ -120,10 +130,10 @@ def fit(
 
     given = descend(init)
     if components == "given":
-        return given.replace(start=start)
+        return dataclasses.replace(given, start=start)
     _, gradient = value_and_gradient(objective, init)
-    other = descend(enter_other(init, gradient))
-    return _better(given, other).replace(start=start)
+    other = descend(jax.tree.map(enter_other, init, gradient))
+    return dataclasses.replace(_better(given, other), start=start)
 
 
 @functools.partial(
@@ -231,7 +241,7 @@ class _Now(NamedTuple):
 def _measured(now: _Now, batch: int) -> History:
     """One record."""
     return History(
-        step=jnp.max(now.taken),
+        step=now.taken,
         value=now.values,
         gradient_norm=now.norm,
         orthogonality_error=drift(now.point, batch),
@@ -245,31 +255,24 @@ def _better(given: StiefelSolution, other: StiefelSolution) -> StiefelSolution:
     take &= jnp.isfinite(other.value)
 
     def choose(left, right):
-        return jnp.where(_align(take, left), right, left)
-
-    def choose_record(left, right):
-        mask = take.reshape(1, *take.shape, *(1,) * (left.ndim - 1 - take.ndim))
+        mask = take.reshape(*take.shape, *(1,) * (left.ndim - take.ndim))
         return jnp.where(mask, right, left)
 
-    history = jax.tree.map(
-        choose_record,
-        given.history.replace(step=None),
-        other.history.replace(step=None),
-    )
-    steps = jnp.maximum(given.history.step, other.history.step)
-    chosen = jax.tree.map(
-        choose, given.replace(history=None), other.replace(history=None)
-    )
-    return chosen.replace(
+    measured = {
+        name: choose(getattr(given, name), getattr(other, name)) for name in _MEASURES
+    }
+    return dataclasses.replace(
+        given,
+        **measured,
+        point=jax.tree.map(choose, given.point, other.point),
         reflected=take,
         other_value=choose(other.value, given.value),
-        history=history.replace(step=steps),
+        history=jax.tree.map(
+            lambda left, right: jnp.where(take[None], right, left),
+            given.history,
+            other.history,
+        ),
     )
-
-
-def _align(mask, leaf):
-    """Reshape a mask of problems to broadcast over a leaf."""
-    return mask.reshape(*mask.shape, *(1,) * (leaf.ndim - mask.ndim))
 
 
 def _closed_form(objective, init):

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.solve.over_matrices import over_matrices
-from jaxalign.stiefel.geometry import as_tall, check_pair, product
+from jaxalign.stiefel.shapes import as_tall, check_pair, product
 
 _ROUNDS = 200
 
@@ -41,9 +41,9 @@ def geodesic_distance(
 
     Returns:
       The distances, shape ``(...)``, in float32 at least. Square points of different
-      components: infinite. Other points: NaN where the iteration does not converge,
-      which it does at least within a distance of about 0.09 (proved) and in practice
-      for any angles well below :math:`\pi`.
+      components: infinite. Other points: NaN where the iteration does not converge. It
+      is proved to for points near each other alone; tangent vectors of spectral norm
+      up to 1.5 were all found in trials, 3 of 60 not at 2.
 
     Raises:
       ValueError: if the two are not floating matrices of one shape.
@@ -51,10 +51,10 @@ def geodesic_distance(
     Notes:
       Square points: right to a few eps from 0 to :math:`\pi`, since every angle is
       taken from its sine and its cosine; two sets of singular values, O(d^3). Others:
-      up to 200 rounds of four polar factors of 2 p x 2 p, O(n p^2) before. Beyond the
-      injectivity radius a geodesic that is found need not be the shortest. First
-      derivatives only, and none at distance 0, given as 0. No collectives if sharded
-      on batch axes.
+      O(n p^2), then up to 200 rounds of one singular value decomposition of 2 p x 2 p.
+      Beyond the injectivity radius a geodesic that is found need not be the shortest.
+      First derivatives only, and none at distance 0, given as 0. No collectives if
+      sharded on batch axes.
 
     References:
       Zimmermann, "A matrix-algebraic algorithm for the Riemannian logarithm on the

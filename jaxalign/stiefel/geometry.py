@@ -19,8 +19,14 @@ from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.random_points import draw_orthonormal
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.stiefel.shapes import (
+    as_given,
+    as_tall,
+    check_pair,
+    check_point,
+    flip,
+    product,
+)
 
 Metric = Literal["euclidean", "canonical"]
 METRICS: tuple[str, ...] = typing.get_args(Metric)
@@ -359,30 +365,6 @@ def random_tangent(
     return _gradient(jnp.asarray(point), drawn, metric="euclidean")
 
 
-def check_point(call: str, point: Any, name: str = "point") -> None:
-    """Refuse what is no floating matrix or stack of them."""
-    shape = getattr(point, "shape", (type(point).__name__,))
-    dtype = getattr(point, "dtype", None)
-    floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
-    if len(shape) < 2 or 0 in shape[-2:] or not floating:
-        raise ValueError(
-            f"`{call}({name}=...)`: expected a floating array of shape (..., rows, "
-            f"columns), got {dtype} of shape {shape}; pass a matrix such as "
-            "`random_point(key, (d_target, d_source))`."
-        )
-
-
-def check_pair(call: str, name: str, point: Any, vector: Any) -> None:
-    """Refuse a vector that is not of its point's shape."""
-    check_point(call, point)
-    check_point(call, vector, name)
-    if point.shape != vector.shape:
-        raise ValueError(
-            f"`{call}({name}=...)`: expected the point's shape {point.shape}, got "
-            f"{vector.shape}; broadcast the two first."
-        )
-
-
 def _check_metric(call, metric):
     """Refuse a metric that there is not."""
     if metric not in METRICS:
@@ -390,25 +372,3 @@ def _check_metric(call, metric):
             f"`{call}(metric={metric!r})`: expected one of {METRICS}; leave it out for "
             "'euclidean'."
         )
-
-
-def as_tall(array: Array) -> Array:
-    """Transpose a wide matrix, and widen half precision to float32."""
-    array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
-    return flip(array) if array.shape[-2] < array.shape[-1] else array
-
-
-def as_given(tall: Array, point: Array) -> Array:
-    """Undo `as_tall`: the point's orientation and dtype."""
-    found = flip(tall) if point.shape[-2] < point.shape[-1] else tall
-    return found.astype(point.dtype)
-
-
-def flip(matrix: Array) -> Array:
-    """Transpose of the last two axes."""
-    return jnp.swapaxes(matrix, -1, -2)
-
-
-def product(left: Array, right: Array) -> Array:
-    """Matrix product in full precision."""
-    return jnp.matmul(left, right, precision=_HIGHEST)

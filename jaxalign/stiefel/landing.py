@@ -55,7 +55,7 @@ def to_landing_field(
 
     def update(updates, state, params=None, **extra):
         del extra
-        check_updates("to_landing_field", params)
+        params = check_updates("to_landing_field", params)
         found = map_points(
             lambda gradient, point: _field(point, gradient, attraction), updates, params
         )
@@ -93,7 +93,7 @@ def limit_landing_step(
 
     def update(updates, state, params=None, **extra):
         del extra
-        check_updates("limit_landing_step", params)
+        params = check_updates("limit_landing_step", params)
 
         def limited(change, point):
             before, after = _distance(point), _distance(point + change)

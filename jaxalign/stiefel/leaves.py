@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 # Half precision rounds orthonormal columns this far apart; a matrix that was never
 # orthonormal is off by 0.1 and more.
@@ -30,14 +31,15 @@ def map_points(function: Callable[..., Any], updates: optax.Updates, *trees: Any
     return jax.tree.map(widened, updates, *trees)
 
 
-def check_updates(call: str, params: object) -> None:
-    """Refuse an update without the points that it starts from."""
+def check_updates(call: str, params: Any) -> Any:
+    """Return the points that an update starts from, or refuse one without any."""
     if params is None:
         raise ValueError(
             f"`{call}`: expected params in `update(updates, state, params)`, got "
             "None: a step on the manifold depends on the point that it starts from; "
             "pass the current points as params."
         )
+    return params
 
 
 def check_points(call: str, params: object) -> None:
@@ -59,11 +61,7 @@ def check_points(call: str, params: object) -> None:
                 f"`{call}.init(params)`: expected floating matrices (..., rows, "
                 f"columns), got {dtype} of shape {shape} at {name!r}; {remedy}."
             )
-        if isinstance(leaf, jax.core.Tracer) or not isinstance(
-            leaf, (jax.Array, np.ndarray)
-        ):
-            continue
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        if not _can_be_seen(leaf):
             continue
         error = _orthogonality_error(np.asarray(leaf, np.float64))
         if not error <= _LOOSE:
@@ -73,6 +71,13 @@ def check_points(call: str, params: object) -> None:
                 "`ja.polar_factor(weight).factor` or `ja.stiefel.random_point`, or "
                 f"{remedy}."
             )
+
+
+def _can_be_seen(leaf):
+    """Whether a leaf has values here: no tracer, no part of another process's."""
+    if isinstance(leaf, jax.Array):
+        return not isinstance(leaf, Tracer) and leaf.is_fully_addressable
+    return isinstance(leaf, np.ndarray)
 
 
 def _orthogonality_error(points):

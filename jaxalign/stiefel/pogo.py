@@ -64,7 +64,7 @@ def orthonormalize_updates(
 
     def update(updates, state, params=None, **extra):
         del extra
-        check_updates("orthonormalize_updates", params)
+        params = check_updates("orthonormalize_updates", params)
         found = map_points(
             lambda change, point: _step(point, change, product), updates, params
         )

@@ -18,13 +18,16 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from jaxalign.array_types import Array
-from jaxalign.solve.newton_schulz import newton_schulz_factor, scale_to_unit
 from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.solve.polar_gradient import polar_tangent
-from jaxalign.stiefel.geometry import flip, product
+from jaxalign.stiefel.shapes import flip, product
 
-# Eigenvalues of xi'xi up to this are left within 10 % of one by the first step.
-_FAR = 8.0
+# The least eigenvalue from which Newton-Schulz, free of bounds, does better than a fit.
+_NEAR = 0.8
+
+# A fit over any interval leaves no eigenvalue of the Gram matrix further above 1: the
+# singular values overshoot by 30 % at most.
+_OVERSHOOT = 0.7
 
 
 @jax.custom_jvp
@@ -62,7 +65,8 @@ def _(primals, tangents):
 def factor_one_step(moved: Float[Array, "rows columns"]) -> tuple[Array]:
     """Compute `polar_of_step` of one matrix, not differentiable.
 
-    A fitted step, then Newton-Schulz as long as it takes.
+    Fitted steps while the eigenvalues of the Gram matrix are known to be spread, then
+    Newton-Schulz until it is orthonormal.
     """
     eps = float(jnp.finfo(moved.dtype).eps)
     # Should a step leave values near 0, they grow by 15/8 each.
@@ -70,7 +74,7 @@ def factor_one_step(moved: Float[Array, "rows columns"]) -> tuple[Array]:
     identity = jnp.eye(moved.shape[-1], dtype=moved.dtype)
 
     def step(state):
-        current, steps, _ = state
+        current, steps, low, _ = state
         missing = identity - product(flip(current), current)
         longest = _longest_row(missing)
         # What the linear term leaves out is 3/8 E^2, no entry above longest^2.
@@ -81,38 +85,43 @@ def factor_one_step(moved: Float[Array, "rows columns"]) -> tuple[Array]:
         )
         # Likewise 5/16 E^3; NaN compares false and ends the loop.
         unfinished = 0.3125 * longest * _longest_row(square) > eps
+        fitted = unfinished & ((steps == 0) | (low < _NEAR))
         bound = _norm_bound(square)
-        fitted = unfinished & (steps == 0)
-        spread = jnp.where(fitted, bound, 0.0)
-        constant, linear, quadratic = _inverse_root(spread)
-        change = constant * identity + linear * missing + quadratic * square
-        # As an addition: what is right already is not rounded again.
-        found = current + product(current, change)
-        (found,) = if_needed(
-            spread > _FAR,
-            lambda: (newton_schulz_factor(scale_to_unit(current))[0],),
-            (found,),
-        )
-        # The polynomial of degree 3 that the fit leaves out, at most spread^3 / 32.
-        unfinished = unfinished & ~(fitted & (0.3125 / 32.0 * spread**3 <= eps))
-        return found, steps + 1, unfinished
+        spread = jnp.where(steps == 0, bound, jnp.minimum(bound, _OVERSHOOT))
+        above = jnp.where(fitted, spread, 0.0)
+        below = jnp.where(fitted, low - 1.0, 0.0)
+        constant, linear, quadratic = _inverse_root(below, above)
+        # As an addition, where what is right already is not to be rounded again; a
+        # long step would cancel against it.
+        kept = jnp.where(above <= 1.0, 1.0, 0.0).astype(current.dtype)
+        change = linear * missing + quadratic * square
+        change = change + (constant + (1.0 - kept)) * identity
+        found = kept * current + product(current, change)
+        # The polynomial of degree 3 that a fit leaves out; where it is that small,
+        # all of the interval is near 1.
+        left_out = 0.3125 / 32.0 * (above - below) ** 3
+        unfinished = unfinished & ~(fitted & (left_out <= eps))
+        short = 1.0 - low
+        low = low * (1.0 + constant + (linear + quadratic * short) * short) ** 2
+        return found, steps + 1, low, unfinished
 
     def unfinished(state):
-        _, steps, more = state
+        _, steps, _, more = state
         return more & (steps < limit)
 
-    start = (moved, jnp.int32(0), jnp.bool_(True))
+    start = (moved, jnp.int32(0), jnp.ones((), moved.dtype), jnp.bool_(True))
     return (jax.lax.while_loop(unfinished, step, start)[0],)
 
 
-def _inverse_root(spread):
-    r"""Fit :math:`(1 - e)^{-1/2}` by a quadratic for e from -spread to 0.
+def _inverse_root(below, above):
+    r"""Fit :math:`g^{-1/2}` by a quadratic for g from 1 + `below` to 1 + `above`.
 
     Interpolation at the Chebyshev nodes, by divided differences without cancellation;
-    of no spread, Taylor's 1 + e/2 + 3 e^2 / 8. The constant is given less 1.
+    Taylor's, if both are 0. In powers of e = 1 - g, and the constant less 1.
     """
     first, middle, last = (
-        0.5 * spread * (1.0 + math.cos((2 * k + 1) * math.pi / 6)) for k in range(3)
+        below + 0.5 * (above - below) * (1.0 + math.cos((2 * k + 1) * math.pi / 6))
+        for k in range(3)
     )
     a, b, c = (jnp.sqrt(1.0 + node) for node in (first, middle, last))
     slope = 1.0 / (a * b * (a + b))

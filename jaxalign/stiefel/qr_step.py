@@ -17,8 +17,8 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.solve.over_matrices import over_matrices
-from jaxalign.stiefel.geometry import flip, product
 from jaxalign.stiefel.polar_step import if_needed
+from jaxalign.stiefel.shapes import flip, product
 
 # Bound of the eigenvalues of xi'xi: orthogonality is lost in proportion to them.
 _SHORT = 16.0

@@ -15,9 +15,9 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.stiefel.cayley import retract_cayley, retract_cayley_iterative
-from jaxalign.stiefel.geometry import as_given, as_tall, check_pair
 from jaxalign.stiefel.polar_step import polar_of_step
 from jaxalign.stiefel.qr_step import qr_of_step
+from jaxalign.stiefel.shapes import as_given, as_tall, check_pair
 
 Retraction = Literal["qr", "polar", "cayley", "cayley_iterative"]
 RETRACTIONS: tuple[str, ...] = typing.get_args(Retraction)
@@ -87,9 +87,10 @@ def retract_qr(
       ValueError: if the two are not floating matrices of one shape.
 
     Notes:
-      Unique, since R's diagonal is made positive. One Householder factorisation, of
-      4/3 of a product's work for a square point. No collectives if sharded on batch
-      axes.
+      Unique, since R's diagonal is made positive; of first order. A short step (of
+      spectral norm up to 1 or so) costs one product, a Cholesky factor and a triangular
+      solve, a long one a Householder factorisation as well. Batched, it is sequential
+      on CPU. No collectives if sharded on batch axes.
 
     >>> reached = retract_qr(jnp.eye(2)[:, :1], jnp.array([[0.0], [0.75]]))
     >>> bool(jnp.allclose(reached, jnp.array([[0.8], [0.6]])))
@@ -112,16 +113,32 @@ def retract_polar(
 ) -> Float[Array, "*batch rows columns"]:
     r"""Go to the point nearest to the sum: the polar factor of :math:`X + \xi`.
 
+    .. math:: R(\xi) = (X + \xi) (I + \xi^\top \xi)^{-1/2}
+
     Args:
       point: :math:`X`, shape ``(..., rows, columns)``, orthonormal along the shorter
         side; wide points are transposed.
       tangent: :math:`\xi`, tangent at `point`, of the same shape.
 
     Returns:
-      The point reached, in the point's dtype.
+      The point reached, in the point's dtype; orthonormal to rounding even where
+      `point` was not quite, so that drift does not add up.
 
     Raises:
       ValueError: if the two are not floating matrices of one shape.
+
+    Notes:
+      Of second order in the Euclidean metric. Products alone, fitted to the length
+      that is measured: in float32, 2 for tangent vectors of spectral norm up to 0.03,
+      3 up to 0.1, 5 up to 0.3, 8 at 1, 14 at 10, 24 at 1e3; in float64, 2 up to 2e-4,
+      3 up to 3e-3, 5 up to 0.05, 9 at 1, 27 at 1e3. All but the first and the last of
+      a step are p x p. Steps beyond 1 / eps leave no trace of `point`. Batched, it is
+      sequential on CPU and elsewhere goes by the longest step. No collectives if
+      sharded on batch axes. The derivative takes one symmetric eigendecomposition.
+
+    References:
+      Absil, Mahony, Sepulchre, "Optimization Algorithms on Matrix Manifolds", 2008,
+      section 4.1.
 
     >>> reached = retract_polar(jnp.eye(2)[:, :1], jnp.array([[0.0], [0.75]]))
     >>> bool(jnp.allclose(reached, jnp.array([[0.8], [0.6]])))

@@ -19,13 +19,13 @@ class History:
     """Measured along the way, the start first.
 
     Attributes:
-      step: steps taken at each record, shape ``(records,)``.
+      step: steps taken at each record, shape ``(records, *batch)``.
       value: of the objective, ``(records, *batch)``; repeats once a problem is done.
       gradient_norm: of the Riemannian gradient, relative, ``(records, *batch)``.
       orthogonality_error: largest entry of ``|Q'Q - I|``, ``(records, *batch)``.
     """
 
-    step: Int[Array, " records"]
+    step: Int[Array, "*records_and_batch"]
     value: Float[Array, "*records_and_batch"]
     gradient_norm: Float[Array, "*records_and_batch"]
     orthogonality_error: Float[Array, "*records_and_batch"]

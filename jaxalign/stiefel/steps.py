@@ -79,7 +79,7 @@ def retract_updates(
 
     def update(updates, state, params=None, **extra):
         del extra
-        check_updates("retract_updates", params)
+        params = check_updates("retract_updates", params)
         count = optax.safe_increment(state.count)
 
         def step(change, point):
@@ -89,7 +89,7 @@ def retract_updates(
             return _stabilized(reached, count, stabilize_every) - point
 
         return as_params(map_points(step, updates, params), params), (
-            RetractUpdatesState(count)
+            RetractUpdatesState(jnp.asarray(count))
         )
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -52,7 +52,7 @@ def to_riemannian_gradient(
 
     def update(updates, state, params=None, **extra):
         del extra
-        check_updates("to_riemannian_gradient", params)
+        params = check_updates("to_riemannian_gradient", params)
         return map_points(turn, updates, params), state
 
     return optax.GradientTransformationExtraArgs(_stateless, update)
@@ -96,7 +96,7 @@ def trace_tangent(
 
     def update(updates, state, params=None, **extra):
         del extra
-        check_updates("trace_tangent", params)
+        params = check_updates("trace_tangent", params)
         trace = map_points(
             lambda gradient, point, before: tangent(point, decay * before + gradient),
             updates,
@@ -181,7 +181,7 @@ def scale_by_riemannian_adam(
 
     def update(updates, state, params=None, **extra):
         del extra
-        check_updates("scale_by_riemannian_adam", params)
+        params = check_updates("scale_by_riemannian_adam", params)
         count = optax.safe_increment(state.count)
         mu = map_points(
             lambda gradient, point, before: project_tangent(
@@ -204,7 +204,7 @@ def scale_by_riemannian_adam(
             lambda m, v: (m / first) / (jnp.sqrt(v / second) + eps), mu, nu
         )
         mu = jax.tree.map(lambda new, old: new.astype(old.dtype), mu, state.mu)
-        return scaled, RiemannianAdamState(count, mu, nu)
+        return scaled, RiemannianAdamState(jnp.asarray(count), mu, nu)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -71,7 +71,6 @@ def test_steps_of_any_length_end_on_the_manifold(method, shape, dtype):
 @by_method
 @by_shape
 def test_remainder_has_the_slope_of_the_order(method, shape):
-    # A vector's polar factor and QR are one, and of second order.
     rng = np.random.default_rng(1)
     point, tangent = tangent_pair(rng, shape, 1.0)
     sizes = np.geomspace(3e-3, 3e-2, 4)
@@ -96,7 +95,7 @@ def test_remainder_has_the_slope_of_the_order(method, shape):
 @by_shape
 def test_factors_are_those_of_scipy(method, shape):
     rng = np.random.default_rng(2)
-    for size in (1e-3, 0.05, 0.3, 2.0, 6.0, 100.0):
+    for size in (1e-3, 0.05, 0.3, 2.0, 6.0, 100.0, 1e4):
         point, tangent = tangent_pair(rng, shape, size, dtype=np.float32)
         moved = point.astype(np.float64) + tangent
         if method == "polar":
@@ -107,12 +106,12 @@ def test_factors_are_those_of_scipy(method, shape):
             expected = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
             expected = expected if shape[0] >= shape[1] else expected.T
         found = retract(point, tangent, method=method)
-        # The sum is rounded to float32, and its least singular value is one.
+        # The sum's rounding is that of its largest singular value; the least is one.
         bound = RETRACTION * F32 * (1.0 + size)
         np.testing.assert_allclose(found, expected, atol=bound)
 
 
-def test_polar_takes_few_products_for_short_steps(monkeypatch):
+def test_products_of_polar_are_as_many_as_said(monkeypatch):
     counted = []
 
     def product(left, right):
@@ -121,13 +120,13 @@ def test_polar_takes_few_products_for_short_steps(monkeypatch):
 
     monkeypatch.setattr(polar_step, "product", product)
     rng = np.random.default_rng(3)
-    for size, expected in ((0.0, 2), (0.01, 2), (0.07, 3), (0.2, 5), (0.6, 8)):
+    for size, expected in ((0, 2), (0.03, 2), (0.1, 3), (0.3, 5), (1, 8), (10, 14)):
         point, tangent = tangent_pair(rng, (32, 32), size, dtype=np.float32)
         counted.clear()
         # Loops are Python's then, and their turns can be counted.
         with jax.disable_jit():
             polar_step.polar_of_step(jnp.asarray(point + tangent))
-        assert len(counted) <= expected, size
+        assert len(counted) == expected, size
 
 
 def test_qr_takes_householder_for_long_steps_alone(monkeypatch):
@@ -145,7 +144,13 @@ def test_qr_takes_householder_for_long_steps_alone(monkeypatch):
 
 
 @by_method
-@pytest.mark.parametrize("shape", POINT_SHAPES[:3])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(shape, marks=[pytest.mark.slow] if shape != (9, 5) else [])
+        for shape in POINT_SHAPES[:3]
+    ],
+)
 def test_batch_is_loop_is_vmap_is_scan(method, shape):
     rng = np.random.default_rng(5)
     sizes = (1e-3, 0.1, 0.5, 0.02)
