@@ -49,6 +49,14 @@ def _with(factory, **options):
 
 
 st = ja.stiefel
+ALIASES = (
+    "riemannian_sgd",
+    "riemannian_adam",
+    "cayley_sgd",
+    "cayley_adam",
+    "landing",
+    "pogo",
+)
 OPTIMIZERS = (
     OptimizerCase("riemannian_sgd", st.riemannian_sgd, 1.0),
     OptimizerCase("sgd-momentum", _with(st.riemannian_sgd, momentum=0.5), 1.0),
