@@ -12,8 +12,8 @@ from jaxalign.stiefel.geometry import reflect as reflect
 from jaxalign.stiefel.geometry import riemannian_gradient as riemannian_gradient
 from jaxalign.stiefel.geometry import tangent_norm as tangent_norm
 from jaxalign.stiefel.geometry import transport as transport
-from jaxalign.stiefel.landing import limit_landing_step as limit_landing_step
-from jaxalign.stiefel.landing import to_landing_field as to_landing_field
+from jaxalign.stiefel.landing import land_updates as land_updates
+from jaxalign.stiefel.landing import to_landing_direction as to_landing_direction
 from jaxalign.stiefel.objectives import consensus_objective as consensus_objective
 from jaxalign.stiefel.objectives import contrastive_objective as contrastive_objective
 from jaxalign.stiefel.objectives import cosine_objective as cosine_objective

@@ -14,8 +14,7 @@ from jaxtyping import Float, Int
 from jaxalign.array_types import Array
 from jaxalign.stiefel.geometry import component
 from jaxalign.stiefel.measures import PointTree
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.stiefel.shapes import flip, product
 
 
 def choose_components(
@@ -65,14 +64,12 @@ def enter_other(
       One symmetric eigendecomposition a point.
     """
     wide = jnp.promote_types(point.dtype, jnp.float32)
-    inner = jnp.matmul(
-        jnp.swapaxes(point, -1, -2).astype(wide), gradient, precision=_HIGHEST
-    )
-    _, vectors = jnp.linalg.eigh(0.5 * (inner + jnp.swapaxes(inner, -1, -2)))
+    inner = product(flip(point).astype(wide), gradient)
+    _, vectors = jnp.linalg.eigh(0.5 * (inner + flip(inner)))
     leading = vectors[..., -1:]
     # (d, d) @ (d, 1), then (d, 1) @ (1, d)
-    image = jnp.matmul(point, leading, precision=_HIGHEST)
-    return (point - 2.0 * image * jnp.swapaxes(leading, -1, -2)).astype(point.dtype)
+    image = product(point, leading)
+    return (point - 2.0 * image * flip(leading)).astype(point.dtype)
 
 
 def determinant_sign(point: PointTree, batch: int) -> Int[Array, "*batch"]:

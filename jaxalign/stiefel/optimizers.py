@@ -10,7 +10,7 @@ import optax
 
 from jaxalign.array_types import Array
 from jaxalign.stiefel.geometry import Metric
-from jaxalign.stiefel.landing import limit_landing_step, to_landing_field
+from jaxalign.stiefel.landing import land_updates, to_landing_direction
 from jaxalign.stiefel.pogo import orthonormalize_updates
 from jaxalign.stiefel.precision import Precision
 from jaxalign.stiefel.retractions import Retraction
@@ -216,28 +216,29 @@ def landing(
     """Descend near the manifold, drawn to it: no retraction, no factorisation.
 
     Args:
-      learning_rate: a number or an optax schedule; times `attraction` at most 1/2.
-      momentum: of the field, by `optax.trace`; None for none.
-      attraction: see `to_landing_field`.
-      radius: see `limit_landing_step`.
+      learning_rate: a number or an optax schedule, as of `riemannian_sgd`.
+      momentum: of the directions, by `optax.trace`; None for none.
+      attraction: see `land_updates`.
+      radius: see `land_updates`; it shortens steps longer than its root in the
+        Frobenius norm, so that a large matrix far from the optimum takes small ones.
 
     Returns:
       An optax transformation, as of `riemannian_sgd`, except that points lie within
-      `radius` of the manifold, and near it only as steps get small: end by
+      `radius` of the manifold, and on it only as steps get small: end by
       `ja.polar_factor(point).factor`, as `fit` does.
 
     Notes:
-      Six products a step.
+      Five products a step for square points, seven for others.
 
     References:
       Ablin and Peyre, "Fast and accurate optimization on the orthogonal manifold
       without retraction", 2022, arXiv 2102.07432; Ablin et al., 2023, arXiv 2303.16510.
     """
     return optax.chain(
-        to_landing_field(attraction),
+        to_landing_direction(),
         optax.identity() if momentum is None else optax.trace(momentum),
         optax.scale_by_learning_rate(learning_rate),
-        limit_landing_step(radius),
+        land_updates(attraction, radius),
     )
 
 

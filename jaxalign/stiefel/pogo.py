@@ -17,9 +17,9 @@ from jaxalign.stiefel.polar_step import if_needed
 from jaxalign.stiefel.precision import (
     Precision,
     choose_product,
-    full_product,
     rough_product,
 )
+from jaxalign.stiefel.shapes import flip, product
 from jaxalign.stiefel.steps import as_params
 
 # Newton-Schulz carries squared singular values in (0, 3) towards one.
@@ -56,7 +56,7 @@ def orthonormalize_updates(
     References:
       Javaloy and Vergari, 2026, arXiv 2602.14656.
     """
-    product = choose_product(precision)
+    rough = choose_product(precision)
 
     def init(params):
         check_points("orthonormalize_updates", params)
@@ -66,7 +66,7 @@ def orthonormalize_updates(
         del extra
         params = check_updates("orthonormalize_updates", params)
         found = map_points(
-            lambda change, point: _step(point, change, product), updates, params
+            lambda change, point: _step(point, change, rough), updates, params
         )
         return as_params(found, params), state
 
@@ -76,20 +76,20 @@ def orthonormalize_updates(
 def _step(
     point: Float[Array, "*batch rows columns"],
     change: Float[Array, "*batch rows columns"],
-    product: Callable[[Array, Array], Array],
+    rough: Callable[[Array, Array], Array],
 ) -> Float[Array, "*batch rows columns"]:
     """Return the step from `point`, for points of any shape."""
     if point.shape[-2] > point.shape[-1]:
-        return _turn(_step(_turn(point), _turn(change), product))
+        return flip(_step(flip(point), flip(change), rough))
     moved = point + change
     # (rows, columns) @ (columns, rows)
-    gram = full_product(moved, _turn(moved))
+    gram = product(moved, flip(moved))
     excess = gram - jnp.broadcast_to(
         jnp.eye(gram.shape[-1], dtype=gram.dtype), gram.shape
     )
     share = jnp.minimum(1.0, jnp.sqrt(_LONGEST / _norm_bound(excess)))
     # At an orthonormal point the excess of a tangent step goes by its square.
-    correction = product(share**2 * excess, point + share * change)
+    correction = rough(share**2 * excess, point + share * change)
     return share * change - 0.5 * correction
 
 
@@ -115,8 +115,3 @@ def _norm_bound(excess):
 def _frobenius(matrix):
     """Frobenius norm, kept as a 1 x 1 matrix."""
     return jnp.linalg.norm(matrix, axis=(-2, -1), keepdims=True)
-
-
-def _turn(matrix):
-    """Transpose the last two axes."""
-    return jnp.swapaxes(matrix, -1, -2)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.stiefel.shapes import product
 
 Precision = Literal["full", "mixed"]
 
@@ -46,15 +47,8 @@ def choose_product(precision: Precision):
     if precision == "mixed":
         return rough_product
     if precision == "full":
-        return full_product
+        return product
     raise ValueError(
         f"`precision={precision!r}`: expected 'full' or 'mixed'; leave it out for "
         "'full'."
     )
-
-
-def full_product(
-    left: Float[Array, "*batch rows inner"], right: Float[Array, "*batch inner columns"]
-) -> Float[Array, "*batch rows columns"]:
-    """Multiply in full precision."""
-    return jnp.matmul(left, right, precision=_HIGHEST)

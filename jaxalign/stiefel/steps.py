@@ -18,8 +18,7 @@ from jaxalign.array_types import Array
 from jaxalign.stiefel.geometry import project_tangent
 from jaxalign.stiefel.leaves import check_points, check_updates, map_points
 from jaxalign.stiefel.retractions import RETRACTIONS, Retraction, retract
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.stiefel.shapes import flip, product
 
 
 class RetractUpdatesState(NamedTuple):
@@ -136,13 +135,13 @@ def newton_schulz_step(point: Array) -> Array:
 
     Squares the orthogonality error, for singular values in (0, sqrt 3).
     """
-    tall = point.shape[-2] >= point.shape[-1]
-    tall_point = point if tall else jnp.swapaxes(point, -1, -2)
-    gram = jnp.matmul(jnp.swapaxes(tall_point, -1, -2), tall_point, precision=_HIGHEST)
+    wide = point.shape[-2] < point.shape[-1]
+    tall_point = flip(point) if wide else point
+    gram = product(flip(tall_point), tall_point)
     identity = jnp.broadcast_to(jnp.eye(gram.shape[-1], dtype=gram.dtype), gram.shape)
     # As an addition: what is orthonormal already is not rounded again.
-    change = 0.5 * jnp.matmul(tall_point, identity - gram, precision=_HIGHEST)
-    return point + (change if tall else jnp.swapaxes(change, -1, -2))
+    change = 0.5 * product(tall_point, identity - gram)
+    return point + (flip(change) if wide else change)
 
 
 def _stabilized(point, count, every):

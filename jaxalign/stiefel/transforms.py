@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from jaxalign.array_types import Array
 from jaxalign.stiefel.geometry import Metric, project_tangent, riemannian_gradient
 from jaxalign.stiefel.leaves import check_updates, map_points, zeros_per_matrix
-from jaxalign.stiefel.precision import Precision, choose_product, full_product
+from jaxalign.stiefel.precision import Precision, choose_product
+from jaxalign.stiefel.shapes import flip, product
 
 
 def to_riemannian_gradient(
@@ -211,14 +212,14 @@ def scale_by_riemannian_adam(
 
 def _projection(precision):
     """Return the tangent projection with its second product in `precision`."""
-    product = choose_product(precision)
+    second = choose_product(precision)
 
     def project(point, vector):
         if precision == "full" or point.shape[-2] != point.shape[-1]:
             return project_tangent(point, vector)
         # (d, d) @ (d, d): of what cancels here, nothing may be lost to rounding.
-        inner = full_product(jnp.swapaxes(point, -1, -2), vector)
-        return product(point, 0.5 * (inner - jnp.swapaxes(inner, -1, -2)))
+        inner = product(flip(point), vector)
+        return second(point, 0.5 * (inner - flip(inner)))
 
     return project
 

@@ -77,7 +77,7 @@ OPTIMIZERS = (
     OptimizerCase("riemannian_adam", st.riemannian_adam, 0.3, falls=True),
     OptimizerCase("cayley_sgd", _with(st.cayley_sgd, momentum=0.5), 0.7, near=1e-2),
     OptimizerCase("cayley_adam", st.cayley_adam, 2.0, falls=True, near=1e-2),
-    OptimizerCase("landing", _with(st.landing, attraction=1.0), 0.5, near=0.5),
+    OptimizerCase("landing", st.landing, 1.0, near=0.5),
     OptimizerCase("pogo", st.pogo, 1.0, near=0.1),
     OptimizerCase("pogo-mixed", _with(st.pogo, precision="mixed"), 1.0, near=0.1),
     OptimizerCase("pogo-momentum", _with(st.pogo, momentum=0.5), 0.7, near=0.1),

@@ -294,7 +294,7 @@ def test_momentum_stays_tangent():
 
 def test_landing_stays_in_its_radius_whatever_the_rate():
     cross, rotation, start = planted(10, (12, 12))
-    optimizer = ja.stiefel.landing(0.5, attraction=1.0, radius=0.5)
+    optimizer = ja.stiefel.landing(0.5, radius=0.5)
     _, path = descend(optimizer, 40.0 * cross, start, steps=200)
     path = np.asarray(path)
     gram = np.swapaxes(path, -1, -2) @ path - np.eye(12)
