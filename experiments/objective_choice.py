@@ -110,12 +110,11 @@ def _count(split: EmbeddedSplit, classes: np.ndarray) -> tuple[int, int]:
 def _hold(split: EmbeddedSplit, classes: np.ndarray, size: int) -> Held:
     """Take the query renderings of classes and their captions, padded."""
     chosen = split.of_classes(classes) & split.is_query
-    sides = [
-        pad_rows(getattr(model, name)[chosen], size)
-        for name in ("image", "text")
-        for model in (split.source, split.target)
-    ]
-    return Held(*(rows for rows, _ in sides), sides[0][1])
+    source_images, kept = pad_rows(split.source.image[chosen], size)
+    target_images, _ = pad_rows(split.target.image[chosen], size)
+    source_texts, _ = pad_rows(split.source.text[chosen], size)
+    target_texts, _ = pad_rows(split.target.text[chosen], size)
+    return Held(source_images, target_images, source_texts, target_texts, kept)
 
 
 @functools.partial(jax.jit, static_argnames="centring")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -263,10 +264,10 @@ def descend(
     def step(now, _):
         point, state = now
         updates, state = optimizer.update(jax.grad(objective)(point), state, point)
-        point = optax.apply_updates(point, updates)
+        point = point + updates
         return (point, state), point
 
     start = closed.closed_form_start()
     _, points = jax.lax.scan(step, (start, optimizer.init(start)), None, length=steps)
-    points = points[np.array(schedule.steps) - 1]
+    points = jnp.asarray(points)[np.array(schedule.steps) - 1]
     return ja.polar_factor(points, method="newton_schulz").factor

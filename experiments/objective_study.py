@@ -46,7 +46,12 @@ from jaxalign.data import catalog
 from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.evaluate.recipes import Recipe, Searcher
 from jaxalign.evaluate.rows import ResultRow
-from jaxalign.report.document import finding, run_section, write_document
+from jaxalign.report.document import (
+    finding,
+    paragraphs,
+    run_section,
+    write_document,
+)
 from jaxalign.report.results import library_versions
 from jaxalign.stiefel.objectives.rows import Centring
 
@@ -88,10 +93,16 @@ class Config:
 
 
 class Study(NamedTuple):
-    """What the study found: rows, the finding in words, and sections of a page."""
+    """What the study found.
+
+    Attributes:
+      rows: one a table, seed, method and metric.
+      words: paragraphs, the first of which says what to do.
+      sections: of a page.
+    """
 
     rows: list[ResultRow]
-    text: str
+    words: list[str]
     sections: list[str]
 
 
@@ -104,8 +115,7 @@ def run_study(config: Config, split: EmbeddedSplit, class_texts: ClassTexts) -> 
       class_texts: one row a class of the data set, by the source and target models.
 
     Returns:
-      Rows of the tables `TABLES`, one a seed, centring, method and metric; the finding;
-      sections of a page.
+      Rows of the tables `TABLES`, what they say, and sections of a page.
     """
     sizes = common_sizes(split, config.seeds, config.folds)
     rows: list[ResultRow] = []
@@ -117,8 +127,8 @@ def run_study(config: Config, split: EmbeddedSplit, class_texts: ClassTexts) -> 
             rows += found
             choices += chosen
     tables = [TABLES[centring] for centring in config.centrings]
-    text = describe_study(rows, tables)
-    return Study(rows, text, study_sections(rows, tables, choices))
+    words = describe_study(rows, tables)
+    return Study(rows, words, study_sections(rows, tables, choices))
 
 
 def study_seed(
@@ -206,7 +216,8 @@ def run(
         workdir / "report.html",
         f"Objectives of a map: {config.source} to {config.target}",
         [
-            finding(study.text),
+            finding(study.words[0]),
+            paragraphs(study.words[1:]),
             *study.sections,
             run_section(as_json(config), library_versions()),
         ],
@@ -243,7 +254,7 @@ def main() -> None:
     source, target = launch.load_model(config.source), launch.load_model(config.target)
     workdir = launch.open_workdir("runs/objective_study")
     study = run(config, source, target, workdir)
-    print(textwrap.fill(study.text, 96))
+    print("\n\n".join(textwrap.fill(text, 96) for text in study.words))
     print(
         f"\nWritten to {workdir}: report.html (open it), results.json."
         f"\n{time.perf_counter() - started:.0f} s in all."

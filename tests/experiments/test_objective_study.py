@@ -16,9 +16,16 @@ import pytest
 import jaxalign as ja
 from experiments import objective_choice, objective_families, objective_study
 from experiments.objective_families import FAMILIES, Schedule, descend
-from experiments.objective_words import CHOSEN, CLOSED, CROSSINGS, MEASURED
+from experiments.objective_words import (
+    CHOSEN,
+    CLOSED,
+    CROSSINGS,
+    MEASURED,
+    describe_study,
+)
 from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.evaluate.embedded_split import EmbeddedSplit
+from jaxalign.evaluate.rows import ResultRow
 from jaxalign.solve.polar import orthogonality_error
 from tests import tolerances
 
@@ -179,7 +186,8 @@ def _choices(split, monkeypatch):
 
 @pytest.fixture
 def few(monkeypatch):
-    """The study with few families."""
+    """The study with few families, and without the words on all of them."""
+    monkeypatch.setattr(objective_study, "describe_study", lambda rows, tables: [])
     chosen = {name: FAMILIES[name] for name in FEW}
     monkeypatch.setattr(objective_study, "FAMILIES", chosen)
 
@@ -213,6 +221,29 @@ def test_images_alone_never_reads_texts(split, few, monkeypatch):
     after, _ = _choices(without, monkeypatch)
     same = {key for key in before if before[key] == after[key]}
     assert same == {key for key in before if key[2] in ("cosine", CHOSEN[False])}
+
+
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [
+        ((0.020, 0.021, 0.022), "gains on both crossings: worth its fit"),
+        ((-0.01, 0.01, 0.0), "stay with the closed form: no change is told from 0"),
+        ((-0.020, -0.021, -0.022), "a chosen objective loses"),
+        ((0.01,), "no verdict"),
+    ],
+)
+def test_finding_says_what_the_intervals_allow(gains, said):
+    table = objective_study.TABLES["map"]
+    methods = [CLOSED, *FAMILIES, *CHOSEN.values()]
+    rows = [
+        ResultRow(table, method, metric, 0.5 + gain * (method != CLOSED), None, 9, seed)
+        for method in methods
+        for metric in MEASURED
+        for seed, gain in enumerate(gains)
+    ]
+    advice, sizes = describe_study(rows, [table])
+    assert advice.count(said) == (1 if len(gains) == 1 else 2)
+    assert "finds 50.0 % (source image -> target text @1) and 50.0 %" in sizes
 
 
 @pytest.mark.slow
