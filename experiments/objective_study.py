@@ -55,6 +55,14 @@ from jaxalign.report.document import (
 from jaxalign.report.results import library_versions
 from jaxalign.stiefel.objectives.rows import Centring
 
+TINY_FAMILIES = (
+    "contrastive",
+    "kernel",
+    "closed form, images and texts",
+    "kernel, image-text",
+)
+"""Of a toy-sized study: each family is a compilation."""
+
 ClassTexts = tuple[np.ndarray, np.ndarray]
 """One row a class, by the source model and by the target model."""
 
@@ -78,6 +86,7 @@ class Config:
     dtype: str = "float32"
     dataset: str = "openmoji"
     data_dir: str | None = None
+    families: tuple[str, ...] = tuple(FAMILIES)
     centrings: tuple[Centring, ...] = ("map", "both")
     folds: int = 2
     steps: tuple[int, ...] = (5, 15, 40)
@@ -85,6 +94,17 @@ class Config:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     batch_size: int = 128
     replicates: int = 200
+
+    def tiny(self) -> "Config":
+        """The same study at toy size."""
+        return dataclasses.replace(
+            self,
+            families=TINY_FAMILIES,
+            centrings=("map",),
+            steps=(2, 4),
+            seeds=self.seeds[:2],
+            replicates=50,
+        )
 
     @property
     def schedule(self) -> Schedule:
@@ -120,7 +140,7 @@ def run_study(config: Config, split: EmbeddedSplit, class_texts: ClassTexts) -> 
     sizes = common_sizes(split, config.seeds, config.folds)
     rows: list[ResultRow] = []
     choices: list[Choice] = []
-    total = len(config.seeds) * len(config.centrings) * len(FAMILIES)
+    total = len(config.seeds) * len(config.centrings) * len(config.families)
     with tqdm(total=total, desc="Comparing objectives", unit=" fits") as bar:
         for seed in config.seeds:
             found, chosen = study_seed(split, class_texts, seed, sizes, config, bar)
@@ -156,7 +176,8 @@ def study_seed(
         candidates = {
             texts: [Candidate(CLOSED, 0.0, 0.0, 0, scores[texts])] for texts in CHOSEN
         }
-        for name, family in FAMILIES.items():
+        for name in config.families:
+            family = FAMILIES[name]
             best = choose(name, folds, centring, config.schedule)
             points = descend(
                 anchors,
@@ -247,9 +268,7 @@ def main() -> None:
     if launch.SEEDS.present:
         config = dataclasses.replace(config, seeds=launch.parse_seeds())
     if launch.TINY.value:
-        config = dataclasses.replace(
-            config, seeds=config.seeds[:2], centrings=("map",), folds=2, steps=(2, 4)
-        )
+        config = config.tiny()
     check_splits(config.dataset, ["learnt"])
     source, target = launch.load_model(config.source), launch.load_model(config.target)
     workdir = launch.open_workdir("runs/objective_study")

@@ -83,6 +83,7 @@ def describe_study(rows: Sequence[ResultRow], tables: Sequence[str]) -> list[str
                 f'"{method}" '
                 + " and ".join(_change(found[name, method, m]) for m in CROSSINGS)
                 for method in methods
+                if (name, method, CROSSINGS[0]) in found
             )
             fitted = "with the anchors' texts" if reads else "on images alone"
             parts.append(f"Changes in points, fitted {fitted}: {changes}.")
@@ -172,7 +173,11 @@ def _differences(rows: Sequence[ResultRow]) -> str:
     found = {(d.method, d.metric): d for d in differences_over_seeds(rows, CLOSED)}
     html = ""
     for texts, heading in ((False, "Images alone"), (True, "With the anchors' texts")):
-        methods = [n for n, family in FAMILIES.items() if family.texts == texts]
+        methods = [
+            method
+            for method, family in FAMILIES.items()
+            if family.texts == texts and (method, MEASURED[0]) in means
+        ]
         lines = []
         for method in (CLOSED, *methods, CHOSEN[texts]):
             entries = []
@@ -194,7 +199,7 @@ def _chosen(choices: Sequence[Choice], tables: Sequence[str]) -> str:
     html = ""
     for name in tables:
         lines = []
-        for method in (*FAMILIES, *CHOSEN.values()):
+        for method in dict.fromkeys(c.method for c in choices):
             own = [c for c in choices if (c.table, c.method) == (name, method)]
             gain = sum(c.candidate.score - c.closed for c in own) / len(own)
             counts = collections.Counter(

@@ -166,7 +166,7 @@ def test_folds_hold_whole_classes_out():
 
 
 CONFIG = objective_study.Config(
-    seeds=(0,), centrings=("map",), steps=(2, 12), replicates=10
+    families=FEW, seeds=(0,), centrings=("map",), steps=(2, 12), replicates=10
 )
 
 
@@ -184,15 +184,7 @@ def _choices(split, monkeypatch):
     return {(c.seed, c.table, c.method): c for c in kept}, rows
 
 
-@pytest.fixture
-def few(monkeypatch):
-    """The study with few families, and without the words on all of them."""
-    monkeypatch.setattr(objective_study, "describe_study", lambda rows, tables: [])
-    chosen = {name: FAMILIES[name] for name in FEW}
-    monkeypatch.setattr(objective_study, "FAMILIES", chosen)
-
-
-def test_choices_never_read_what_they_are_evaluated_on(split, few, monkeypatch):
+def test_choices_never_read_what_they_are_evaluated_on(split, monkeypatch):
     before, rows = _choices(split, monkeypatch)
     _, unseen = objective_study.catalog.split_classes(split.labels, seed=0)
     strange = np.random.default_rng(5).standard_normal(split.target.image.shape)
@@ -211,7 +203,7 @@ def test_choices_never_read_what_they_are_evaluated_on(split, few, monkeypatch):
     assert [row.value for row in others] != [row.value for row in rows]
 
 
-def test_images_alone_never_reads_texts(split, few, monkeypatch):
+def test_images_alone_never_reads_texts(split, monkeypatch):
     before, _ = _choices(split, monkeypatch)
     without = EmbeddedSplit(
         split.examples,
@@ -261,7 +253,7 @@ def test_tiny_run_writes_rows_of_every_objective(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "closed form" in done.stdout
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
-    methods = {CLOSED, *FAMILIES, *CHOSEN.values()}
+    methods = {CLOSED, *objective_study.TINY_FAMILIES, *CHOSEN.values()}
     assert {row["method"] for row in rows} == methods
     assert {row["metric"] for row in rows} == set(MEASURED)
     assert len(rows) == len(methods) * len(MEASURED) * 2
