@@ -186,7 +186,9 @@ def _differences(rows: Sequence[ResultRow]) -> str:
                 share = METRICS[metric].unit == "share"
                 entry = f"{100 * mean:.1f}" if share else f"{mean:.3f}"
                 if method != CLOSED:
-                    entry += f" ({_change(found[method, metric])})"
+                    # An interval stays on one line.
+                    change = _change(found[method, metric]).replace(", ", ",\xa0")
+                    entry += f" {change}"
                 entries.append(entry)
             lines.append([method, *entries])
         heads = ["objective", *(METRICS[metric].label for metric in MEASURED)]
