@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from jaxalign.maps.carry import carry_rows as carry_rows
     from jaxalign.maps.fit import fit_map as fit_map
     from jaxalign.maps.from_moments import map_from_moments as map_from_moments
+    from jaxalign.maps.from_rotation import map_from_rotation as map_from_rotation
     from jaxalign.maps.subsets import maps_of_subsets as maps_of_subsets
     from jaxalign.moments import Moments as Moments
     from jaxalign.moments import decay_moments as decay_moments
@@ -190,6 +191,7 @@ _HOMES: dict[str, str] = {
     "load_encoders": "jaxalign.encoders.pretrained",
     "load_offsets": "jaxalign.evaluate.offsets_file",
     "map_from_moments": "jaxalign.maps.from_moments",
+    "map_from_rotation": "jaxalign.maps.from_rotation",
     "maps_of_subsets": "jaxalign.maps.subsets",
     "match_stores": "jaxalign.anchors.stores",
     "mean_cosine": "jaxalign.evaluate.cosine",

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A map of a given rotation is the one that a fit would have made of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxalign as ja
+from tests.cases import rows_pair
+from tests.tolerances import ROWS, eps
+
+N = 60
+TOLERANCE = ROWS * eps(np.float32)
+
+
+def moments_of(d_source, d_target, **options):
+    # One rotation for both: the same draw, with other means and noise.
+    drawn = {
+        name: rows_pair(
+            np.random.default_rng(7), N, d_source, d_target, mean=mean, noise=noise
+        )
+        for name, mean, noise in (("image", 0.9, 0.1), ("text", -0.5, 0.2))
+    }
+    return {
+        name: ja.accumulate_moments(
+            ja.array_pairs(*rows),
+            grams=True,
+            **options,
+        )
+        for name, rows in drawn.items()
+    }
+
+
+@pytest.mark.parametrize("scale", ["energy", "none", "least_squares"])
+@pytest.mark.parametrize("widths", [(6, 6), (4, 6), (6, 4)])
+def test_the_closed_form_gives_the_fitted_map(widths, scale):
+    moments = moments_of(*widths)
+    options = {"fit_on": "image", "scale": scale, "source_space": "aa"}
+    expected = ja.map_from_moments(moments, **options)
+    found = ja.map_from_rotation(
+        expected.rotation, moments, **options, card={"note": 1}
+    )
+    rows = rows_pair(np.random.default_rng(1), 5, *widths)[0]
+    for modality in moments:
+        np.testing.assert_allclose(
+            found(rows, modality), expected(rows, modality), atol=TOLERANCE
+        )
+    assert (found.kind, found.source_space) == ("orthogonal", "aa")
+    assert found.card["note"] == 1
+    notes = found.card["fit"]
+    assert (notes["fit_on"], notes["rotation"]) == ("image", "given")
+    assert notes["modalities"]["text"] == pytest.approx(
+        expected.card["fit"]["modalities"]["text"], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+def test_the_rotation_stays_as_given_and_is_stored(determinant, tmp_path):
+    moments = moments_of(6, 6)
+    q = ja.random_rotation(jax.random.key(3), 6, 6, reflect=determinant < 0)
+    found = ja.map_from_rotation(q, moments, fit_on="all", scale="none")
+    found.save(tmp_path / "map.safetensors")
+    back = ja.AlignmentMap.load(tmp_path / "map.safetensors")
+    np.testing.assert_array_equal(back.rotation, np.asarray(q))
+    assert np.sign(np.linalg.det(back.rotation)) == determinant
+    rows = rows_pair(np.random.default_rng(1), 5, 6, 6)[0]
+    image = jax.tree.map(np.asarray, moments["image"])
+    expected = (rows - image.source_mean) @ np.asarray(q).T + image.target_mean
+    np.testing.assert_allclose(
+        back(rows, "image", normalize=False), expected, atol=TOLERANCE
+    )
+
+
+def test_what_descent_ends_with_is_accepted():
+    moments = moments_of(6, 4)
+    objective = ja.stiefel.procrustes_objective(moments["image"])
+    found = ja.stiefel.fit(objective, jnp.eye(4, 6), ja.stiefel.pogo(1e-3), steps=20)
+    amap = ja.map_from_rotation(found.point, moments, fit_on="image")
+    np.testing.assert_array_equal(amap.rotation, found.point)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "message"),
+    [
+        (np.eye(6)[:4], r"expected a floating matrix .*\(4, 6\)"),
+        (np.eye(6, dtype=int), "got int"),
+        (np.eye(6) * 1.001, "expected orthonormal columns"),
+        (np.full((6, 6), np.nan), "got nan"),
+        (np.eye(6, dtype=np.float16)[:, ::-1] * np.float16(0.999), "polar_factor"),
+    ],
+)
+def test_no_rotation_is_refused(rotation, message, no_shape_hook):
+    with pytest.raises(ValueError, match=message):
+        ja.map_from_rotation(rotation, moments_of(6, 6), fit_on="image")
+
+
+def test_a_turned_rotation_is_named(no_shape_hook):
+    with pytest.raises(ValueError, match="transposed"):
+        ja.map_from_rotation(np.eye(4, 6), moments_of(4, 6), fit_on="image")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fit_on": "sound"}, "fit_on"),
+        ({"fit_on": "image", "scale": "half"}, "scale"),
+        ({"fit_on": "image", "source_space": 3}, "source_space"),
+    ],
+)
+def test_options_that_do_not_exist(options, message, no_shape_hook):
+    with pytest.raises(ValueError, match=rf"map_from_rotation\({message}"):
+        ja.map_from_rotation(np.eye(6), moments_of(6, 6), **options)
+
+
+def test_moments_with_groups_are_refused():
+    group = np.zeros(N, int)
+    rows = rows_pair(np.random.default_rng(1), N, 6, 6)
+    grouped = ja.accumulate_moments(ja.array_pairs(*rows, group=group), groups=2)
+    with pytest.raises(ValueError, match="reduce_groups"):
+        ja.map_from_rotation(np.eye(6), {"image": grouped}, fit_on="image")
