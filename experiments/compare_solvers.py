@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Descent on the Stiefel manifold beside the closed form, on Procrustes problems.
+
+    python -m experiments.compare_solvers
+    python -m experiments.compare_solvers --source_store=runs/embed/source \
+        --target_store=runs/embed/target
+
+Every optimiser of `ja.stiefel` and the closed form by three methods, on planted
+problems and on the anchors of two models: excess against steps and time, drift, and
+what the maps are worth on data that they were not fitted on. Writes `report.html`,
+`results.json` and `map.safetensors`.
+"""
+
+import dataclasses
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+import jaxalign as ja
+from experiments import launch
+from experiments.solver_course import RULE, SOLVERS, Outcome, Programs, compare
+from experiments.solver_data import Anchors, encoder_anchors, store_anchors
+from experiments.solver_problems import PLANTED, tiny
+from experiments.solver_words import (
+    describe,
+    describe_components,
+    metrics_table,
+    outcome_rows,
+)
+from experiments.splits import check_splits, embed_split
+from jaxalign.data import catalog
+from jaxalign.evaluate.embedded_split import EmbeddedSplit
+from jaxalign.evaluate.rows import ResultRow
+from jaxalign.report.convergence import format_convergence
+from jaxalign.report.document import (
+    figure,
+    finding,
+    paragraphs,
+    run_section,
+    section,
+    write_document,
+)
+from jaxalign.report.results import library_versions
+from jaxalign.solve.polar import POLAR_METHODS
+
+PARTS = ("planted", "data")
+_PARTS = flags.DEFINE_list(
+    "parts",
+    list(PARTS),
+    "What to compare on: planted problems; data: the anchors of --source and --target, "
+    "or the rows of two stores.",
+)
+_SOURCE_STORE = flags.DEFINE_string(
+    "source_store", None, "Folder of a source model's store, instead of encoders."
+)
+_TARGET_STORE = flags.DEFINE_string(
+    "target_store", None, "Folder of the target model's store, of the same data."
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", 1000, "Steps on the anchors of models.", lower_bound=2
+)
+STORE_BATCH, TINY_PAIRS = 8192, 512
+_PER_PROBLEM = len(SOLVERS) + len(POLAR_METHODS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What the experiment depends on; stored with every result."""
+
+    parts: tuple[str, ...] = PARTS
+    source: str = "jaxalign/openmoji-clip"
+    target: str = "jaxalign/openmoji-siglip"
+    source_store: str | None = None
+    target_store: str | None = None
+    dtype: str = "float32"
+    dataset: str = "openmoji"
+    data_dir: str | None = None
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 1000
+    batch_size: int = 128
+    rounds: int = 5
+    replicates: int = 200
+    tiny: bool = False
+
+
+@dataclasses.dataclass
+class Results:
+    """What came out, part by part."""
+
+    planted: list[Outcome] = dataclasses.field(default_factory=list)
+    data: list[Outcome] = dataclasses.field(default_factory=list)
+    rows: list[ResultRow] = dataclasses.field(default_factory=list)
+    said: list[str] = dataclasses.field(default_factory=list)
+    amap: ja.AlignmentMap | None = None
+
+
+def run(config: Config, workdir: Path) -> Results:
+    """Compare on every part, write, and return what came out."""
+    results, programs = Results(), Programs()
+    if "planted" in config.parts:
+        compare_planted(config, programs, results)
+    if "data" in config.parts:
+        compare_data(config, programs, results)
+    write(workdir, config, results)
+    return results
+
+
+def compare_planted(config: Config, programs: Programs, results: Results) -> None:
+    """Run all solvers on the planted problems, and once from the wrong component."""
+    cases = [tiny(case) for case in PLANTED] if config.tiny else PLANTED
+    problems = [case.draw(config.seeds[0]) for case in cases]
+    with _bar("Planted problems", len(problems)) as bar:
+        for problem in problems:
+            outcome = compare(
+                programs,
+                problem,
+                rounds=config.rounds,
+                report=lambda label: bar.update() and None,
+            )
+            results.planted.append(outcome)
+            results.rows += outcome_rows(outcome, as_json(config))
+    mirrored = next(o for o in results.planted if o.problem.name == "det. -1")
+    results.said += describe_components(mirrored)
+
+
+def compare_data(config: Config, programs: Programs, results: Results) -> None:
+    """Run all solvers on the models' anchors; learning rates are the first seed's."""
+    settings = None
+    count = 1 if config.source_store else len(config.seeds)
+    anchors_of_seeds = _anchors(config)
+    first = next(anchors_of_seeds)
+    with _bar("Anchors of models", count) as bar:
+        for anchors in (first, *anchors_of_seeds):
+            outcome = compare(
+                programs,
+                anchors.problem,
+                rounds=0 if settings else config.rounds,
+                settings=settings,
+                report=lambda label: bar.update() and None,
+            )
+            results.data.append(outcome)
+            rotations = outcome.rotations
+            maps = {name: anchors.map_of(name, rotations[name]) for name in rotations}
+            for name, amap in maps.items():
+                results.rows += anchors.evaluate(name, amap)
+            results.rows += outcome_rows(outcome, as_json(config), timed=not settings)
+            results.amap = results.amap or maps[outcome.best()]
+            settings = outcome.settings
+
+
+def _anchors(config: Config) -> Iterator[Anchors]:
+    """Read stores, or embed the data set."""
+    if config.source_store and config.target_store:
+        yield store_anchors(
+            (
+                ja.EmbeddingStore.open(config.source_store),
+                ja.EmbeddingStore.open(config.target_store),
+            ),
+            steps=config.steps,
+            config=as_json(config),
+            batch_size=STORE_BATCH,
+            most_pairs=TINY_PAIRS if config.tiny else None,
+        )
+        return
+    models = (launch.load_model(config.source), launch.load_model(config.target))
+    examples, embedded = embed_split(
+        models,
+        config.dataset,
+        "learnt",
+        data_dir=config.data_dir,
+        batch_size=config.batch_size,
+    )
+    yield from encoder_anchors(
+        EmbeddedSplit(examples, embedded[0], embedded[1]),
+        models,
+        catalog.dataset_info(config.dataset),
+        seeds=config.seeds,
+        steps=config.steps,
+        config=as_json(config),
+        replicates=config.replicates,
+    )
+
+
+def write(workdir: Path, config: Config, results: Results) -> None:
+    """Write the rows, the best map and the page."""
+    ja.write_results(workdir / "results.json", results.rows)
+    if results.amap is not None:
+        results.amap.save(workdir / "map.safetensors")
+    parts = [
+        finding(describe(results.planted, results.data, results.rows)),
+        section("How to read this", paragraphs([READING, RULE])),
+    ]
+    if results.data:
+        parts.append(section("What the maps are worth", metrics_table(results.rows)))
+    for outcome in [*results.planted, *results.data[:1]]:
+        problem = outcome.problem
+        drawn = outcome.convergence.draw(problem.name)
+        body = figure(drawn, problem.describe())
+        heading = f"{problem.name}: {problem.about}"
+        parts.append(section(heading, body + outcome.convergence.table()))
+    if results.said:
+        parts.append(
+            section("A start in the wrong component", paragraphs(results.said))
+        )
+    parts.append(run_section(as_json(config), library_versions()))
+    info = None if config.source_store else catalog.dataset_info(config.dataset)
+    credit = f"{info.credit} {info.license}" if info and results.data else ""
+    title = "Solvers of orthogonal Procrustes"
+    write_document(workdir / "report.html", title, parts, credit=credit)
+
+
+READING = (
+    "All solvers start from the same moments, and all optimisers from the same random "
+    "point, in the optimum's component. Excess is (f - f*) / (f0 - f*): 1 at the start, "
+    "0 at the optimum; it is measured in float64, at the orthonormal matrix nearest to "
+    "the iterate, so that none gains by leaving the manifold. The target, a dotted line, "
+    "is 1e-6. Seconds are steps times the median time of a step; compiling is apart. "
+    "Steps are recorded evenly on a logarithmic axis: numbers of steps are upper bounds, "
+    "a tenth or less too high."
+)
+
+
+def _bar(title: str, problems: int) -> tqdm:
+    """Progress over solvers of problems."""
+    return tqdm(total=problems * _PER_PROBLEM, desc=title, unit=" solvers")
+
+
+def as_json(config: Config) -> dict:
+    """Settings as JSON values."""
+    return {
+        **dataclasses.asdict(config),
+        "seeds": list(config.seeds),
+        "parts": list(config.parts),
+    }
+
+
+def read_config() -> Config:
+    """Read the flags.
+
+    Raises:
+      ValueError: for parts that there are not, or one store without the other.
+    """
+    parts = tuple(_PARTS.value)
+    if not parts or not set(parts) <= set(PARTS):
+        raise ValueError(
+            f"--parts: expected some of {', '.join(PARTS)}, got {','.join(parts)!r}; "
+            "leave it out for all."
+        )
+    if (_SOURCE_STORE.value is None) != (_TARGET_STORE.value is None):
+        raise ValueError(
+            "--source_store, --target_store: expected both or none, got one; write "
+            "both by `python -m experiments.embed`."
+        )
+    config = Config(
+        parts=parts,
+        source=launch.SOURCE.value,
+        target=launch.TARGET.value,
+        source_store=_SOURCE_STORE.value,
+        target_store=_TARGET_STORE.value,
+        dtype=launch.DTYPE.value,
+        dataset=launch.dataset_name(),
+        data_dir=launch.DATA_DIR.value,
+        seeds=launch.parse_seeds(),
+        steps=_STEPS.value,
+        batch_size=launch.BATCH_SIZE.value,
+        tiny=launch.TINY.value,
+    )
+    if not config.tiny:
+        return config
+    return dataclasses.replace(
+        config,
+        seeds=config.seeds[:2],
+        steps=min(50, config.steps),
+        rounds=1,
+        replicates=50,
+    )
+
+
+def main() -> None:
+    """Read the flags, run, and say what came out."""
+    started = time.perf_counter()
+    config = read_config()
+    if "data" in config.parts and not config.source_store:
+        check_splits(config.dataset, ["learnt"])
+    workdir = launch.open_workdir("runs/compare_solvers")
+    results = run(config, workdir)
+    outcomes = [*results.planted, *results.data[:1]]
+    print("Time to 1e-6 of the start's excess, or the excess that was left:\n")
+    print(format_convergence({o.problem.name: o.convergence for o in outcomes}))
+    print(
+        "\n" + textwrap.fill(describe(results.planted, results.data, results.rows), 96)
+    )
+    written = "report.html (open it), results.json"
+    written += "" if results.amap is None else ", map.safetensors"
+    print(
+        f"\nWritten to {workdir}: {written}."
+        f"\n{time.perf_counter() - started:.0f} s in all."
+    )
+    sys.stdout.flush()
+
+
+flags.adopt_module_key_flags(launch)
+
+if __name__ == "__main__":
+    launch.launch(main, unused=("fit_on",))
