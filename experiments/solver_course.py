@@ -4,7 +4,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,8 +28,8 @@ _RECORDS = 48
 RULE = (
     "Learning rates are chosen by one rule: short runs at 2^k units, k = "
     f"{POWERS[0]} to {POWERS[-1]}; the rate that reaches the target in the fewest "
-    "steps, or gets nearest to it. The unit is one over the largest singular value of the "
-    "gradient. Adam divides the gradient's size out: its rate is a length, in units of "
+    "steps, or gets nearest to it. The unit is one over the largest singular value of "
+    "the gradient. Adam divides the gradient's size out: its rate is a length, in units of "
     "the square root of the width, and falls to 0 by a cosine, over as many steps as "
     "the short run where these are enough, else over all. Momentum is "
     f"{MOMENTUM} wherever it is used. Landing is drawn to the manifold as strongly as "
@@ -72,10 +72,13 @@ SOLVERS = {
         lambda rate: _S.landing(rate, momentum=MOMENTUM, attraction=0.5 / rate)
     ),
     "pogo": Solver(lambda rate: _S.pogo(rate, momentum=MOMENTUM)),
-    "pogo, mixed precision": Solver(
+    "pogo, mixed": Solver(
         lambda rate: _S.pogo(rate, momentum=MOMENTUM, precision="mixed")
     ),
 }
+
+
+TINY_SOLVERS = ("riemannian_sgd, momentum", "riemannian_adam", "pogo")
 
 
 class Setting(NamedTuple):
@@ -113,7 +116,8 @@ class Outcome:
 class Programs:
     """Compiled runs: one for each solver and width, whatever the rate and the steps."""
 
-    def __init__(self):
+    def __init__(self, labels: Sequence[str] = tuple(SOLVERS)):
+        self.labels = tuple(labels)
         self._compiled = {}
 
     def run(
@@ -241,7 +245,7 @@ def compare(
             rotations[label] = np.asarray(solution.rotation)
         calls[label] = solve
         report(label)
-    for label in SOLVERS:
+    for label in programs.labels:
         if label not in chosen:
             chosen[label] = tune(programs, label, problem)
         points = programs.run(label, problem, chosen[label], places(problem.steps))
@@ -252,7 +256,9 @@ def compare(
         )
         report(label)
     seconds = median_seconds(calls, rounds=rounds, warmups=1) if rounds else {}
-    of_step = {name: seconds.get(name, 0.0) / timed_steps[-1] for name in SOLVERS}
+    of_step = {
+        name: seconds.get(name, 0.0) / timed_steps[-1] for name in programs.labels
+    }
     return Outcome(
         problem,
         Convergence(

@@ -170,14 +170,14 @@ class Planted:
 PLANTED = (
     Planted("easy", "The case that the others differ from in one thing"),
     Planted(
-        "cond. 1000",
+        "cond 1e3",
         "Condition number 1,000 instead of 10",
         condition=1000.0,
         steps=3000,
     ),
     Planted("noise 1", "Noise as large as the signal", noise=1.0),
-    Planted("96 anchors", "Few anchors: 96 instead of 4,096", anchors=96, steps=3000),
-    Planted("det. -1", "A planted rotation of determinant -1", reflect=True),
+    Planted("96 rows", "Few anchors: 96 instead of 4,096", anchors=96, steps=3000),
+    Planted("det -1", "A planted rotation of determinant -1", reflect=True),
     Planted("width 192", "Width 192 instead of 64", width=192),
 )
 

@@ -197,9 +197,9 @@ def format_convergence(cases: Mapping[str, Convergence]) -> str:
     >>> course = Course("descent", np.array([1, 9]), np.array([1.0, 0.0]), np.ones(2),
     ...     0.01)
     >>> print(format_convergence({"small": Convergence([course])}))
-              small
-    ---------------
-    descent   90 ms
+             small
+    --------------
+    descent  90 ms
     """
     columns = {name: one.cells() for name, one in cases.items()}
     labels = list(dict.fromkeys(label for cells in columns.values() for label in cells))
@@ -208,10 +208,10 @@ def format_convergence(cases: Mapping[str, Convergence]) -> str:
         name: max(len(name), *map(len, cells.values()))
         for name, cells in columns.items()
     }
-    lines = [" " * first + "".join(f"   {name:>{widths[name]}}" for name in columns)]
+    lines = [" " * first + "".join(f"  {name:>{widths[name]}}" for name in columns)]
     lines.append("-" * len(lines[0]))
     for label in labels:
-        cells = (f"   {c.get(label, '-'):>{widths[n]}}" for n, c in columns.items())
+        cells = (f"  {c.get(label, '-'):>{widths[n]}}" for n, c in columns.items())
         lines.append(f"{label:<{first}}" + "".join(cells))
     return "\n".join(lines)
 
