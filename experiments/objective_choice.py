@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choosing how an objective is fitted, on anchor classes that folds leave out.
+
+A candidate is scored by what it is for, retrieval @1 among the held-out anchors of its
+fold, pooled over folds; the classes that a study evaluates on play no part.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxalign as ja
+from experiments.objective_families import (
+    FAMILIES,
+    Rows,
+    Schedule,
+    descend,
+    pad_anchors,
+)
+from jaxalign.data import catalog
+from jaxalign.evaluate.cosine import unit_rows
+from jaxalign.evaluate.embedded_split import EmbeddedSplit
+from jaxalign.sharding import pad_rows
+from jaxalign.stiefel.objectives.rows import Centring
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Held(NamedTuple):
+    """Anchors that a fold leaves out, padded: pictures and captions of one thing."""
+
+    source_images: np.ndarray
+    target_images: np.ndarray
+    source_texts: np.ndarray
+    target_texts: np.ndarray
+    kept: np.ndarray
+
+
+class Fold(NamedTuple):
+    """Anchors to fit on, and held-out ones."""
+
+    rows: Rows
+    held: Held
+
+
+class Candidate(NamedTuple):
+    """One way to fit a family, and its score on held-out anchors."""
+
+    family: str
+    knob: float
+    pull: float
+    step: int
+    score: float
+
+
+class Sizes(NamedTuple):
+    """Rows of pictures and texts that all seeds' anchors and folds are padded to."""
+
+    all: tuple[int, int]
+    fitted: tuple[int, int]
+    held: int
+
+
+def cut_classes(
+    classes: np.ndarray, *, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Deal anchor classes into folds; give those to fit on and those held out."""
+    order = np.random.default_rng(seed).permutation(classes)
+    parts = [np.sort(order[i::folds]) for i in range(min(folds, len(order)))]
+    return [(np.setdiff1d(classes, held), held) for held in parts]
+
+
+def common_sizes(split: EmbeddedSplit, seeds: Sequence[int], folds: int) -> Sizes:
+    """Find sizes that hold every seed's anchors: one compilation serves all."""
+    everything, fitted, held = [], [], []
+    for seed in seeds:
+        classes, _ = catalog.split_classes(split.labels, seed=seed)
+        everything.append(_count(split, classes))
+        for fit_on, left in cut_classes(classes, folds=folds, seed=seed):
+            fitted.append(_count(split, fit_on))
+            held.append(_count(split, left)[1])
+    (images, texts), (fit_images, fit_texts) = (
+        np.max(sizes, axis=0).tolist() for sizes in (everything, fitted)
+    )
+    return Sizes((images, texts), (fit_images, fit_texts), max(held))
+
+
+def cut_folds(
+    split: EmbeddedSplit, classes: np.ndarray, sizes: Sizes, *, folds: int, seed: int
+) -> list[Fold]:
+    """Cut the anchors of some classes into folds of whole classes."""
+    return [
+        Fold(
+            pad_anchors(split.anchors(fitted), *sizes.fitted),
+            _hold(split, held, sizes.held),
+        )
+        for fitted, held in cut_classes(classes, folds=folds, seed=seed)
+    ]
+
+
+def _count(split: EmbeddedSplit, classes: np.ndarray) -> tuple[int, int]:
+    chosen = split.of_classes(classes)
+    return int(chosen.sum()), int((chosen & split.is_query).sum())
+
+
+def _hold(split: EmbeddedSplit, classes: np.ndarray, size: int) -> Held:
+    """Take the query renderings of classes and their captions, padded."""
+    chosen = split.of_classes(classes) & split.is_query
+    sides = [
+        pad_rows(getattr(model, name)[chosen], size)
+        for name in ("image", "text")
+        for model in (split.source, split.target)
+    ]
+    return Held(*(rows for rows, _ in sides), sides[0][1])
+
+
+@functools.partial(jax.jit, static_argnames="centring")
+def count_hits(
+    points: jax.Array, rows: Rows, held: Held, *, centring: Centring
+) -> tuple[jax.Array, jax.Array]:
+    """Search held-out anchors by some rotations.
+
+    Args:
+      points: ``(c, d_target, d_source)``.
+      rows: the anchors fitted on; means are theirs.
+      held: the others.
+      centring: static; "map" adds target means, "both" takes them off target rows.
+
+    Returns:
+      ``(c,)`` hits of source image -> target image, and the mean of those of source
+      image -> target text and target image -> source text. A tie is no hit.
+    """
+    moments = rows.moments()
+    rivals = held.kept[None, :] & ~jnp.eye(len(held.kept), dtype=bool)
+
+    def hits(queries, index):
+        # (h, d_target) @ (d_target, h)
+        scores = jnp.matmul(unit_rows(queries), unit_rows(index).T, precision=_HIGHEST)
+        best = jnp.max(jnp.where(rivals, scores, -jnp.inf), axis=1)
+        return jnp.sum((jnp.diagonal(scores) > best) & held.kept)
+
+    def one(point):
+        mapped, found = {}, {}
+        for name, part in moments.items():
+            source = getattr(held, f"source_{name}s") - part.source_mean[None, :]
+            mapped[name] = jnp.matmul(source, point.T, precision=_HIGHEST)
+            found[name] = getattr(held, f"target_{name}s")
+            if centring == "map":
+                mapped[name] += part.target_mean[None, :]
+            else:
+                found[name] -= part.target_mean[None, :]
+        forth = hits(mapped["image"], found["text"])
+        back = hits(found["image"], mapped["text"])
+        return hits(mapped["image"], found["image"]), 0.5 * (forth + back)
+
+    return jax.vmap(one)(points)
+
+
+def score_closed_form(folds: Sequence[Fold], centring: Centring) -> dict[bool, float]:
+    """Score the closed form of the images, by whether crossings are what counts."""
+    found = []
+    for fold in folds:
+        amap = ja.map_from_moments(fold.rows.moments(), scale="none")
+        hits = count_hits(amap.rotation[None], *fold, centring=centring)
+        found.append([float(one[0]) for one in hits])
+    images, crossings = np.sum(found, axis=0) / _asked(folds)
+    return {False: float(images), True: float(crossings)}
+
+
+def choose(
+    name: str, folds: Sequence[Fold], centring: Centring, schedule: Schedule
+) -> Candidate:
+    """Choose knob, pull and number of steps of a family by the held-out anchors.
+
+    A family of images alone by source image -> target image @1, for it knows no texts;
+    one that reads texts by the mean of both crossings. Among equals the first: that
+    with the strongest pull, the softest knob and the fewest steps.
+    """
+    family = FAMILIES[name]
+    steps = (0,) if family.closed else schedule.steps
+    candidates = []
+    for pull in family.pulls:
+        for knob in family.knobs:
+            total = np.zeros(len(steps))
+            for fold in folds:
+                points = descend(
+                    fold.rows,
+                    knob,
+                    pull,
+                    family=family,
+                    centring=centring,
+                    schedule=schedule,
+                )
+                hits = count_hits(points, *fold, centring=centring)
+                total += np.asarray(hits[int(family.texts)])
+            scores = (total / _asked(folds)).tolist()
+            candidates += [
+                Candidate(name, knob, pull, step, score)
+                for step, score in zip(steps, scores, strict=True)
+            ]
+    return max(candidates, key=lambda one: one.score)
+
+
+def _asked(folds: Sequence[Fold]) -> int:
+    return sum(int(fold.held.kept.sum()) for fold in folds)

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does another objective than Procrustes give a better map? What the paper leaves open.
+
+    python -m experiments.objective_study
+
+Half of the classes are never anchors. On the others, folds of whole classes choose
+temperature, number of steps and pull towards the closed form for every objective, and
+the objective itself; each is then fitted on all anchors and evaluated once on the
+classes that were never anchors, against the closed form of the same anchors. Seeds are
+splits of the classes. Writes `report.html` and `results.json`.
+"""
+
+import dataclasses
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+import jaxalign as ja
+from experiments import launch
+from experiments.objective_choice import (
+    Candidate,
+    Sizes,
+    choose,
+    common_sizes,
+    cut_folds,
+    score_closed_form,
+)
+from experiments.objective_families import FAMILIES, Schedule, descend, pad_anchors
+from experiments.objective_words import (
+    CHOSEN,
+    CLOSED,
+    MEASURED,
+    Choice,
+    describe_study,
+    study_sections,
+)
+from experiments.splits import check_splits, embed_split
+from jaxalign.data import catalog
+from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
+from jaxalign.evaluate.recipes import Recipe, Searcher
+from jaxalign.evaluate.rows import ResultRow
+from jaxalign.report.document import finding, run_section, write_document
+from jaxalign.report.results import library_versions
+from jaxalign.stiefel.objectives.rows import Centring
+
+ClassTexts = tuple[np.ndarray, np.ndarray]
+"""One row a class, by the source model and by the target model."""
+
+USES: dict[Centring, Recipe] = {
+    "map": Recipe(scale="none"),
+    "both": Recipe(scale="none", add_target_mean=False, centre_target=True),
+}
+"""How a map is used, by the centring of the objectives that are fitted for it."""
+TABLES: dict[Centring, str] = {
+    "map": "objectives, target means added",
+    "both": "objectives, both sides centred",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What the study depends on; stored with every result."""
+
+    source: str = "jaxalign/openmoji-clip"
+    target: str = "jaxalign/openmoji-siglip"
+    dtype: str = "float32"
+    dataset: str = "openmoji"
+    data_dir: str | None = None
+    centrings: tuple[Centring, ...] = ("map", "both")
+    folds: int = 2
+    steps: tuple[int, ...] = (5, 15, 40)
+    step_length: float = 0.1
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    batch_size: int = 128
+    replicates: int = 200
+
+    @property
+    def schedule(self) -> Schedule:
+        """Steps and their length."""
+        return Schedule(self.steps, self.step_length)
+
+
+class Study(NamedTuple):
+    """What the study found: rows, the finding in words, and sections of a page."""
+
+    rows: list[ResultRow]
+    text: str
+    sections: list[str]
+
+
+def run_study(config: Config, split: EmbeddedSplit, class_texts: ClassTexts) -> Study:
+    """Run the study on embeddings that exist.
+
+    Args:
+      config: seeds, folds, steps; what it says of models and data is only noted.
+      split: of which half of the classes become anchors, seed by seed.
+      class_texts: one row a class of the data set, by the source and target models.
+
+    Returns:
+      Rows of the tables `TABLES`, one a seed, centring, method and metric; the finding;
+      sections of a page.
+    """
+    sizes = common_sizes(split, config.seeds, config.folds)
+    rows: list[ResultRow] = []
+    choices: list[Choice] = []
+    total = len(config.seeds) * len(config.centrings) * len(FAMILIES)
+    with tqdm(total=total, desc="Comparing objectives", unit=" fits") as bar:
+        for seed in config.seeds:
+            found, chosen = study_seed(split, class_texts, seed, sizes, config, bar)
+            rows += found
+            choices += chosen
+    tables = [TABLES[centring] for centring in config.centrings]
+    text = describe_study(rows, tables)
+    return Study(rows, text, study_sections(rows, tables, choices))
+
+
+def study_seed(
+    split: EmbeddedSplit,
+    class_texts: ClassTexts,
+    seed: int,
+    sizes: Sizes,
+    config: Config,
+    bar: tqdm,
+) -> tuple[list[ResultRow], list[Choice]]:
+    """Choose on the anchors of one split of the classes, refit, evaluate once."""
+    anchor_classes, unseen = catalog.split_classes(split.labels, seed=seed)
+    anchors = pad_anchors(split.anchors(anchor_classes), *sizes.all)
+    folds = cut_folds(split, anchor_classes, sizes, folds=config.folds, seed=seed)
+    moments = anchors.moments()
+    pairs = split.pairs(unseen, *class_texts)
+    rows: list[ResultRow] = []
+    choices: list[Choice] = []
+    for centring in config.centrings:
+        table = TABLES[centring]
+        evaluate = _evaluation(pairs, centring, seed, config)
+        maps = {CLOSED: ja.map_from_moments(moments, scale="none")}
+        scores = score_closed_form(folds, centring)
+        # The closed form comes first: where others are no better, it is chosen.
+        candidates = {
+            texts: [Candidate(CLOSED, 0.0, 0.0, 0, scores[texts])] for texts in CHOSEN
+        }
+        for name, family in FAMILIES.items():
+            best = choose(name, folds, centring, config.schedule)
+            points = descend(
+                anchors,
+                best.knob,
+                best.pull,
+                family=family,
+                centring=centring,
+                schedule=config.schedule,
+            )
+            at = config.steps.index(best.step) if best.step else 0
+            fit_on = "all" if family.texts else "image"
+            maps[name] = ja.map_from_rotation(
+                points[at], moments, fit_on=fit_on, scale="none"
+            )
+            candidates[family.texts].append(best)
+            choices.append(Choice(seed, table, name, best, scores[family.texts]))
+            bar.update()
+        for texts, name in CHOSEN.items():
+            best = max(candidates[texts], key=lambda one: one.score)
+            maps[name] = maps[best.family]
+            choices.append(Choice(seed, table, name, best, scores[texts]))
+        for name, amap in maps.items():
+            rows += evaluate(name, amap)
+    return rows, choices
+
+
+def _evaluation(
+    pairs: ja.PairedSet, centring: Centring, seed: int, config: Config
+) -> Callable[[str, ja.AlignmentMap], list[ResultRow]]:
+    """Make what evaluates a map in the way that a centring is for."""
+    run = ja.Run(TABLES[centring], seed, as_json(config), config.replicates)
+
+    def evaluate(method: str, amap: ja.AlignmentMap) -> list[ResultRow]:
+        rows = ja.evaluate_map(method, Searcher(amap, USES[centring]), pairs, run=run)
+        return [row for row in rows if row.metric in MEASURED]
+
+    return evaluate
+
+
+def run(
+    config: Config, source: ja.Encoders, target: ja.Encoders, workdir: Path
+) -> Study:
+    """Embed, run the study, write its files."""
+    examples, embedded = embed_split(
+        (source, target),
+        config.dataset,
+        "learnt",
+        data_dir=config.data_dir,
+        batch_size=config.batch_size,
+    )
+    split = EmbeddedSplit(examples, embedded[0], embedded[1])
+    info = catalog.dataset_info(config.dataset)
+    texts = (embed_class_texts(source, info), embed_class_texts(target, info))
+    study = run_study(config, split, texts)
+    ja.write_results(workdir / "results.json", study.rows)
+    write_document(
+        workdir / "report.html",
+        f"Objectives of a map: {config.source} to {config.target}",
+        [
+            finding(study.text),
+            *study.sections,
+            run_section(as_json(config), library_versions()),
+        ],
+        credit=f"{info.credit} {info.license}",
+    )
+    return study
+
+
+def as_json(config: Config) -> dict:
+    """Settings as JSON values."""
+    settings = dataclasses.asdict(config)
+    lists = {name: list(v) for name, v in settings.items() if isinstance(v, tuple)}
+    return {**settings, **lists}
+
+
+def main() -> None:
+    """Read the flags, run, and say what came out."""
+    started = time.perf_counter()
+    config = Config(
+        source=launch.SOURCE.value,
+        target=launch.TARGET.value,
+        dtype=launch.DTYPE.value,
+        dataset=launch.dataset_name(),
+        data_dir=launch.DATA_DIR.value,
+        batch_size=launch.BATCH_SIZE.value,
+    )
+    if launch.SEEDS.present:
+        config = dataclasses.replace(config, seeds=launch.parse_seeds())
+    if launch.TINY.value:
+        config = dataclasses.replace(
+            config, seeds=config.seeds[:2], centrings=("map",), folds=2, steps=(2, 4)
+        )
+    check_splits(config.dataset, ["learnt"])
+    source, target = launch.load_model(config.source), launch.load_model(config.target)
+    workdir = launch.open_workdir("runs/objective_study")
+    study = run(config, source, target, workdir)
+    print(textwrap.fill(study.text, 96))
+    print(
+        f"\nWritten to {workdir}: report.html (open it), results.json."
+        f"\n{time.perf_counter() - started:.0f} s in all."
+    )
+    sys.stdout.flush()
+
+
+flags.adopt_module_key_flags(launch)
+
+if __name__ == "__main__":
+    launch.launch(main, unused=["fit_on"])

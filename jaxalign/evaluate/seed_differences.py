@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Differences between methods, paired by seed, with an interval over the seeds.
+
+The evaluate step of the data flow, on rows that exist. Methods of one seed share their
+anchors and their questions, so that much of what varies between seeds cancels in a
+difference. Reference: Student, "The probable error of a mean", 1908.
+"""
+
+import dataclasses
+import functools
+import math
+import statistics
+from collections.abc import Iterable
+
+from jax.scipy.special import betainc
+
+from jaxalign.evaluate.intervals import Interval
+from jaxalign.evaluate.rows import ResultRow
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedDifference:
+    """How far a method is from the baseline on one metric, over seeds.
+
+    Attributes:
+      table: as in `ResultRow`.
+      method: as in `ResultRow`.
+      metric: as in `ResultRow`.
+      mean: of the differences, method less baseline.
+      interval: Student's t interval of that mean, None with fewer than two seeds.
+      seeds: number of seeds that both have.
+    """
+
+    table: str
+    method: str
+    metric: str
+    mean: float
+    interval: Interval | None
+    seeds: int
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 if the interval lies above or below 0, else 0."""
+        if self.interval is None:
+            return 0
+        low, high = self.interval
+        return int(low > 0) - int(high < 0)
+
+
+def differences_over_seeds(
+    rows: Iterable[ResultRow], baseline: str, *, level: float = 0.95
+) -> list[SeedDifference]:
+    r"""Compare every method with one of them, seed by seed.
+
+    With differences :math:`d_1 \dots d_n` of mean :math:`\bar d` and sample standard
+    deviation :math:`s`, the interval is :math:`\bar d \pm t_{n-1} s / \sqrt n`.
+
+    Args:
+      rows: of any tables, methods and seeds.
+      baseline: the method that is subtracted.
+      level: of the interval, between 0 and 1.
+
+    Returns:
+      One difference per (table, method, metric), in order of first appearance, the
+      baseline left out; pairs without a value are left out too.
+
+    Raises:
+      ValueError: if no row is of the baseline, two rows share table, method, metric and
+        seed, or `level` is no share.
+
+    Notes:
+      Seeds that draw from the same data share examples, so they are not independent:
+      the interval is of this data set and these models, and too narrow for others.
+
+    References:
+      Student, "The probable error of a mean", 1908.
+    """
+    if not 0 < level < 1:
+        raise ValueError(
+            f"`differences_over_seeds(level={level})`: expected a share between 0 and "
+            "1; 0.95 is usual."
+        )
+    found: dict[tuple[str, str, str], dict[int, float | None]] = {}
+    for row in rows:
+        of_seed = found.setdefault((row.table, row.method, row.metric), {})
+        if row.seed in of_seed:
+            raise ValueError(
+                "`differences_over_seeds(rows=...)`: expected one row per seed, got "
+                f"two of {row.method!r}, {row.metric!r}, seed {row.seed}; give methods "
+                "different names."
+            )
+        of_seed[row.seed] = row.value
+    if baseline not in {method for _, method, _ in found}:
+        raise ValueError(
+            f"`differences_over_seeds(baseline={baseline!r})`: expected a method of "
+            f"the rows, got {sorted({method for _, method, _ in found})}; name one."
+        )
+    differences = []
+    for (table, method, metric), values in found.items():
+        if method == baseline:
+            continue
+        of_baseline = found.get((table, baseline, metric), {})
+        pairs = [(value, of_baseline.get(seed)) for seed, value in values.items()]
+        gaps = [a - b for a, b in pairs if a is not None and b is not None]
+        if gaps:
+            interval = _t_interval(gaps, level)
+            mean = statistics.fmean(gaps)
+            differences.append(
+                SeedDifference(table, method, metric, mean, interval, len(gaps))
+            )
+    return differences
+
+
+def _t_interval(values: list[float], level: float) -> Interval | None:
+    """Interval of the mean."""
+    n = len(values)
+    if n < 2:
+        return None
+    half = _t_quantile(n - 1, level) * statistics.stdev(values) / math.sqrt(n)
+    mean = statistics.fmean(values)
+    return mean - half, mean + half
+
+
+@functools.cache
+def _t_quantile(freedom: int, level: float) -> float:
+    """Find t with P(abs(T) < t) = level, by bisection on a logarithmic scale."""
+    low, high = -10.0, 20.0
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        t = math.exp(middle)
+        # P(abs(T) >= t) is the incomplete beta function of nu / (nu + t^2).
+        outside = betainc(0.5 * freedom, 0.5, freedom / (freedom + t * t))
+        low, high = (middle, high) if float(outside) > 1 - level else (low, middle)
+    return math.exp(0.5 * (low + high))
