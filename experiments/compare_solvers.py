@@ -12,6 +12,7 @@ what the maps are worth on data that they were not fitted on. Writes `report.htm
 """
 
 import dataclasses
+import functools
 import sys
 import textwrap
 import time
@@ -19,49 +20,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
-from tqdm import tqdm
 
 import jaxalign as ja
-from experiments import launch
-from experiments.solver_course import (
-    RULE,
-    SOLVERS,
-    TINY_SOLVERS,
-    Outcome,
-    Programs,
-    compare,
+from experiments import launch, objective_study
+from experiments.solver_course import compare, solver_bar
+from experiments.solver_data import (
+    Anchors,
+    Embedded,
+    embed_both,
+    encoder_anchors,
+    store_anchors,
 )
-from experiments.solver_data import Anchors, encoder_anchors, store_anchors
+from experiments.solver_page import Results, page_sections
 from experiments.solver_problems import PLANTED, tiny
-from experiments.solver_words import (
-    READING,
-    describe,
-    describe_components,
-    metrics_table,
-    outcome_rows,
-)
-from experiments.splits import check_splits, embed_split
+from experiments.solver_programs import SOLVERS, TINY_SOLVERS, Programs
+from experiments.solver_words import describe, describe_components, outcome_rows
+from experiments.splits import check_splits
 from jaxalign.data import catalog
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
-from jaxalign.evaluate.rows import ResultRow
 from jaxalign.report.convergence import format_convergence
-from jaxalign.report.document import (
-    figure,
-    finding,
-    paragraphs,
-    run_section,
-    section,
-    write_document,
-)
+from jaxalign.report.document import run_section, write_document
 from jaxalign.report.results import library_versions
-from jaxalign.solve.polar import POLAR_METHODS
 
-PARTS = ("planted", "data")
+PARTS = ("planted", "data", "objectives")
 _PARTS = flags.DEFINE_list(
     "parts",
-    list(PARTS),
-    "What to compare on: planted problems; data: the anchors of --source and --target, "
-    "or the rows of two stores.",
+    list(PARTS[:2]),
+    "What to compare: solvers on planted problems; on data, the anchors of --source "
+    "and --target or of two stores; objectives other than Procrustes on the same "
+    "anchors, as experiments.objective_study does (encoders only).",
 )
 _SOURCE_STORE = flags.DEFINE_string(
     "source_store", None, "Folder of a source model's store, instead of encoders."
@@ -80,7 +66,7 @@ TINY_PLANTED = ("easy", "det -1")
 class Config:
     """What the experiment depends on; stored with every result."""
 
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = PARTS[:2]
     source: str = "jaxalign/openmoji-clip"
     target: str = "jaxalign/openmoji-siglip"
     source_store: str | None = None
@@ -97,17 +83,6 @@ class Config:
     tiny: bool = False
 
 
-@dataclasses.dataclass
-class Results:
-    """What came out, part by part."""
-
-    planted: list[Outcome] = dataclasses.field(default_factory=list)
-    data: list[Outcome] = dataclasses.field(default_factory=list)
-    rows: list[ResultRow] = dataclasses.field(default_factory=list)
-    said: list[str] = dataclasses.field(default_factory=list)
-    amap: ja.AlignmentMap | None = None
-
-
 def run(config: Config, workdir: Path) -> Results:
     """Compare on every part, write, and return what came out."""
     results, programs = Results(), Programs(config.solvers)
@@ -115,6 +90,9 @@ def run(config: Config, workdir: Path) -> Results:
         compare_planted(config, programs, results)
     if "data" in config.parts:
         compare_data(config, programs, results)
+    if "objectives" in config.parts:
+        compare_objectives(config, results)
+    results.said.insert(0, describe(results.planted, results.data, results.rows))
     write(workdir, config, results)
     return results
 
@@ -125,18 +103,18 @@ def compare_planted(config: Config, programs: Programs, results: Results) -> Non
     if config.tiny:
         cases = [tiny(case) for case in PLANTED if case.name in TINY_PLANTED]
     problems = [case.draw(config.seeds[0]) for case in cases]
-    with _bar("Planted problems", len(problems), config) as bar:
+    with solver_bar("Planted problems", len(problems), config.solvers) as report:
         for problem in problems:
             outcome = compare(
                 programs,
                 problem,
                 rounds=config.rounds,
-                report=lambda label: bar.update() and None,
+                report=report,
             )
             results.planted.append(outcome)
             results.rows += outcome_rows(outcome, as_json(config))
     mirrored = next(o for o in results.planted if o.problem.name == "det -1")
-    results.said += describe_components(mirrored)
+    results.components = describe_components(mirrored)
 
 
 def compare_data(config: Config, programs: Programs, results: Results) -> None:
@@ -145,14 +123,14 @@ def compare_data(config: Config, programs: Programs, results: Results) -> None:
     count = 1 if config.source_store else len(config.seeds)
     anchors_of_seeds = _anchors(config)
     first = next(anchors_of_seeds)
-    with _bar("Anchors of models", count, config) as bar:
+    with solver_bar("Anchors of models", count, config.solvers) as report:
         for anchors in (first, *anchors_of_seeds):
             outcome = compare(
                 programs,
                 anchors.problem,
                 rounds=0 if settings else config.rounds,
                 settings=settings,
-                report=lambda label: bar.update() and None,
+                report=report,
             )
             results.data.append(outcome)
             rotations = outcome.rotations
@@ -178,18 +156,10 @@ def _anchors(config: Config) -> Iterator[Anchors]:
             most_pairs=TINY_PAIRS if config.tiny else None,
         )
         return
-    models = (launch.load_model(config.source), launch.load_model(config.target))
-    examples, embedded = embed_split(
-        models,
-        config.dataset,
-        "learnt",
-        data_dir=config.data_dir,
-        batch_size=config.batch_size,
-    )
+    embedded = _embed(config)
     yield from encoder_anchors(
-        EmbeddedSplit(examples, embedded[0], embedded[1]),
-        models,
-        catalog.dataset_info(config.dataset),
+        embedded.split,
+        embedded.texts,
         seeds=config.seeds,
         steps=config.steps,
         config=as_json(config),
@@ -197,38 +167,43 @@ def _anchors(config: Config) -> Iterator[Anchors]:
     )
 
 
+@functools.cache
+def _embed(config: Config) -> Embedded:
+    """Embed the data set with both models, once."""
+    models = launch.load_model(config.source), launch.load_model(config.target)
+    data = {"data_dir": config.data_dir, "batch_size": config.batch_size}
+    return embed_both(models, config.dataset, **data)
+
+
+def compare_objectives(config: Config, results: Results) -> None:
+    """Compare other objectives with the closed form, on the same embeddings."""
+    shared = ("source", "target", "dtype", "dataset", "data_dir", "batch_size")
+    settings = objective_study.Config(**{n: getattr(config, n) for n in shared})
+    if config.tiny:
+        settings = dataclasses.replace(
+            settings, seeds=(0, 1), centrings=("map",), steps=(2, 4), replicates=50
+        )
+    study = objective_study.run_study(settings, *_embed(config))
+    results.rows += study.rows
+    results.said.append(study.text)
+    results.sections += study.sections
+
+
 def write(workdir: Path, config: Config, results: Results) -> None:
     """Write the rows, the best map and the page."""
     ja.write_results(workdir / "results.json", results.rows)
     if results.amap is not None:
         results.amap.save(workdir / "map.safetensors")
-    parts = [
-        finding(describe(results.planted, results.data, results.rows)),
-        section("How to read this", paragraphs([READING, RULE])),
-    ]
-    if results.data:
-        parts.append(section("What the maps are worth", metrics_table(results.rows)))
-    for outcome in [*results.planted, *results.data[:1]]:
-        problem = outcome.problem
-        drawn = outcome.convergence.draw(problem.name)
-        body = figure(drawn, problem.describe())
-        heading = f"{problem.name}: {problem.about}"
-        parts.append(section(heading, body + outcome.convergence.table()))
-    if results.said:
-        parts.append(
-            section("A start in the wrong component", paragraphs(results.said))
-        )
-    parts.append(run_section(as_json(config), library_versions()))
-    info = None if config.source_store else catalog.dataset_info(config.dataset)
-    credit = f"{info.credit} {info.license}" if info and results.data else ""
-    title = "Solvers of orthogonal Procrustes"
-    write_document(workdir / "report.html", title, parts, credit=credit)
-
-
-def _bar(title: str, problems: int, config: Config) -> tqdm:
-    """Progress over solvers of problems."""
-    each = len(config.solvers) + len(POLAR_METHODS)
-    return tqdm(total=problems * each, desc=title, unit=" solvers")
+    credit = ""
+    if set(config.parts) - {"planted"} and not config.source_store:
+        info = catalog.dataset_info(config.dataset)
+        credit = f"{info.credit} {info.license}"
+    write_document(
+        workdir / "report.html",
+        "Solvers of orthogonal Procrustes",
+        [*page_sections(results), run_section(as_json(config), library_versions())],
+        credit=credit,
+    )
 
 
 def as_json(config: Config) -> dict:
@@ -257,6 +232,11 @@ def read_config() -> Config:
         raise ValueError(
             "--source_store, --target_store: expected both or none, got one; write "
             "both by `python -m experiments.embed`."
+        )
+    if _SOURCE_STORE.value is not None and "objectives" in parts:
+        raise ValueError(
+            "--parts: expected no objectives with stores, which have no classes to "
+            "hold out; leave them out, or the stores."
         )
     config = Config(
         parts=parts,
@@ -288,16 +268,15 @@ def main() -> None:
     """Read the flags, run, and say what came out."""
     started = time.perf_counter()
     config = read_config()
-    if "data" in config.parts and not config.source_store:
+    if set(config.parts) - {"planted"} and not config.source_store:
         check_splits(config.dataset, ["learnt"])
     workdir = launch.open_workdir("runs/compare_solvers")
     results = run(config, workdir)
-    outcomes = [*results.planted, *results.data[:1]]
-    print("Time to 1e-6 of the start's excess, or the excess that was left:\n")
-    print(format_convergence({o.problem.name: o.convergence for o in outcomes}))
-    print(
-        "\n" + textwrap.fill(describe(results.planted, results.data, results.rows), 96)
-    )
+    if outcomes := [*results.planted, *results.data[:1]]:
+        print("Time to 1e-6 of the start's excess, or the excess that was left:\n")
+        print(format_convergence({o.problem.name: o.convergence for o in outcomes}))
+        print()
+    print("\n\n".join(textwrap.fill(text, 96) for text in results.said if text))
     written = "report.html (open it), results.json"
     written += "" if results.amap is None else ", map.safetensors"
     print(

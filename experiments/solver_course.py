@@ -1,91 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """Solvers of one problem, side by side: tuned by one rule, recorded, timed in turns."""
 
+import contextlib
 import dataclasses
 import functools
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
+from tqdm import tqdm
 
 import jaxalign as ja
 from experiments.benchmarks.alternating import median_seconds
 from experiments.solver_problems import Problem
+from experiments.solver_programs import MOMENTUM, SOLVERS, Programs, Setting, places
 from jaxalign.report.convergence import TARGET, Convergence, Course, Mark
 from jaxalign.solve.polar import POLAR_METHODS
 from jaxalign.status import Status
 
-MOMENTUM = 0.9
 # Learning rates are tried at these powers of two of a unit.
 POWERS = (-3, -2, -1, 0, 1, 2)
-# The Cayley transforms hand on what drift there is.
-_STABILIZE_EVERY = 10
-_RECORDS = 48
+_MOST_TIMED = 60
+# Threads of a library beside XLA's (OpenBLAS: the SVD, the judge) keep the processors
+# busy for a tenth of a second after their work is done, where matrices are large.
+_REST, _LARGE = 0.15, 100
 RULE = (
     "Learning rates are chosen by one rule: short runs at 2^k units, k = "
     f"{POWERS[0]} to {POWERS[-1]}; the rate that reaches the target in the fewest "
     "steps, or gets nearest to it. The unit is one over the largest singular value of "
-    "the gradient. Adam divides the gradient's size out: its rate is a length, in units of "
-    "the square root of the width, and falls to 0 by a cosine, over as many steps as "
-    "the short run where these are enough, else over all. Momentum is "
+    "the gradient. Adam divides the gradient's size out: its rate is a length, in "
+    "units of the square root of the width, and falls to 0 by a cosine, over as many "
+    "steps as the short run where these are enough, else over all. Momentum is "
     f"{MOMENTUM} wherever it is used. Landing is drawn to the manifold as strongly as "
     "it may be."
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Solver:
-    """An optimiser that is compared.
-
-    Attributes:
-      build: from a learning rate.
-      adam: whether its rate is a length, and must fall.
-    """
-
-    build: Callable[..., optax.GradientTransformation]
-    adam: bool = False
-
-
-_S = ja.stiefel
-SOLVERS = {
-    "riemannian_sgd": Solver(_S.riemannian_sgd),
-    "riemannian_sgd, momentum": Solver(
-        lambda rate: _S.riemannian_sgd(rate, momentum=MOMENTUM)
-    ),
-    "riemannian_sgd, Cayley": Solver(
-        lambda rate: _S.riemannian_sgd(
-            rate,
-            momentum=MOMENTUM,
-            retraction="cayley",
-            stabilize_every=_STABILIZE_EVERY,
-        )
-    ),
-    "riemannian_adam": Solver(_S.riemannian_adam, adam=True),
-    "cayley_sgd": Solver(lambda rate: _S.cayley_sgd(rate, momentum=MOMENTUM)),
-    "cayley_adam": Solver(_S.cayley_adam, adam=True),
-    "landing": Solver(
-        # Attraction times rate may be 1/2 at most.
-        lambda rate: _S.landing(rate, momentum=MOMENTUM, attraction=0.5 / rate)
-    ),
-    "pogo": Solver(lambda rate: _S.pogo(rate, momentum=MOMENTUM)),
-    "pogo, mixed": Solver(
-        lambda rate: _S.pogo(rate, momentum=MOMENTUM, precision="mixed")
-    ),
-}
-
-
-TINY_SOLVERS = ("riemannian_sgd, momentum", "riemannian_adam", "pogo")
-
-
-class Setting(NamedTuple):
-    """Learning rate, and the steps over which it falls where it must."""
-
-    rate: float
-    horizon: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,82 +61,19 @@ class Outcome:
         return min(excess, key=lambda name: excess[name])
 
 
-class Programs:
-    """Compiled runs: one for each solver and width, whatever the rate and the steps."""
+@contextlib.contextmanager
+def solver_bar(
+    title: str, problems: int, labels: Sequence[str]
+) -> Iterator[Callable[[str], None]]:
+    """Show progress over the solvers of problems; gives what `compare` reports to."""
+    total = problems * (len(labels) + len(POLAR_METHODS))
+    with tqdm(total=total, desc=title, unit=" solvers") as bar:
 
-    def __init__(self, labels: Sequence[str] = tuple(SOLVERS)):
-        self.labels = tuple(labels)
-        self._compiled = {}
+        def report(label: str) -> None:
+            bar.set_postfix_str(label, refresh=False)
+            bar.update()
 
-    def run(
-        self, label: str, problem: Problem, setting: Setting, records: np.ndarray
-    ) -> np.ndarray:
-        """Return the points after so many steps, ``(records, d_target, d_source)``."""
-        compiled, _ = self._of(label, problem)
-        gaps = jnp.asarray(np.diff(records, prepend=0), jnp.int32)
-        numbers = [jnp.float32(number) for number in setting]
-        found = compiled(problem.objective, problem.start, *numbers, gaps)
-        return np.asarray(found)
-
-    def seconds(self, label: str, problem: Problem) -> float:
-        """Return what compiling took."""
-        return self._of(label, problem)[1]
-
-    def _of(self, label, problem):
-        key = (label, problem.start.shape)
-        if key not in self._compiled:
-            self._compiled[key] = _compile(SOLVERS[label], problem)
-        return self._compiled[key]
-
-
-def _compile(solver: Solver, problem: Problem):
-    """Compile a run anew, so that the time is that of compiling, not of a cache."""
-    # A number of its own makes it a program that no cache knows; nor is it kept.
-    own = 1e-30 * (time.time_ns() % 1_000_000_007)
-    name = "jax_persistent_cache_min_compile_time_secs"
-    kept = jax.config.values[name]
-    gaps = jnp.zeros(_RECORDS, jnp.int32)
-    loop = jax.jit(functools.partial(_descend, solver=solver, own=own))
-    jax.config.update(name, 1e9)
-    try:
-        began = time.perf_counter()
-        compiled = loop.lower(
-            problem.objective, problem.start, jnp.float32(0), jnp.float32(0), gaps
-        ).compile()
-        return compiled, time.perf_counter() - began
-    finally:
-        jax.config.update(name, kept)
-
-
-def _descend(objective, start, rate, horizon, gaps, *, solver, own):
-    """Take steps; return the point after each gap."""
-    rate = rate + own
-
-    def falling(count):
-        done = jnp.minimum(count / horizon, 1.0)
-        return rate * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-
-    optimizer = solver.build(falling if solver.adam else rate)
-
-    def step(_, now):
-        point, state = now
-        updates, state = optimizer.update(jax.grad(objective)(point), state, point)
-        return optax.apply_updates(point, updates), state
-
-    def record(now, gap):
-        now = jax.lax.fori_loop(0, gap, step, now)
-        return now, now[0]
-
-    return jax.lax.scan(record, (start, optimizer.init(start)), gaps)[1]
-
-
-def places(steps: int) -> np.ndarray:
-    """Numbers of steps that are recorded, evenly on a logarithmic axis, ``(48,)``.
-
-    Where there are fewer steps than records, the last ones repeat.
-    """
-    found = np.unique(np.round(np.geomspace(1, steps, _RECORDS)).astype(int))
-    return np.concatenate([found, np.full(_RECORDS - len(found), steps)])
+        yield report
 
 
 def tune(programs: Programs, label: str, problem: Problem) -> Setting:
@@ -235,7 +120,7 @@ def compare(
       report: called with the label of each solver that is done.
     """
     chosen = dict(settings or {})
-    timed_steps = places(max(2, problem.steps // 8))
+    timed_steps = places(max(2, min(problem.steps // 4, _MOST_TIMED)))
     calls, marks, courses, rotations = {}, [], [], {}
     for method in POLAR_METHODS:
         label, solve = f"closed form, {method}", _closed_form(problem, method)
@@ -255,15 +140,21 @@ def compare(
             programs.run, label, problem, chosen[label], timed_steps
         )
         report(label)
-    seconds = median_seconds(calls, rounds=rounds, warmups=1) if rounds else {}
+    seconds = {}
+    if rounds:
+        rest = _REST if min(problem.shape) > _LARGE else 0.0
+        seconds = median_seconds(calls, rounds=rounds, warmups=0, rest=rest)
     of_step = {
         name: seconds.get(name, 0.0) / timed_steps[-1] for name in programs.labels
     }
     return Outcome(
         problem,
         Convergence(
-            [_course(programs, problem, *c, chosen, of_step) for c in courses],
-            [_mark(problem, *mark, seconds) for mark in marks],
+            [
+                _course(programs, problem, label, points, chosen, of_step)
+                for label, points in courses
+            ],
+            [_mark(problem, label, found, seconds) for label, found in marks],
         ),
         rotations,
         chosen,
@@ -295,7 +186,7 @@ def _course(programs, problem, label, points, settings, of_step) -> Course:
     details["compiling"] = f"{programs.seconds(label, problem):.2f} s"
     excess, drift = measured[kept].T
     details |= problem.describe_point(points[-1])
-    return Course(label, steps[kept], excess, drift, of_step[label], details)
+    return Course(label, steps[kept], excess, drift, of_step.get(label, 0.0), details)
 
 
 def _mark(problem, label, solution, seconds) -> Mark:

@@ -10,7 +10,8 @@ import numpy as np
 
 import jaxalign as ja
 from experiments.solver_problems import Problem
-from jaxalign.array_types import Modality
+from experiments.splits import embed_split
+from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.data import catalog
 from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.evaluate.rows import ResultRow
@@ -50,10 +51,32 @@ class Anchors(NamedTuple):
         )
 
 
+class Embedded(NamedTuple):
+    """The data set as two models see it, and one row a class by each."""
+
+    split: EmbeddedSplit
+    texts: tuple[np.ndarray, np.ndarray]
+
+
+def embed_both(
+    models: tuple[ja.Encoders, ja.Encoders],
+    dataset: str,
+    *,
+    data_dir: str | None,
+    batch_size: int,
+) -> Embedded:
+    """Embed the data set with both models."""
+    examples, embedded = embed_split(
+        models, dataset, "learnt", data_dir=data_dir, batch_size=batch_size
+    )
+    info = catalog.dataset_info(dataset)
+    texts = embed_class_texts(models[0], info), embed_class_texts(models[1], info)
+    return Embedded(EmbeddedSplit(examples, embedded[0], embedded[1]), texts)
+
+
 def encoder_anchors(
     split: EmbeddedSplit,
-    models: tuple[ja.Encoders, ja.Encoders],
-    info: catalog.DatasetInfo,
+    texts: tuple[np.ndarray, np.ndarray],
     *,
     seeds: tuple[int, ...],
     steps: int,
@@ -61,7 +84,6 @@ def encoder_anchors(
     replicates: int,
 ) -> Iterator[Anchors]:
     """Give the pictures of half of the classes for each seed; the others are unseen."""
-    texts = [embed_class_texts(model, info) for model in models]
     for seed in seeds:
         classes, unseen = catalog.split_classes(split.labels, seed=seed)
         anchors = split.anchors(classes)
@@ -142,7 +164,7 @@ def store_anchors(
     return Anchors(problem, modality, {modality: moments}, spaces, evaluate)
 
 
-def _moments(source: np.ndarray, target: np.ndarray) -> ja.Moments:
+def _moments(source: ArrayLike, target: ArrayLike) -> ja.Moments:
     """Moments of rows, with Grams where a map needs them."""
     widths = source.shape[1], target.shape[1]
     empty = ja.init_moments(*widths, grams=widths[0] > widths[1])

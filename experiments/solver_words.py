@@ -7,31 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 import jaxalign as ja
-from experiments.solver_course import MOMENTUM, Outcome
+from experiments.solver_course import Outcome
 from experiments.solver_data import HELD_OUT, UNSEEN
+from experiments.solver_programs import MOMENTUM
 from jaxalign.evaluate.rows import METRICS, ResultRow
-from jaxalign.report.document import table
 
-_SHOWN = (
-    "image_cosine",
-    "caption_cosine",
-    "image_to_image_at_1",
-    "text_to_text_at_1",
-    "source_image_to_target_text_at_1",
-    "target_image_to_source_text_at_1",
-    "zeroshot_mapped_image_to_mapped_text",
-    "held_out_residual",
-)
 _CLOSED = "closed form, svd"
-READING = (
-    "All solvers start from the same moments, and all optimisers from the same random "
-    "point, in the optimum's component. Excess is (f - f*) / (f0 - f*): 1 at the "
-    "start, 0 at the optimum; it is measured in float64, at the orthonormal matrix "
-    "nearest to the iterate, so that none gains by leaving the manifold. The target, a "
-    "dotted line, is 1e-6. Seconds are steps times the median time of a step; "
-    "compiling is apart. Steps are recorded evenly on a logarithmic axis: numbers of "
-    "steps are upper bounds, a fifth too high at most."
-)
 
 
 def outcome_rows(
@@ -76,20 +57,6 @@ def outcome_rows(
     ]
 
 
-def metrics_table(rows: Sequence[ResultRow]) -> str:
-    """Set the means over seeds of what the maps are worth, a solver a line."""
-    means = _means(rows)
-    metrics = [name for name in _SHOWN if any(name in m for m in means.values())]
-    heads = [
-        "",
-        *(METRICS[m].label if m in METRICS else m.replace("_", " ") for m in metrics),
-    ]
-    lines = []
-    for label, found in means.items():
-        lines.append([label, *(_shown(name, found[name]) for name in metrics)])
-    return table(heads, lines)
-
-
 def describe(
     planted: Sequence[Outcome], data: Sequence[Outcome], rows: Sequence[ResultRow]
 ) -> str:
@@ -98,7 +65,7 @@ def describe(
     if planted:
         said.append(_describe_planted(planted))
     if data:
-        said.append(_describe_data(data, _means(rows)))
+        said.append(_describe_data(data, means_over_seeds(rows)))
     return " ".join(said)
 
 
@@ -118,7 +85,8 @@ def describe_components(outcome: Outcome) -> list[str]:
         f"{int(given.determinant):+d}. With components='given', `ja.stiefel.fit` ends "
         f"at an excess of {ends[0]:.1e}, a relative gradient of "
         f"{float(given.gradient_norm):.0e} and determinant "
-        f"{int(given.determinant):+d}: the best of the wrong component, which no gradient tells from the optimum. "
+        f"{int(given.determinant):+d}: the best of the wrong component, which no "
+        "gradient tells from the optimum. "
         f"With both components, as by default, it ends at {ends[1]:.1e}.",
         f"What it says then: {both.describe()}",
     ]
@@ -146,7 +114,7 @@ def _describe_planted(outcomes: Sequence[Outcome]) -> str:
     often = max(set(fastest), key=fastest.count)
     text = (
         f"On {len(outcomes)} planted problems the fastest optimiser (most often "
-        f"{often}) needs {min(ratios):.1f} to {max(ratios):.0f} times as long as the "
+        f"{often}) needs {min(ratios):.2g} to {max(ratios):.2g} times as long as the "
         "fastest closed form to come within 1e-6 of the start's excess"
     )
     if not missed:
@@ -164,8 +132,9 @@ def _describe_data(data: Sequence[Outcome], means: dict) -> str:
     words = f"{condition:.1e}" if math.isfinite(condition) else "beyond float32"
     text = (
         f"On the models' anchors (width {min(problem.shape)}, condition number "
-        f"{words}) {len(reached)} of {len(convergence.courses)} optimisers got there in "
-        f"{problem.steps:,} steps; they end between {left[0]:.0e} and {left[-1]:.0e}."
+        f"{words}) {len(reached)} of {len(convergence.courses)} optimisers got there "
+        f"in {problem.steps:,} steps; all end between {left[0]:.0e} and "
+        f"{left[-1]:.0e}."
     )
     if _CLOSED not in means:
         return text
@@ -188,7 +157,7 @@ def _describe_data(data: Sequence[Outcome], means: dict) -> str:
     return text + f" On {where} all maps lie within " + " and ".join(apart) + "."
 
 
-def _means(rows: Sequence[ResultRow]) -> dict[str, dict[str, float]]:
+def means_over_seeds(rows: Sequence[ResultRow]) -> dict[str, dict[str, float]]:
     """By solver and metric, the mean over seeds."""
     values: dict[str, dict[str, list[float]]] = {}
     for row in rows:
@@ -199,9 +168,3 @@ def _means(rows: Sequence[ResultRow]) -> dict[str, dict[str, float]]:
         label: {metric: float(np.mean(found)) for metric, found in of.items()}
         for label, of in values.items()
     }
-
-
-def _shown(metric: str, value: float) -> str:
-    """Percent for shares, four digits for others."""
-    share = metric in METRICS and METRICS[metric].unit == "share"
-    return f"{100 * value:.2f} %" if share else f"{value:.4f}"

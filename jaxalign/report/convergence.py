@@ -114,7 +114,7 @@ class Convergence:
                 k for one in [*self.marks, *self.courses] for k in one.details
             )
         )
-        within = f"{self.target:.0e}"
+        within = f"{self.target:.0e}".replace("e-0", "e-")
         heads = ["", f"seconds to {within}", f"steps to {within}", "a step"]
         heads += ["excess at the end", "largest drift", *details]
         lines = []
@@ -130,6 +130,10 @@ class Convergence:
                 line[1:3] = _seconds(self._seconds_to(course)), f"{steps:,}"
             line += [_power(course.excess[-1]), _power(course.drift.max())]
             lines.append([*line, *(course.details.get(key, "-") for key in details)])
+        # A number and its unit stay on one line.
+        lines = [
+            [line[0], *(x.replace(" ", "\xa0") for x in line[1:])] for line in lines
+        ]
         return table(heads, lines)
 
     def draw(self, title: str) -> str:
