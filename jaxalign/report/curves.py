@@ -11,7 +11,7 @@ from jaxalign.evaluate.rows import METRICS
 from jaxalign.report.svg import INK, to_svg
 
 # Okabe and Ito's palette: told apart by colour-blind readers, on light and dark.
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _COLUMNS = 3
 
 
@@ -59,7 +59,7 @@ def draw_curves(
     handles = {}
     for axes, (metric, curves) in zip(grid.flat, panels.items(), strict=False):
         factor = 100.0 if METRICS[metric].unit == "share" else 1.0
-        for color, curve in zip(_COLORS, curves, strict=False):
+        for color, curve in zip(COLORS, curves, strict=False):
             values = factor * np.asarray(curve.values, np.float64)
             (line,) = axes.plot(
                 curve.places,

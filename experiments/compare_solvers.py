@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Descent on the Stiefel manifold beside the closed form, on Procrustes problems.
+
+    python -m experiments.compare_solvers
+    python -m experiments.compare_solvers --source_store=runs/embed/source \
+        --target_store=runs/embed/target
+
+Every optimiser of `ja.stiefel` and the closed form by three methods, on planted
+problems and on the anchors of two models: excess against steps and time, drift, and
+what the maps are worth on data that they were not fitted on. Writes `report.html`,
+`results.json` and `map.safetensors`.
+"""
+
+import dataclasses
+import functools
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import flags
+
+import jaxalign as ja
+from experiments import launch, objective_study
+from experiments.solver_course import compare, solver_bar
+from experiments.solver_data import (
+    Anchors,
+    Embedded,
+    embed_both,
+    encoder_anchors,
+    store_anchors,
+)
+from experiments.solver_page import Results, page_sections
+from experiments.solver_problems import PLANTED, tiny
+from experiments.solver_programs import SOLVERS, TINY_SOLVERS, Programs
+from experiments.solver_words import describe, describe_components, outcome_rows
+from experiments.splits import check_splits
+from jaxalign.data import catalog
+from jaxalign.report.convergence import format_convergence
+from jaxalign.report.document import run_section, write_document
+from jaxalign.report.results import library_versions
+
+PARTS = ("planted", "data", "objectives")
+_PARTS = flags.DEFINE_list(
+    "parts",
+    list(PARTS[:2]),
+    "What to compare: solvers on planted problems; on data, the anchors of --source "
+    "and --target or of two stores; objectives other than Procrustes on the same "
+    "anchors, as experiments.objective_study does (encoders only).",
+)
+_SOURCE_STORE = flags.DEFINE_string(
+    "source_store", None, "Folder of a source model's store, instead of encoders."
+)
+_TARGET_STORE = flags.DEFINE_string(
+    "target_store", None, "Folder of the target model's store, of the same data."
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", 1000, "Steps on the anchors of models.", lower_bound=2
+)
+STORE_BATCH, TINY_PAIRS = 8192, 512
+TINY_PLANTED = ("easy", "det -1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What the experiment depends on; stored with every result."""
+
+    parts: tuple[str, ...] = PARTS[:2]
+    source: str = "jaxalign/openmoji-clip"
+    target: str = "jaxalign/openmoji-siglip"
+    source_store: str | None = None
+    target_store: str | None = None
+    dtype: str = "float32"
+    dataset: str = "openmoji"
+    data_dir: str | None = None
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 1000
+    batch_size: int = 128
+    rounds: int = 5
+    replicates: int = 200
+    solvers: tuple[str, ...] = tuple(SOLVERS)
+    tiny: bool = False
+
+
+def run(config: Config, workdir: Path) -> Results:
+    """Compare on every part, write, and return what came out."""
+    results, programs = Results(), Programs(config.solvers)
+    if "planted" in config.parts:
+        compare_planted(config, programs, results)
+    if "data" in config.parts:
+        compare_data(config, programs, results)
+    if "objectives" in config.parts:
+        compare_objectives(config, results)
+    results.said.insert(0, describe(results.planted, results.data, results.rows))
+    write(workdir, config, results)
+    return results
+
+
+def compare_planted(config: Config, programs: Programs, results: Results) -> None:
+    """Run all solvers on the planted problems, and once from the wrong component."""
+    cases = PLANTED
+    if config.tiny:
+        cases = [tiny(case) for case in PLANTED if case.name in TINY_PLANTED]
+    problems = [case.draw(config.seeds[0]) for case in cases]
+    with solver_bar("Planted problems", len(problems), config.solvers) as report:
+        for problem in problems:
+            outcome = compare(
+                programs,
+                problem,
+                rounds=config.rounds,
+                report=report,
+            )
+            results.planted.append(outcome)
+            results.rows += outcome_rows(outcome, as_json(config))
+    mirrored = next(o for o in results.planted if o.problem.name == "det -1")
+    results.components = describe_components(mirrored)
+
+
+def compare_data(config: Config, programs: Programs, results: Results) -> None:
+    """Run all solvers on the models' anchors; learning rates are the first seed's."""
+    settings = None
+    count = 1 if config.source_store else len(config.seeds)
+    anchors_of_seeds = _anchors(config)
+    first = next(anchors_of_seeds)
+    with solver_bar("Anchors of models", count, config.solvers) as report:
+        for anchors in (first, *anchors_of_seeds):
+            outcome = compare(
+                programs,
+                anchors.problem,
+                rounds=0 if settings else config.rounds,
+                settings=settings,
+                report=report,
+            )
+            results.data.append(outcome)
+            rotations = outcome.rotations
+            maps = {name: anchors.map_of(name, rotations[name]) for name in rotations}
+            for name, amap in maps.items():
+                results.rows += anchors.evaluate(name, amap)
+            results.rows += outcome_rows(outcome, as_json(config), timed=not settings)
+            results.amap = results.amap or maps[outcome.best()]
+            settings = outcome.settings
+
+
+def _anchors(config: Config) -> Iterator[Anchors]:
+    """Read stores, or embed the data set."""
+    if config.source_store and config.target_store:
+        yield store_anchors(
+            (
+                ja.EmbeddingStore.open(config.source_store),
+                ja.EmbeddingStore.open(config.target_store),
+            ),
+            steps=config.steps,
+            config=as_json(config),
+            batch_size=STORE_BATCH,
+            most_pairs=TINY_PAIRS if config.tiny else None,
+        )
+        return
+    embedded = _embed(config)
+    yield from encoder_anchors(
+        embedded.split,
+        embedded.texts,
+        seeds=config.seeds,
+        steps=config.steps,
+        config=as_json(config),
+        replicates=config.replicates,
+    )
+
+
+@functools.cache
+def _embed(config: Config) -> Embedded:
+    """Embed the data set with both models, once."""
+    models = launch.load_model(config.source), launch.load_model(config.target)
+    data = {"data_dir": config.data_dir, "batch_size": config.batch_size}
+    return embed_both(models, config.dataset, **data)
+
+
+def compare_objectives(config: Config, results: Results) -> None:
+    """Compare other objectives with the closed form, on the same embeddings."""
+    shared = ("source", "target", "dtype", "dataset", "data_dir", "batch_size")
+    settings = objective_study.Config(**{n: getattr(config, n) for n in shared})
+    if config.tiny:
+        settings = dataclasses.replace(
+            settings, seeds=(0, 1), centrings=("map",), steps=(2, 4), replicates=50
+        )
+    study = objective_study.run_study(settings, *_embed(config))
+    results.rows += study.rows
+    results.said.append(study.text)
+    results.sections += study.sections
+
+
+def write(workdir: Path, config: Config, results: Results) -> None:
+    """Write the rows, the best map and the page."""
+    ja.write_results(workdir / "results.json", results.rows)
+    if results.amap is not None:
+        results.amap.save(workdir / "map.safetensors")
+    credit = ""
+    if set(config.parts) - {"planted"} and not config.source_store:
+        info = catalog.dataset_info(config.dataset)
+        credit = f"{info.credit} {info.license}"
+    write_document(
+        workdir / "report.html",
+        "Solvers of orthogonal Procrustes",
+        [*page_sections(results), run_section(as_json(config), library_versions())],
+        credit=credit,
+    )
+
+
+def as_json(config: Config) -> dict:
+    """Settings as JSON values."""
+    return {
+        **dataclasses.asdict(config),
+        "seeds": list(config.seeds),
+        "parts": list(config.parts),
+        "solvers": list(config.solvers),
+    }
+
+
+def read_config() -> Config:
+    """Read the flags.
+
+    Raises:
+      ValueError: for parts that there are not, or one store without the other.
+    """
+    parts = tuple(_PARTS.value)
+    if not parts or not set(parts) <= set(PARTS):
+        raise ValueError(
+            f"--parts: expected some of {', '.join(PARTS)}, got {','.join(parts)!r}; "
+            "leave it out for all."
+        )
+    if (_SOURCE_STORE.value is None) != (_TARGET_STORE.value is None):
+        raise ValueError(
+            "--source_store, --target_store: expected both or none, got one; write "
+            "both by `python -m experiments.embed`."
+        )
+    if _SOURCE_STORE.value is not None and "objectives" in parts:
+        raise ValueError(
+            "--parts: expected no objectives with stores, which have no classes to "
+            "hold out; leave them out, or the stores."
+        )
+    config = Config(
+        parts=parts,
+        source=launch.SOURCE.value,
+        target=launch.TARGET.value,
+        source_store=_SOURCE_STORE.value,
+        target_store=_TARGET_STORE.value,
+        dtype=launch.DTYPE.value,
+        dataset=launch.dataset_name(),
+        data_dir=launch.DATA_DIR.value,
+        seeds=launch.parse_seeds(),
+        steps=_STEPS.value,
+        batch_size=launch.BATCH_SIZE.value,
+        tiny=launch.TINY.value,
+    )
+    if not config.tiny:
+        return config
+    return dataclasses.replace(
+        config,
+        seeds=config.seeds[:1],
+        steps=min(50, config.steps),
+        solvers=TINY_SOLVERS,
+        rounds=1,
+        replicates=50,
+    )
+
+
+def main() -> None:
+    """Read the flags, run, and say what came out."""
+    started = time.perf_counter()
+    config = read_config()
+    if set(config.parts) - {"planted"} and not config.source_store:
+        check_splits(config.dataset, ["learnt"])
+    workdir = launch.open_workdir("runs/compare_solvers")
+    results = run(config, workdir)
+    if outcomes := [*results.planted, *results.data[:1]]:
+        print("Time to 1e-6 of the start's excess, or the excess that was left:\n")
+        print(format_convergence({o.problem.name: o.convergence for o in outcomes}))
+        print()
+    print("\n\n".join(textwrap.fill(text, 96) for text in results.said if text))
+    written = "report.html (open it), results.json"
+    written += "" if results.amap is None else ", map.safetensors"
+    print(
+        f"\nWritten to {workdir}: {written}."
+        f"\n{time.perf_counter() - started:.0f} s in all."
+    )
+    sys.stdout.flush()
+
+
+flags.adopt_module_key_flags(launch)
+
+if __name__ == "__main__":
+    launch.launch(main, unused=("fit_on",))

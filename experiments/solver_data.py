@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Anchors of real models that solvers are compared on, with what is held out."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+import jaxalign as ja
+from experiments.solver_problems import Problem
+from experiments.splits import embed_split
+from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.data import catalog
+from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
+from jaxalign.evaluate.rows import ResultRow
+
+UNSEEN, HELD_OUT = "unseen classes", "held-out rows"
+_BLOCKS = 10
+_MOST_HELD_OUT = 4096
+
+
+class Anchors(NamedTuple):
+    """Anchors, and what a map that was fitted on them is good for.
+
+    Attributes:
+      problem: of the anchors of one modality.
+      fit_on: which.
+      moments: of every modality.
+      spaces: fingerprints of the source and of the target.
+      evaluate: from a solver's label and its map to rows.
+    """
+
+    problem: Problem
+    fit_on: Modality
+    moments: dict[Modality, ja.Moments]
+    spaces: tuple[str | None, str | None]
+    evaluate: Callable[[str, ja.AlignmentMap], list[ResultRow]]
+
+    def map_of(self, label: str, rotation: np.ndarray) -> ja.AlignmentMap:
+        """Make the map of a solver's rotation, as the paper: without a scale."""
+        return ja.map_from_rotation(
+            rotation,
+            self.moments,
+            fit_on=self.fit_on,
+            scale="none",
+            source_space=self.spaces[0],
+            target_space=self.spaces[1],
+            card={"solver": label},
+        )
+
+
+class Embedded(NamedTuple):
+    """The data set as two models see it, and one row a class by each."""
+
+    split: EmbeddedSplit
+    texts: tuple[np.ndarray, np.ndarray]
+
+
+def embed_both(
+    models: tuple[ja.Encoders, ja.Encoders],
+    dataset: str,
+    *,
+    data_dir: str | None,
+    batch_size: int,
+) -> Embedded:
+    """Embed the data set with both models."""
+    examples, embedded = embed_split(
+        models, dataset, "learnt", data_dir=data_dir, batch_size=batch_size
+    )
+    info = catalog.dataset_info(dataset)
+    texts = embed_class_texts(models[0], info), embed_class_texts(models[1], info)
+    return Embedded(EmbeddedSplit(examples, embedded[0], embedded[1]), texts)
+
+
+def encoder_anchors(
+    split: EmbeddedSplit,
+    texts: tuple[np.ndarray, np.ndarray],
+    *,
+    seeds: tuple[int, ...],
+    steps: int,
+    config: dict,
+    replicates: int,
+) -> Iterator[Anchors]:
+    """Give the pictures of half of the classes for each seed; the others are unseen."""
+    for seed in seeds:
+        classes, unseen = catalog.split_classes(split.labels, seed=seed)
+        anchors = split.anchors(classes)
+        moments = {
+            "image": _moments(anchors.source_images, anchors.target_images),
+            "text": _moments(anchors.source_texts, anchors.target_texts),
+        }
+        problem = Problem(
+            f"seed {seed}",
+            f"{len(anchors.source_images):,} pictures of {len(classes)} classes",
+            moments["image"],
+            steps,
+            seed=seed,
+        )
+        evaluate = functools.partial(
+            ja.evaluate_map,
+            paired_set=split.pairs(unseen, *texts),
+            run=ja.Run(UNSEEN, seed, config, replicates),
+        )
+        spaces = (split.source.space, split.target.space)
+        yield Anchors(problem, "image", moments, spaces, evaluate)
+
+
+def store_anchors(
+    stores: tuple[ja.EmbeddingStore, ja.EmbeddingStore],
+    *,
+    steps: int,
+    config: dict,
+    batch_size: int,
+    most_pairs: int | None,
+) -> Anchors:
+    """Give nine tenths of the pairs of two stores; of the others, some are held out."""
+    matched = ja.match_stores(*stores)
+    shared = [name for name in stores[0].modalities if name in stores[1].modalities]
+    if not shared:
+        raise ValueError(
+            f"--target_store: expected rows of {list(stores[0].modalities)}, as the "
+            f"source store, got {list(stores[1].modalities)}; embed the same modality "
+            "with both models."
+        )
+    modality = "image" if "image" in shared else shared[0]
+    count = min(matched.count, most_pairs or matched.count)
+
+    def walk():
+        return ja.store_pairs(
+            *stores,
+            modality,
+            matched=matched,
+            group=functools.partial(ja.block_of_rows, blocks=_BLOCKS),
+            batch_size=batch_size,
+            rows=range(count),
+        )
+
+    wide = stores[0].dim(modality) > stores[1].dim(modality)
+    blocks = ja.accumulate_moments(walk(), groups=_BLOCKS, grams=wide)
+    kept = jnp.asarray(np.arange(_BLOCKS) > 0, blocks.count.dtype)
+    moments = ja.reduce_groups(blocks, kept)
+    problem = Problem(
+        "stores", f"{int(moments.rows):,} {modality} pairs", moments, steps
+    )
+    rows = _first_block(walk())
+
+    def evaluate(label: str, amap: ja.AlignmentMap) -> list[ResultRow]:
+        mapped = np.asarray(amap(rows[0], modality, normalize=False), np.float64)
+        target = np.asarray(rows[1], np.float64)
+        errors = np.square(mapped - target).sum()
+        spread = np.square(target - target.mean(axis=0)).sum()
+        found = {
+            "held_out_residual": float(errors / spread),
+            f"{modality}_cosine": float(ja.mean_cosine(mapped, target)),
+        }
+        return [
+            ResultRow(HELD_OUT, label, metric, value, None, len(target), 0, config)
+            for metric, value in found.items()
+        ]
+
+    spaces = (stores[0].space, stores[1].space)
+    return Anchors(problem, modality, {modality: moments}, spaces, evaluate)
+
+
+def _moments(source: ArrayLike, target: ArrayLike) -> ja.Moments:
+    """Moments of rows, with Grams where a map needs them."""
+    widths = source.shape[1], target.shape[1]
+    empty = ja.init_moments(*widths, grams=widths[0] > widths[1])
+    return ja.update_moments(empty, source, target)
+
+
+def _first_block(batches) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the block that is held out, so many as are enough."""
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for batch in batches:
+        chosen = (np.asarray(batch.group) == 0) & (np.asarray(batch.weights) > 0)
+        found.append((batch.source[chosen], batch.target[chosen]))
+        if sum(len(source) for source, _ in found) >= _MOST_HELD_OUT:
+            break
+    source, target = (np.concatenate(side) for side in zip(*found, strict=True))
+    if len(source) < 2:
+        raise ValueError(
+            "--source_store: expected pairs enough to hold a tenth of them out, got "
+            f"{len(source)} of it; embed more data."
+        )
+    return source[:_MOST_HELD_OUT], target[:_MOST_HELD_OUT]

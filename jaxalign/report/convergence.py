@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How solvers of one problem converge: log-log curves, a table, and a text summary.
+
+What is drawn is the excess ``(f - f*) / (f0 - f*)``, 1 at the start and 0 at the
+optimum, against steps and seconds, and how far iterates are from orthonormal.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+
+from jaxalign.report.curves import COLORS
+from jaxalign.report.document import table
+from jaxalign.report.svg import INK, to_svg
+
+TARGET = 1e-6
+_LINES = ("-", "--", ":", "-.")
+_MARKERS = ("*", "P", "X", "D")
+# Below, excess and drift are rounding, and a logarithm would make much of them.
+_FLOOR = 1e-12
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """An iteration on its way to the optimum.
+
+    Attributes:
+      label: the family, and after a comma the variant: families share a colour.
+      steps: ascending from 1 or more, ``(k,)``.
+      excess: after so many steps, ``(k,)``.
+      drift: largest entry of ``|Q'Q - I|``, ``(k,)``.
+      step_seconds: of one step.
+      details: more columns of the table.
+    """
+
+    label: str
+    steps: Int[np.ndarray, " k"]
+    excess: Float[np.ndarray, " k"]
+    drift: Float[np.ndarray, " k"]
+    step_seconds: float
+    details: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def seconds(self) -> Float[np.ndarray, " k"]:
+        """When each record was reached."""
+        return self.steps * self.step_seconds
+
+    def steps_to(self, target: float = TARGET) -> int | None:
+        """Steps of the first record within the target, or None."""
+        within = np.flatnonzero(np.abs(self.excess) <= target)
+        return int(self.steps[within[0]]) if len(within) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A solver that goes there at once, a closed form.
+
+    Attributes:
+      label: a few words.
+      seconds: of a solve.
+      excess: there, a float.
+      drift: largest entry of ``|Q'Q - I|``.
+      details: more columns of the table.
+    """
+
+    label: str
+    seconds: float
+    excess: float
+    drift: float
+    details: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Convergence:
+    """All solvers of one problem.
+
+    Attributes:
+      courses: the iterations.
+      marks: the closed forms.
+      target: excess that counts as reached.
+    """
+
+    courses: Sequence[Course]
+    marks: Sequence[Mark] = ()
+    target: float = TARGET
+
+    def fastest(self) -> Course | None:
+        """Return the iteration that reaches the target in the least time."""
+        reached = [one for one in self.courses if one.steps_to(self.target) is not None]
+        return min(reached, key=self._seconds_to, default=None)
+
+    def cells(self) -> dict[str, str]:
+        """Say of every solver in a few characters when it reached the target."""
+        found = {mark.label: _seconds(mark.seconds) for mark in self.marks}
+        for mark in self.marks:
+            if not abs(mark.excess) <= self.target:
+                found[mark.label] = _at(mark.excess)
+        for course in self.courses:
+            reached = course.steps_to(self.target) is not None
+            found[course.label] = (
+                _seconds(self._seconds_to(course))
+                if reached
+                else _at(course.excess[-1])
+            )
+        return found
+
+    def table(self) -> str:
+        """Set all numbers as HTML, a solver a line."""
+        details = list(
+            dict.fromkeys(
+                k for one in [*self.marks, *self.courses] for k in one.details
+            )
+        )
+        within = f"{self.target:.0e}".replace("e-0", "e-")
+        heads = ["", f"seconds to {within}", f"steps to {within}", "a step"]
+        heads += ["excess at the end", "largest drift", *details]
+        lines = []
+        for mark in self.marks:
+            reached = abs(mark.excess) <= self.target
+            line = [mark.label, _seconds(mark.seconds) if reached else "not reached"]
+            line += ["-", "-", _power(mark.excess), _power(mark.drift)]
+            lines.append([*line, *(mark.details.get(key, "-") for key in details)])
+        for course in self.courses:
+            steps = course.steps_to(self.target)
+            line = [course.label, "not reached", "-", _seconds(course.step_seconds)]
+            if steps is not None:
+                line[1:3] = _seconds(self._seconds_to(course)), f"{steps:,}"
+            line += [_power(course.excess[-1]), _power(course.drift.max())]
+            lines.append([*line, *(course.details.get(key, "-") for key in details)])
+        # A number and its unit stay on one line.
+        lines = [
+            [line[0], *(x.replace(" ", "\xa0") for x in line[1:])] for line in lines
+        ]
+        return table(heads, lines)
+
+    def draw(self, title: str) -> str:
+        """Draw excess against steps and seconds, and drift against steps, as SVG.
+
+        Args:
+          title: for those who cannot see the figure.
+        """
+        figure = Figure(figsize=(12.6, 4.6), layout="constrained")
+        by_steps, by_seconds, drift = figure.subplots(1, 3)
+        for course, (color, line) in zip(self.courses, self._styles(), strict=True):
+            style = {"color": color, "linestyle": line, "linewidth": 1.5}
+            excess = _clipped(course.excess)
+            by_steps.plot(course.steps, excess, label=course.label, **style)
+            by_seconds.plot(course.seconds, excess, **style)
+            drift.plot(course.steps, _clipped(course.drift), **style)
+        for mark, marker in zip(self.marks, _MARKERS, strict=False):
+            by_seconds.plot(
+                [mark.seconds],
+                _clipped(np.array([mark.excess])),
+                color=INK,
+                marker=marker,
+                markersize=8,
+                linestyle="none",
+                label=mark.label,
+                clip_on=False,
+            )
+        titles = ("Excess against steps", "Excess against seconds", "Drift, |Q'Q - I|")
+        for axes, name in zip((by_steps, by_seconds, drift), titles, strict=True):
+            axes.set(xscale="log", yscale="log", xlabel="steps")
+            axes.set_title(name, loc="left", fontsize=10)
+            axes.grid(color=INK, alpha=0.12)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+        by_seconds.set_xlabel("seconds")
+        for axes in (by_steps, by_seconds):
+            axes.set_ylim(_FLOOR, 3.0)
+            axes.axhline(self.target, color=INK, linewidth=1, linestyle=":")
+        figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+        return to_svg(figure, f"Convergence of solvers: {title}")
+
+    def _seconds_to(self, course: Course) -> float:
+        steps = course.steps_to(self.target)
+        return float("inf") if steps is None else steps * course.step_seconds
+
+    def _styles(self) -> list[tuple[str, str]]:
+        """A colour for each family, a line for each of its members."""
+        families: dict[str, int] = {}
+        styles = []
+        for course in self.courses:
+            family = course.label.split(",")[0]
+            members = families.setdefault(family, 0)
+            families[family] += 1
+            color = COLORS[list(families).index(family) % len(COLORS)]
+            styles.append((color, _LINES[members % len(_LINES)]))
+        return styles
+
+
+def format_convergence(cases: Mapping[str, Convergence]) -> str:
+    """Lay out a terminal's table: solvers down, problems across, seconds to the target.
+
+    Args:
+      cases: by a short name; all of the same solvers.
+
+    >>> course = Course("descent", np.array([1, 9]), np.array([1.0, 0.0]), np.ones(2),
+    ...     0.01)
+    >>> print(format_convergence({"small": Convergence([course])}))
+             small
+    --------------
+    descent  90 ms
+    """
+    columns = {name: one.cells() for name, one in cases.items()}
+    labels = list(dict.fromkeys(label for cells in columns.values() for label in cells))
+    first = max(map(len, labels))
+    widths = {
+        name: max(len(name), *map(len, cells.values()))
+        for name, cells in columns.items()
+    }
+    lines = [" " * first + "".join(f"  {name:>{widths[name]}}" for name in columns)]
+    lines.append("-" * len(lines[0]))
+    for label in labels:
+        cells = (f"  {c.get(label, '-'):>{widths[n]}}" for n, c in columns.items())
+        lines.append(f"{label:<{first}}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def _clipped(values: np.ndarray) -> np.ndarray:
+    """Numbers that a logarithmic axis can show."""
+    return np.maximum(np.abs(np.asarray(values, np.float64)), _FLOOR)
+
+
+def _at(excess: float) -> str:
+    """Say where a solver is that did not get there."""
+    return f"at {excess:.0e}" if np.isfinite(excess) else "diverged"
+
+
+def _power(value: float) -> str:
+    """Give a small number by its size."""
+    if not np.isfinite(value):
+        return "not finite"
+    return "below 1e-12" if abs(value) < _FLOOR else f"{value:.1e}"
+
+
+def _seconds(value: float) -> str:
+    """Give a time in the unit that suits it."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if value * factor >= 1.0:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value * 1e6:.0f} us"

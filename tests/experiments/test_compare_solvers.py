@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison of solvers: its judge, its rules, and the command at toy size."""
+
+import dataclasses
+import html
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+import jaxalign as ja
+from experiments.solver_course import RULE, compare
+from experiments.solver_page import Results, page_sections
+from experiments.solver_problems import PLANTED, Planted, Problem, tiny
+from experiments.solver_programs import SOLVERS, TINY_SOLVERS, Programs, places
+from experiments.solver_words import describe, describe_components, outcome_rows
+from tests.cases import rows_pair
+
+ROOT = Path(__file__).parents[2]
+SMALL = Planted("det -1", "small", width=6, anchors=200, reflect=True, steps=160)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return SMALL.draw(0)
+
+
+@pytest.fixture(scope="module")
+def outcome(problem):
+    return compare(Programs(), problem, rounds=1)
+
+
+def test_excess_is_that_of_scipys_optimum(problem):
+    cross = np.asarray(problem.moments.cross_covariance, np.float64)
+    best, _ = scipy.linalg.orthogonal_procrustes(np.eye(6), cross)
+    start = np.asarray(problem.start, np.float64)
+    assert problem.excess(best)[0] == pytest.approx(0, abs=1e-12)
+    assert problem.excess(start)[0] == pytest.approx(1, abs=1e-6)
+    middle, _ = scipy.linalg.polar(0.7 * best + 0.3 * start)
+    gap = np.sum(cross * best) - np.sum(cross * start)
+    expected = (np.sum(cross * best) - np.sum(cross * middle)) / gap
+    assert problem.excess(middle)[0] == pytest.approx(expected, rel=1e-6)
+    # Leaving the manifold gains nothing, and is measured.
+    excess, drift = problem.excess(1.1 * best)
+    assert excess == pytest.approx(0, abs=1e-12)
+    assert drift == pytest.approx(0.21)
+
+
+def test_start_and_planted_rotation_are_of_the_reflected_component(problem):
+    assert np.linalg.det(problem.start) == pytest.approx(-1, abs=1e-4)
+    assert np.linalg.det(problem.planted) == pytest.approx(-1, abs=1e-4)
+    assert problem.distance(problem.planted) == 0
+
+
+def test_condition_number_is_near_the_one_that_is_asked_for():
+    for wanted in (10.0, 1000.0):
+        case = dataclasses.replace(SMALL, condition=wanted, anchors=5000, noise=0.0)
+        assert case.draw(1).condition == pytest.approx(wanted, rel=0.3)
+
+
+def test_unequal_widths_have_a_start_and_a_condition():
+    rng = np.random.default_rng(0)
+    moments = ja.update_moments(ja.init_moments(4, 6), *rows_pair(rng, 50, 4, 6))
+    found = Problem("wide", "", moments, 10)
+    assert found.start.shape == (6, 4)
+    assert found.excess(ja.solve_procrustes(moments).rotation)[0] < 1e-10
+    assert np.isfinite(found.condition)
+    assert found.describe_point(found.start) == {}
+
+
+def test_records_are_ascending_and_end_at_the_last_step():
+    for steps in (2, 40, 47, 3000):
+        found = places(steps)
+        assert len(found) == 48
+        assert (found[0], found[-1]) == (1, steps)
+        assert (np.diff(found) >= 0).all()
+
+
+def test_every_solver_gets_there(problem, outcome):
+    courses = {one.label: one for one in outcome.convergence.courses}
+    assert set(courses) == set(SOLVERS)
+    for label, course in courses.items():
+        assert course.steps_to() is not None, label
+        assert course.step_seconds > 0
+        assert np.linalg.det(outcome.rotations[label]) == pytest.approx(-1, abs=1e-4)
+        # All find the same map, as far from the planted one as noise put it.
+        closed = outcome.rotations["closed form, svd"]
+        np.testing.assert_allclose(outcome.rotations[label], closed, atol=5e-3)
+    for mark in outcome.convergence.marks:
+        assert abs(mark.excess) < 1e-10
+    assert abs(problem.excess(outcome.rotations[outcome.best()])[0]) < 1e-10
+
+
+def test_settings_of_another_problem_are_kept(problem, outcome):
+    programs = Programs(TINY_SOLVERS)
+    again = compare(programs, problem, rounds=0, settings=outcome.settings)
+    assert [one.label for one in again.convergence.courses] == list(TINY_SOLVERS)
+    for one in again.convergence.courses:
+        (before,) = (c for c in outcome.convergence.courses if c.label == one.label)
+        np.testing.assert_allclose(one.excess, before.excess, atol=1e-6)
+
+
+def test_a_start_in_the_wrong_component_is_told(outcome):
+    told, described = describe_components(outcome)
+    assert "The optimum has determinant -1, the start +1." in told
+    assert "and from its reflection" in described
+    assert "the other start's" in described
+
+
+def test_rows_and_page_hold_the_numbers(outcome):
+    rows = outcome_rows(outcome, {"note": 1})
+    assert {row.method for row in rows} >= set(SOLVERS)
+    by_metric = {row.metric: row for row in rows if row.method == "pogo"}
+    (pogo,) = (c for c in outcome.convergence.courses if c.label == "pogo")
+    assert by_metric["steps_to_target"].value == pogo.steps_to()
+    assert by_metric["seconds_to_target"].value == pytest.approx(
+        pogo.steps_to() * pogo.step_seconds
+    )
+    text = describe([outcome], [], rows)
+    assert "all optimisers got there" in text
+    sections = page_sections(Results(planted=[outcome], rows=rows, said=[text]))
+    page = "".join(sections)
+    assert page.count("<svg") == 1
+    assert html.escape(text) in page
+    assert html.escape(RULE) in page
+
+
+def test_toy_sizes_keep_what_makes_a_case():
+    for case in PLANTED:
+        small = tiny(case)
+        assert small.width <= 12
+        kept = ("name", "condition", "noise", "reflect")
+        for field in kept:
+            assert getattr(small, field) == getattr(case, field)
+
+
+def run_command(workdir, *flags):
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments.compare_solvers", "--tiny"),
+            *(f"--workdir={workdir}", *flags),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_tiny_run_writes_maps_curves_and_rows(tmp_path):
+    done = run_command(tmp_path / "run", f"--data_dir={tmp_path}/data")
+    assert done.returncode == 0, done.stderr
+    assert "On unseen classes all maps lie within" in done.stdout
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    unseen = [row for row in rows if row["table"] == "unseen classes"]
+    methods = {row["method"] for row in unseen}
+    assert set(TINY_SOLVERS) | {"closed form, svd"} <= methods
+    amap = ja.AlignmentMap.load(tmp_path / "run" / "map.safetensors")
+    assert amap.card["solver"].startswith("closed form")
+    assert amap.card["fit"]["rotation"] == "given"
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert "A start in the wrong component" in page
+
+
+@pytest.mark.slow
+def test_stores_take_the_place_of_encoders(tmp_path):
+    n, d = 600, 8
+    rows = rows_pair(np.random.default_rng(0), n, d, d, mean=0.5, noise=0.1)
+    for side, name in zip(rows, ("source", "target"), strict=True):
+        with ja.EmbeddingStore.create(
+            tmp_path / name,
+            space=name,
+            examples=n,
+            part_examples=200,
+            modalities={"image": d},
+        ) as writer:
+            ids = [f"{number:05d}" for number in range(n)]
+            writer.append({"image": side}, first=0, ids=ids)
+            writer.finish()
+    stores = [f"--{side}_store={tmp_path}/{side}" for side in ("source", "target")]
+    done = run_command(tmp_path / "run", "--parts=data", *stores)
+    assert done.returncode == 0, done.stderr
+    assert "of the held-out residual" in done.stdout
+    found = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    (row,) = (
+        row
+        for row in found
+        if (row["method"], row["metric"]) == ("closed form, svd", "held_out_residual")
+    )
+    image = ja.fit_map({"image": rows}, scale="none")
+    mapped = np.asarray(image(rows[0], "image", normalize=False))
+    spread = np.square(rows[1] - rows[1].mean(0)).sum()
+    assert row["value"] == pytest.approx(
+        np.square(mapped - rows[1]).sum() / spread, rel=0.3
+    )
+    done = run_command(tmp_path / "run", stores[0])
+    assert done.returncode == 2
+    assert "expected both or none" in done.stderr
+
+
+@pytest.mark.slow
+def test_mistakes_are_one_line(tmp_path):
+    for flags, words in (
+        (["--parts=planets"], "--parts: expected some of planted"),
+        (["--fit_on=text"], "--fit_on: this experiment has no use for it"),
+        (["--steps=1"], "--steps"),
+    ):
+        done = run_command(tmp_path, *flags)
+        assert done.returncode == 2
+        assert words in done.stderr.strip().splitlines()[-1]
