@@ -27,8 +27,8 @@ class Race:
       condition: of the cross-covariance.
       conditions: of the growth with the condition number.
       growth_width: of the same.
-      budget: of a setting at the first width; others may take longer by the cube of
-        the widths' ratio.
+      budget: of a setting at the first width; at others it may take longer, by the
+        widths' ratio to the power of 3/2, and a method twice as long.
     """
 
     widths: tuple[int, ...] = (128, 512, 768)
@@ -122,8 +122,11 @@ def time_growth(race: Race, rounds: int) -> Iterator[list[Line]]:
 
 def _scaled(race: Race, d: int) -> Budget:
     """Allow for the cost of a step."""
-    longer = max(1.0, (d / race.widths[0]) ** 3)
-    return dataclasses.replace(race.budget, seconds=race.budget.seconds * longer)
+    longer = max(1.0, (d / race.widths[0]) ** 1.5)
+    patience = race.budget.patience * (2.0 if longer > 1.0 else 1.0)
+    return dataclasses.replace(
+        race.budget, seconds=race.budget.seconds * longer, patience=patience
+    )
 
 
 def _tune_all(
