@@ -56,7 +56,7 @@ _TARGET_STORE = flags.DEFINE_string(
     "target_store", None, "Folder of the target model's store, of the same data."
 )
 _STEPS = flags.DEFINE_integer(
-    "steps", 1000, "Steps on the anchors of models.", lower_bound=2
+    "steps", 600, "Steps on the anchors of models.", lower_bound=2
 )
 STORE_BATCH, TINY_PAIRS = 8192, 512
 TINY_PLANTED = ("easy", "det -1")
@@ -75,7 +75,7 @@ class Config:
     dataset: str = "openmoji"
     data_dir: str | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 1000
+    steps: int = 600
     batch_size: int = 128
     rounds: int = 5
     replicates: int = 200
