@@ -16,7 +16,7 @@ import numpy as np
 from experiments.benchmarks.stiefel_problem import Judge, Problem
 
 Watch = Callable[[np.ndarray], bool]
-MOMENTA = (0.3, 0.6, 0.9)
+MOMENTA = (0.2, 0.4, 0.6, 0.8)
 HORIZONS = (480, 240, 120, 60)
 # From a likely rate, so many powers of two either way.
 _REACH = 5
