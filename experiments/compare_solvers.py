@@ -44,10 +44,12 @@ from jaxalign.report.results import library_versions
 PARTS = ("planted", "data", "objectives")
 _PARTS = flags.DEFINE_list(
     "parts",
-    list(PARTS[:2]),
+    None,
     "What to compare: solvers on planted problems; on data, the anchors of --source "
     "and --target or of two stores; objectives other than Procrustes on the same "
-    "anchors, as experiments.objective_study does (encoders only).",
+    "anchors, as experiments.objective_study does. Default: "
+    "planted,data,objectives; with stores, which have no classes, and under --tiny, "
+    "planted,data.",
 )
 _SOURCE_STORE = flags.DEFINE_string(
     "source_store", None, "Folder of a source model's store, instead of encoders."
@@ -66,7 +68,7 @@ TINY_PLANTED = ("easy", "det -1")
 class Config:
     """What the experiment depends on; stored with every result."""
 
-    parts: tuple[str, ...] = PARTS[:2]
+    parts: tuple[str, ...] = PARTS
     source: str = "jaxalign/openmoji-clip"
     target: str = "jaxalign/openmoji-siglip"
     source_store: str | None = None
@@ -222,11 +224,13 @@ def read_config() -> Config:
     Raises:
       ValueError: for parts that there are not, or one store without the other.
     """
-    parts = tuple(_PARTS.value)
+    fewer = launch.TINY.value or _SOURCE_STORE.value is not None
+    default = PARTS[:2] if fewer else PARTS
+    parts = default if _PARTS.value is None else tuple(_PARTS.value)
     if not parts or not set(parts) <= set(PARTS):
         raise ValueError(
             f"--parts: expected some of {', '.join(PARTS)}, got {','.join(parts)!r}; "
-            "leave it out for all."
+            "leave it out for the default."
         )
     if (_SOURCE_STORE.value is None) != (_TARGET_STORE.value is None):
         raise ValueError(
