@@ -264,6 +264,10 @@ def test_several_models_go_to_one_frame():
     found = st.fit(objective, moved, st.riemannian_sgd(0.2, momentum=0.5), steps=500)
     assert float(objective(moved)) > 10 * float(objective(tree))
     assert float(found.value) == pytest.approx(float(objective(tree)), rel=1e-3)
+    # As one array, all maps are reflected together: no one determinant to speak of.
+    both = st.fit(objective, jnp.stack(moved), STEADY, steps=2)
+    assert "Determinant" not in both.describe()
+    assert "start's: value" in both.describe()
 
 
 @pytest.mark.parametrize(
