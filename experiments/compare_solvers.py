@@ -44,10 +44,12 @@ from jaxalign.report.results import library_versions
 PARTS = ("planted", "data", "objectives")
 _PARTS = flags.DEFINE_list(
     "parts",
-    list(PARTS[:2]),
+    None,
     "What to compare: solvers on planted problems; on data, the anchors of --source "
     "and --target or of two stores; objectives other than Procrustes on the same "
-    "anchors, as experiments.objective_study does (encoders only).",
+    "anchors, as experiments.objective_study does. Default: "
+    "planted,data,objectives; with stores, which have no classes, and under --tiny, "
+    "planted,data.",
 )
 _SOURCE_STORE = flags.DEFINE_string(
     "source_store", None, "Folder of a source model's store, instead of encoders."
@@ -56,7 +58,7 @@ _TARGET_STORE = flags.DEFINE_string(
     "target_store", None, "Folder of the target model's store, of the same data."
 )
 _STEPS = flags.DEFINE_integer(
-    "steps", 1000, "Steps on the anchors of models.", lower_bound=2
+    "steps", 600, "Steps on the anchors of models.", lower_bound=2
 )
 STORE_BATCH, TINY_PAIRS = 8192, 512
 TINY_PLANTED = ("easy", "det -1")
@@ -66,7 +68,7 @@ TINY_PLANTED = ("easy", "det -1")
 class Config:
     """What the experiment depends on; stored with every result."""
 
-    parts: tuple[str, ...] = PARTS[:2]
+    parts: tuple[str, ...] = PARTS
     source: str = "jaxalign/openmoji-clip"
     target: str = "jaxalign/openmoji-siglip"
     source_store: str | None = None
@@ -76,7 +78,7 @@ class Config:
     data_dir: str | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     study_seeds: tuple[int, ...] = objective_study.Config.seeds
-    steps: int = 1000
+    steps: int = 600
     batch_size: int = 128
     rounds: int = 5
     replicates: int = 200
@@ -231,11 +233,13 @@ def read_config() -> Config:
     Raises:
       ValueError: for parts that there are not, or one store without the other.
     """
-    parts = tuple(_PARTS.value)
+    fewer = launch.TINY.value or _SOURCE_STORE.value is not None
+    default = PARTS[:2] if fewer else PARTS
+    parts = default if _PARTS.value is None else tuple(_PARTS.value)
     if not parts or not set(parts) <= set(PARTS):
         raise ValueError(
             f"--parts: expected some of {', '.join(PARTS)}, got {','.join(parts)!r}; "
-            f"leave it out for {','.join(PARTS[:2])}."
+            "leave it out for the default."
         )
     if (_SOURCE_STORE.value is None) != (_TARGET_STORE.value is None):
         raise ValueError(

@@ -125,6 +125,11 @@ class Study(NamedTuple):
     words: list[str]
     sections: list[str]
 
+    @property
+    def text(self) -> str:
+        """All the words as one paragraph."""
+        return " ".join(self.words)
+
 
 def run_study(config: Config, split: EmbeddedSplit, class_texts: ClassTexts) -> Study:
     """Run the study on embeddings that exist.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 import jaxalign as ja
 from experiments.solver_problems import Problem
@@ -138,7 +139,15 @@ def store_anchors(
         )
 
     wide = stores[0].dim(modality) > stores[1].dim(modality)
-    blocks = ja.accumulate_moments(walk(), groups=_BLOCKS, grams=wide)
+    batches = walk()
+    with tqdm(total=count, desc="Moments of stores", unit=" pairs") as bar:
+
+        def report(done: int) -> None:
+            bar.update(batches.get_state()["next_row"] - bar.n)
+
+        blocks = ja.accumulate_moments(
+            batches, groups=_BLOCKS, grams=wide, report=report
+        )
     kept = jnp.asarray(np.arange(_BLOCKS) > 0, blocks.count.dtype)
     moments = ja.reduce_groups(blocks, kept)
     problem = Problem(
@@ -175,8 +184,10 @@ def _first_block(batches) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the block that is held out, so many as are enough."""
     found: list[tuple[np.ndarray, np.ndarray]] = []
     for batch in batches:
-        chosen = (np.asarray(batch.group) == 0) & (np.asarray(batch.weights) > 0)
-        found.append((batch.source[chosen], batch.target[chosen]))
+        chosen = np.asarray(batch.group) == 0
+        found.append(
+            (np.asarray(batch.source)[chosen], np.asarray(batch.target)[chosen])
+        )
         if sum(len(source) for source, _ in found) >= _MOST_HELD_OUT:
             break
     source, target = (np.concatenate(side) for side in zip(*found, strict=True))

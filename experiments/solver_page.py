@@ -82,6 +82,7 @@ def metrics_table(rows: Sequence[ResultRow]) -> str:
         "",
         *(METRICS[m].label if m in METRICS else m.replace("_", " ") for m in metrics),
     ]
+    heads = [head.replace("->", "\N{RIGHTWARDS ARROW}") for head in heads]
     lines = []
     for label, found in means.items():
         lines.append([label, *(_shown(name, found[name]) for name in metrics)])

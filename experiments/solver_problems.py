@@ -43,7 +43,7 @@ class Problem:
     @property
     def tuning_steps(self) -> int:
         """Of the short runs that choose a learning rate."""
-        return max(2, min(self.steps // 4, 120))
+        return max(2, min(self.steps // 4, 100))
 
     @functools.cached_property
     def objective(self):

@@ -24,6 +24,9 @@ from experiments.benchmarks.stiefel_steps import measure_drift, time_retractions
 from jaxalign.report.results import library_versions
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Counted runs of each.", 1)
+_ONLY = flags.DEFINE_list(
+    "only", [], "Race these alone: parts of names, such as pogo or geoopt."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,8 @@ def main() -> None:
         )
     workdir = launch.open_workdir("runs/benchmark_stiefel")
     sizes = TINY if launch.TINY.value else Sizes()
+    race = dataclasses.replace(sizes.race, only=tuple(_ONLY.value))
+    sizes = dataclasses.replace(sizes, race=race)
     versions = library_versions()
     print("  ".join(f"{name} {version}" for name, version in versions.items()))
     lines: list[Line] = []

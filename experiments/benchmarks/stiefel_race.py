@@ -27,8 +27,9 @@ class Race:
       condition: of the cross-covariance.
       conditions: of the growth with the condition number.
       growth_width: of the same.
-      budget: of a setting at the first width; others may take longer by the cube of
-        the widths' ratio.
+      only: parts of the names of methods; none: all.
+      budget: of a setting at the first width; at others it may take longer, by the
+        widths' ratio to the power of 3/2, and a method twice as long.
     """
 
     widths: tuple[int, ...] = (128, 512, 768)
@@ -38,9 +39,14 @@ class Race:
     budget: Budget = Budget()
     rest: float = 0.3
     thorough: bool = True
+    only: tuple[str, ...] = ()
 
     def of(self, methods: Sequence[Method]) -> list[Method]:
         """Return methods with the variants and momenta to be tried."""
+        if self.only:
+            methods = [
+                one for one in methods if any(word in one.name for word in self.only)
+            ]
         if self.thorough:
             return list(methods)
         return [
@@ -122,8 +128,11 @@ def time_growth(race: Race, rounds: int) -> Iterator[list[Line]]:
 
 def _scaled(race: Race, d: int) -> Budget:
     """Allow for the cost of a step."""
-    longer = max(1.0, (d / race.widths[0]) ** 3)
-    return dataclasses.replace(race.budget, seconds=race.budget.seconds * longer)
+    longer = max(1.0, (d / race.widths[0]) ** 1.5)
+    patience = race.budget.patience * (2.0 if longer > 1.0 else 1.0)
+    return dataclasses.replace(
+        race.budget, seconds=race.budget.seconds * longer, patience=patience
+    )
 
 
 def _tune_all(
@@ -133,11 +142,15 @@ def _tune_all(
     before: dict[str, list[Trial]],
 ) -> dict[str, list[Trial]]:
     """Tune each method, from its trials at a smaller width if there are any."""
-    d = problem.start.shape[0]
-    return {
-        method.name: tune(method, problem, budget, before.get(method.name))
-        for method in tqdm(methods, desc=f"Tuning, d = {d}", leave=False)
-    }
+    d, found = problem.start.shape[0], {}
+    for method in tqdm(methods, desc=f"Tuning, d = {d}", leave=False):
+        earlier = before.get(method.name)
+        if earlier and not earlier[0].reached:
+            # A larger problem is no easier.
+            found[method.name] = [dataclasses.replace(earlier[0], steps=0)]
+            continue
+        found[method.name] = tune(method, problem, budget, earlier)
+    return found
 
 
 def _call(
@@ -166,6 +179,8 @@ def _race_lines(title, winners, seconds) -> list[Line]:
     for name, trial in winners.items():
         if name not in seconds:
             words = f"not reached: {trial.least:.0e} after {trial.steps} steps"
+            if not trial.steps:
+                words = "not tried: not reached at a smaller width"
             lines.append(Line(title, name, note=f"{words}; {trial.setting}"))
             continue
         ours = name in own
@@ -185,6 +200,7 @@ def _race_lines(title, winners, seconds) -> list[Line]:
 def _compile_lines(title, problem, winners) -> list[Line]:
     """What compiling takes, which the times above leave out."""
     own = {f"jaxalign {name}": ours.build for name, ours in OURS.items()}
+    own = {name: build for name, build in own.items() if name in winners}
     return [
         Line(
             title,
@@ -192,7 +208,6 @@ def _compile_lines(title, problem, winners) -> list[Line]:
             compile_seconds(own[name], problem, winners[name].setting),
         )
         for name in own
-        if name in winners
     ]
 
 

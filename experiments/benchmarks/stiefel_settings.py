@@ -16,7 +16,7 @@ import numpy as np
 from experiments.benchmarks.stiefel_problem import Judge, Problem
 
 Watch = Callable[[np.ndarray], bool]
-MOMENTA = (0.3, 0.6, 0.9)
+MOMENTA = (0.2, 0.4, 0.6, 0.8)
 HORIZONS = (480, 240, 120, 60)
 # From a likely rate, so many powers of two either way.
 _REACH = 5
@@ -104,13 +104,16 @@ class Budget:
     Attributes:
       steps: at most.
       seconds: at most, until a setting of the same method has reached the target.
+      patience: seconds that a method is tried for, before it counts as one that does
+        not reach the target.
       rest: seconds before a run that is timed: threads of the judge's products keep the
         processors busy for a tenth of a second.
       finalists: settings of a method that go on from one width to the next.
     """
 
     steps: int = 1000
-    seconds: float = 3.0
+    seconds: float = 1.0
+    patience: float = 30.0
     rest: float = 0.15
     finalists: int = 3
 
@@ -147,7 +150,11 @@ def tune(
         starts = [(shape, centre) for shape in method.shapes()]
     else:
         starts = _finalists(before, budget.finalists)
+    until = time.perf_counter() + budget.patience
     for shape, exponent in starts:
+        reached = any(one.reached for one in trials.values())
+        if not reached and time.perf_counter() > until:
+            break
         _climb(method, problem, budget, shape, exponent, trials)
     for best in _ranked(trials)[:2]:
         if best.reached and not method.line_search:
@@ -199,7 +206,14 @@ def _climb(method, problem, budget, shape, centre, trials) -> None:
     any_reached = any(one.reached for one in trials.values())
     reach = _REACH_LATER if any_reached else _REACH
     outwards = [centre + sign * k for k in range(reach + 1) for sign in (1, -1)]
-    first = next((k for k in dict.fromkeys(outwards) if attempt(k).reached), None)
+    until = time.perf_counter() + budget.patience
+    first = None
+    for exponent in dict.fromkeys(outwards):
+        if attempt(exponent).reached:
+            first = exponent
+            break
+        if time.perf_counter() > until:
+            break
     if first is None:
         return
     for direction in (1, -1):

@@ -22,8 +22,10 @@ from jaxalign.stiefel.precision import (
 from jaxalign.stiefel.shapes import flip, product
 from jaxalign.stiefel.steps import as_params
 
-# Newton-Schulz carries squared singular values in (0, 3) towards one.
-_LONGEST = 1.0
+# Newton-Schulz carries squared singular values in (0, 3) towards one: an excess over
+# one of less than 2 is safe. What is longer is shortened somewhat more.
+_SAFE = 1.9
+_LONGEST = 1.5
 
 
 def orthonormalize_updates(
@@ -49,8 +51,8 @@ def orthonormalize_updates(
       are within :math:`\tfrac34 s^4` of one: an error of fourth order in the step,
       which the next step squares once more, so that drift does not add up. Steps of
       :math:`s \ge \sqrt 2` would lose the point, and the sign of its determinant:
-      they are shortened to :math:`\|U U^\top\|_2 \le 1`, by a bound from above that
-      takes two rough products more where the step is that long.
+      they are shortened, by a bound of :math:`\|U U^\top\|_2` from above that takes a
+      rough product more where the step may be that long.
       `retract_updates("polar")` takes steps of any length.
 
     References:
@@ -87,29 +89,29 @@ def _step(
     excess = gram - jnp.broadcast_to(
         jnp.eye(gram.shape[-1], dtype=gram.dtype), gram.shape
     )
-    share = jnp.minimum(1.0, jnp.sqrt(_LONGEST / _norm_bound(excess)))
+    bound = _norm_bound(excess)
+    share = jnp.where(bound > _SAFE, jnp.sqrt(_LONGEST / bound), 1.0)
     # At an orthonormal point the excess of a tangent step goes by its square.
     correction = rough(share**2 * excess, point + share * change)
     return share * change - 0.5 * correction
 
 
 def _norm_bound(excess):
-    """Bound the spectral norms from above, where they may matter; at least 1."""
+    """Bound the spectral norms from above, closely where they may not be safe."""
     frobenius = _frobenius(excess)
 
     def closer():
-        # |E|_2 <= |E^4|_F^(1/4), with room for the products' rounding.
-        unit = excess / jnp.maximum(frobenius, _LONGEST)
-        square = rough_product(unit, unit)
-        fourth = _frobenius(rough_product(square, square))
-        return (1.05 * frobenius * fourth**0.25 + 0.05,)
+        # |E|_2 <= |E^2|_F^(1/2), with room for the product's rounding.
+        unit = excess / jnp.maximum(frobenius, 1.0)
+        squared = _frobenius(rough_product(unit, unit))
+        return (1.02 * frobenius * jnp.sqrt(squared + 2.0**-12),)
 
     if excess.ndim > 2:
         # Whether any entry needs it would be asked of all devices of a split batch.
         (bound,) = closer()
     else:
-        (bound,) = if_needed(frobenius[0, 0] > _LONGEST, closer, (frobenius,))
-    return jnp.maximum(jnp.minimum(bound, frobenius), _LONGEST)
+        (bound,) = if_needed(frobenius[0, 0] > _SAFE, closer, (frobenius,))
+    return jnp.minimum(bound, frobenius)
 
 
 def _frobenius(matrix):

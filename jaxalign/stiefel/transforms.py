@@ -234,9 +234,10 @@ def _projection(precision):
     def project(point, vector):
         if precision == "full" or point.shape[-2] != point.shape[-1]:
             return project_tangent(point, vector)
-        # (d, d) @ (d, d): of what cancels here, nothing may be lost to rounding.
-        inner = product(flip(point), vector)
-        return second(point, 0.5 * (inner - flip(inner)))
+        # (d, d) @ (d, d): of what cancels here, nothing may be lost to rounding. From
+        # the left, skew(V X') X: the product that XLA runs fastest on CPU.
+        turn = product(vector, flip(point))
+        return second(0.5 * (turn - flip(turn)), point)
 
     return project
 
