@@ -77,6 +77,7 @@ class Config:
     dataset: str = "openmoji"
     data_dir: str | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
+    study_seeds: tuple[int, ...] = objective_study.Config.seeds
     steps: int = 600
     batch_size: int = 128
     rounds: int = 5
@@ -88,6 +89,9 @@ class Config:
 def run(config: Config, workdir: Path) -> Results:
     """Compare on every part, write, and return what came out."""
     results, programs = Results(), Programs(config.solvers)
+    if set(config.parts) - {"planted"}:
+        # A folder or a model that is not there is found before the long work.
+        _ = _open_stores(config) if config.source_store else _embed(config)
     if "planted" in config.parts:
         compare_planted(config, programs, results)
     if "data" in config.parts:
@@ -146,12 +150,9 @@ def compare_data(config: Config, programs: Programs, results: Results) -> None:
 
 def _anchors(config: Config) -> Iterator[Anchors]:
     """Read stores, or embed the data set."""
-    if config.source_store and config.target_store:
+    if config.source_store:
         yield store_anchors(
-            (
-                ja.EmbeddingStore.open(config.source_store),
-                ja.EmbeddingStore.open(config.target_store),
-            ),
+            _open_stores(config),
             steps=config.steps,
             config=as_json(config),
             batch_size=STORE_BATCH,
@@ -169,6 +170,13 @@ def _anchors(config: Config) -> Iterator[Anchors]:
     )
 
 
+def _open_stores(config: Config) -> tuple[ja.EmbeddingStore, ja.EmbeddingStore]:
+    """Open both stores."""
+    folders = config.source_store or "", config.target_store or ""
+    source, target = (ja.EmbeddingStore.open(folder) for folder in folders)
+    return source, target
+
+
 @functools.cache
 def _embed(config: Config) -> Embedded:
     """Embed the data set with both models, once."""
@@ -180,14 +188,14 @@ def _embed(config: Config) -> Embedded:
 def compare_objectives(config: Config, results: Results) -> None:
     """Compare other objectives with the closed form, on the same embeddings."""
     shared = ("source", "target", "dtype", "dataset", "data_dir", "batch_size")
-    settings = objective_study.Config(**{n: getattr(config, n) for n in shared})
+    settings = objective_study.Config(
+        **{name: getattr(config, name) for name in shared}, seeds=config.study_seeds
+    )
     if config.tiny:
-        settings = dataclasses.replace(
-            settings, seeds=(0, 1), centrings=("map",), steps=(2, 4), replicates=50
-        )
+        settings = settings.tiny()
     study = objective_study.run_study(settings, *_embed(config))
     results.rows += study.rows
-    results.said.append(study.text)
+    results.said += study.words
     results.sections += study.sections
 
 
@@ -213,6 +221,7 @@ def as_json(config: Config) -> dict:
     return {
         **dataclasses.asdict(config),
         "seeds": list(config.seeds),
+        "study_seeds": list(config.study_seeds),
         "parts": list(config.parts),
         "solvers": list(config.solvers),
     }
@@ -242,6 +251,7 @@ def read_config() -> Config:
             "--parts: expected no objectives with stores, which have no classes to "
             "hold out; leave them out, or the stores."
         )
+    seeds = launch.parse_seeds()
     config = Config(
         parts=parts,
         source=launch.SOURCE.value,
@@ -251,7 +261,9 @@ def read_config() -> Config:
         dtype=launch.DTYPE.value,
         dataset=launch.dataset_name(),
         data_dir=launch.DATA_DIR.value,
-        seeds=launch.parse_seeds(),
+        seeds=seeds,
+        # A study of objectives needs more splits for its intervals.
+        study_seeds=seeds if launch.SEEDS.present else Config.study_seeds,
         steps=_STEPS.value,
         batch_size=launch.BATCH_SIZE.value,
         tiny=launch.TINY.value,

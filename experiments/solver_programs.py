@@ -51,10 +51,7 @@ SOLVERS = {
     "riemannian_adam": Solver(_S.riemannian_adam, adam=True),
     "cayley_sgd": Solver(lambda rate: _S.cayley_sgd(rate, momentum=MOMENTUM)),
     "cayley_adam": Solver(_S.cayley_adam, adam=True),
-    "landing": Solver(
-        # Attraction times rate may be 1/2 at most.
-        lambda rate: _S.landing(rate, momentum=MOMENTUM, attraction=0.5 / rate)
-    ),
+    "landing": Solver(lambda rate: _S.landing(rate, momentum=MOMENTUM)),
     "pogo": Solver(lambda rate: _S.pogo(rate, momentum=MOMENTUM)),
     "pogo, mixed": Solver(
         lambda rate: _S.pogo(rate, momentum=MOMENTUM, precision="mixed")

@@ -30,7 +30,7 @@ PRODUCTS = {
     "polar": 3.0,
     "cayley": 1.0 + 4.0 / 3.0,
     "cayley_iterative": 4.0,
-    "landing": 4.0,
+    "landing": 5.0,
     "pogo": 4.0,
 }
 

@@ -96,6 +96,11 @@ def map_from_rotation(
 
 def _check_rotation(call, rotation, shape) -> None:
     """Refuse what is no orthonormal matrix of the moments' widths."""
+    if not hasattr(rotation, "dtype"):
+        raise ValueError(
+            f"`{call}(rotation=...)`: expected an array, got {type(rotation).__name__};"
+            " pass what `fit` gives in `point`."
+        )
     dtype = jnp.result_type(rotation)
     if jnp.shape(rotation) != shape or not jnp.issubdtype(dtype, jnp.floating):
         turned = ", transposed," if jnp.shape(rotation) == shape[::-1] else ""

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from jaxalign.array_types import Array
 from jaxalign.status import Status
@@ -54,7 +55,7 @@ def fit(
     optimizer: optax.GradientTransformation,
     *,
     steps: int = 1000,
-    tolerance: float = 1e-5,
+    tolerance: float | Array = 1e-5,
     components: Literal["both", "given"] | None = None,
     record_every: int = 10,
 ) -> StiefelSolution:
@@ -310,7 +311,8 @@ def _check_options(steps, tolerance, record_every):
                 f"`fit({name}={value!r})`: expected an integer of at least 1; leave it "
                 "out for the default."
             )
-    if not tolerance >= 0:
+    # Within `jax.jit` a tolerance has no value yet.
+    if not isinstance(tolerance, Tracer) and not tolerance >= 0:
         raise ValueError(
             f"`fit(tolerance={tolerance!r})`: expected 0 or more; 0 takes all steps."
         )

@@ -102,7 +102,7 @@ def riemannian_gradient(
     [[0.0, 4.0], [-4.0, 0.0]]
     """
     check_pair("riemannian_gradient", "gradient", point, gradient)
-    _check_metric("riemannian_gradient", metric)
+    check_metric("riemannian_gradient", metric)
     return _gradient(jnp.asarray(point), jnp.asarray(gradient), metric=metric)
 
 
@@ -157,7 +157,7 @@ def inner_product(
     """
     check_pair("inner_product", "left", point, left)
     check_pair("inner_product", "right", point, right)
-    _check_metric("inner_product", metric)
+    check_metric("inner_product", metric)
     arrays = (jnp.asarray(array) for array in (point, left, right))
     return _inner_product(*arrays, metric=metric)
 
@@ -365,7 +365,7 @@ def random_tangent(
     return _gradient(jnp.asarray(point), drawn, metric="euclidean")
 
 
-def _check_metric(call, metric):
+def check_metric(call, metric):
     """Refuse a metric that there is not."""
     if metric not in METRICS:
         raise ValueError(

@@ -77,12 +77,25 @@ def land_updates(
     Returns:
       A transformation without state; its `update` needs `params`.
 
+    Raises:
+      ValueError: for numbers that are no such share and radius.
+
     Notes:
       Three products.
 
     References:
       Ablin and Peyre, 2022, arXiv 2102.07432, who bound the learning rate instead.
     """
+    if isinstance(attraction, float | int) and not 0 <= attraction <= 1:
+        raise ValueError(
+            f"`land_updates(attraction={attraction})`: expected a share of a step to "
+            "the manifold, 0 to 1; leave it out for 1."
+        )
+    if isinstance(radius, float | int) and not 0 < radius < 1:
+        raise ValueError(
+            f"`land_updates(radius={radius})`: expected a number between 0 and 1, "
+            "within which no point loses its rank; leave it out for 0.5."
+        )
 
     def update(updates, state, params=None, **extra):
         del extra

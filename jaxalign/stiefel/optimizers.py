@@ -44,7 +44,7 @@ def riemannian_sgd(
         for Procrustes one over the largest singular value is a good start.
       momentum: of `trace_tangent`; None for none. 0.9 with a third of the learning
         rate suits condition numbers of 100 and more.
-      nesterov: static; look ahead.
+      nesterov: static; look ahead, which takes momentum.
       metric: static; of the gradient, ``"euclidean"`` or ``"canonical"`` (without
         momentum only).
       retraction: static; see `retract`.
@@ -55,7 +55,8 @@ def riemannian_sgd(
       columns)``, and no other parameters: see `label_paths`.
 
     Raises:
-      ValueError: for an unknown option, or momentum in the canonical metric.
+      ValueError: for an unknown option, momentum in the canonical metric, or
+        `nesterov` without momentum.
 
     Notes:
       Two products a step and those of the retraction; two more with `nesterov`.
@@ -77,6 +78,7 @@ def riemannian_sgd(
             f"`riemannian_sgd(metric={metric!r})`: expected 'euclidean' with momentum, "
             "which is carried along by the Euclidean projection; leave `metric` out."
         )
+    _check_nesterov("riemannian_sgd", nesterov, momentum)
     if momentum is None:
         direction = to_riemannian_gradient(metric=metric)
     else:
@@ -255,7 +257,7 @@ def pogo(
       learning_rate: a number or an optax schedule, as of `riemannian_sgd`.
       momentum: of `trace_tangent`; None for none. Any optax rule may go before, and
         sees Euclidean gradients: ``optax.chain(optax.scale_by_adam(), pogo(0.1))``.
-      nesterov: static; look ahead.
+      nesterov: static; look ahead, which takes momentum.
       precision: static; ``"mixed"`` computes two of the four products, the direction
         and the correction, from bfloat16 operands: faster where there are matrix units
         for them, and as orthonormal in the end. Square points only; others are not
@@ -265,7 +267,7 @@ def pogo(
       An optax transformation, as of `riemannian_sgd`.
 
     Raises:
-      ValueError: for an unknown option.
+      ValueError: for an unknown option, or `nesterov` without momentum.
 
     Notes:
       Four products a step, momentum included: the least of all here. For points that
@@ -276,6 +278,7 @@ def pogo(
       Javaloy and Vergari, "An embarrassingly simple way to optimize orthogonal matrices
       at scale", 2026, arXiv 2602.14656.
     """
+    _check_nesterov("pogo", nesterov, momentum)
     if momentum is None:
         direction = to_riemannian_gradient(precision=precision)
     else:
@@ -285,3 +288,12 @@ def pogo(
         optax.scale_by_learning_rate(learning_rate),
         orthonormalize_updates(precision=precision),
     )
+
+
+def _check_nesterov(call, nesterov, momentum) -> None:
+    """Refuse to look ahead without momentum, which would change nothing."""
+    if nesterov and momentum is None:
+        raise ValueError(
+            f"`{call}(nesterov=True)`: expected momentum with it, got none; pass "
+            "momentum=0.9, or leave `nesterov` out."
+        )

@@ -39,7 +39,7 @@ def label_paths(*patterns: str) -> Callable[[Any], Any]:
         found = jax.tree_util.tree_flatten_with_path(params)
         paths = [_name(path) for path, _ in found[0]]
         for pattern in patterns:
-            if not fnmatch.filter(paths, pattern):
+            if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
                 raise ValueError(
                     f"`label_paths({pattern!r})`: expected a pattern that fits a "
                     f"parameter; there are {', '.join(paths) or 'none'}."

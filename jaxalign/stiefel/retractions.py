@@ -132,9 +132,10 @@ def retract_polar(
       that is measured: in float32, 2 for tangent vectors of spectral norm up to 0.03,
       3 up to 0.1, 5 up to 0.3, 8 at 1, 14 at 10, 24 at 1e3; in float64, 2 up to 2e-4,
       3 up to 3e-3, 5 up to 0.05, 9 at 1, 27 at 1e3. All but the first and the last of
-      a step are p x p. Steps beyond 1 / eps leave no trace of `point`. Batched, it is
-      sequential on CPU and elsewhere goes by the longest step. No collectives if
-      sharded on batch axes. The derivative takes one symmetric eigendecomposition.
+      a step are p x p. Steps beyond 1 / eps leave no trace of `point`, and those whose
+      fourth power overflows (4e9 in float32) give NaN. Batched, it is sequential on CPU
+      and elsewhere goes by the longest step. No collectives if sharded on batch axes.
+      The derivative takes one symmetric eigendecomposition.
 
     References:
       Absil, Mahony, Sepulchre, "Optimization Algorithms on Matrix Manifolds", 2008,

@@ -86,9 +86,12 @@ class StiefelSolution:
         ]
         if tried and turned.size == 1:
             better = "other" if bool(turned) else "given"
+            sign = int(self.determinant)
+            # Several matrices of one problem have no one determinant.
+            end = f"Determinant {sign:+d}, the" if sign else "The better end is the"
             lines.append(
-                f"Determinant {int(self.determinant):+d}, the {better} start's: value "
-                f"{float(self.value):.6g} against {float(self.other_value):.6g}."
+                f"{end} {better} start's: value {float(self.value):.6g} against "
+                f"{float(self.other_value):.6g}."
             )
         elif tried:
             lines.append(

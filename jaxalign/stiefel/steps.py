@@ -53,7 +53,7 @@ def retract_updates(
       are not orthonormal, its `update` needs `params`.
 
     Raises:
-      ValueError: if `method` is unknown.
+      ValueError: if `method` is unknown, or `stabilize_every` a number below 1.
 
     Notes:
       The determinant's sign stays, whatever the step: each retraction of a tangent
@@ -70,6 +70,11 @@ def retract_updates(
         raise ValueError(
             f"`retract_updates(method={method!r})`: expected one of {RETRACTIONS}; "
             "leave it out for 'polar'."
+        )
+    if isinstance(stabilize_every, float | int) and not stabilize_every >= 1:
+        raise ValueError(
+            f"`retract_updates(stabilize_every={stabilize_every})`: expected a number "
+            "of steps, 1 or more; None is never."
         )
 
     def init(params):
@@ -108,6 +113,9 @@ def limit_cayley_step(
     Returns:
       A transformation without state.
 
+    Raises:
+      ValueError: for a number that is no such bound.
+
     Notes:
       The Frobenius norm is far above the spectral one in many dimensions, so that a
       large matrix takes short steps; `retract_cayley` needs no such bound.
@@ -115,6 +123,11 @@ def limit_cayley_step(
     References:
       Li, Fuxin, Todorovic, 2020, arXiv 2002.01113, algorithm 1.
     """
+    if isinstance(bound, float | int) and not 0 < bound < 2**0.5:
+        raise ValueError(
+            f"`limit_cayley_step(bound={bound})`: expected a length above 0 and below "
+            "sqrt(2), where the iteration contracts; leave it out for 1."
+        )
 
     def update(updates, state, params=None, **extra):
         del params, extra

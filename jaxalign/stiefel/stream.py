@@ -159,6 +159,16 @@ def fit_stream(
 )
 def _step(point, state, batch, *, loss, optimizer):
     """Take one step, and give the loss before it."""
-    value, gradient = jax.value_and_grad(loss)(point, batch)
+
+    def scalar(point):
+        value = jnp.asarray(loss(point, batch))
+        if value.shape:
+            raise ValueError(
+                "`fit_stream(loss=...)`: expected a scalar for a batch, got shape "
+                f"{value.shape}; return a mean over its rows."
+            )
+        return value
+
+    value, gradient = jax.value_and_grad(scalar)(point)
     updates, state = optimizer.update(gradient, state, point)
     return optax.apply_updates(point, updates), state, value

@@ -16,7 +16,12 @@ import optax
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array
-from jaxalign.stiefel.geometry import Metric, project_tangent, riemannian_gradient
+from jaxalign.stiefel.geometry import (
+    Metric,
+    check_metric,
+    project_tangent,
+    riemannian_gradient,
+)
 from jaxalign.stiefel.leaves import check_updates, map_points, zeros_per_matrix
 from jaxalign.stiefel.precision import Precision, choose_product
 from jaxalign.stiefel.shapes import flip, product
@@ -41,9 +46,13 @@ def to_riemannian_gradient(
     Returns:
       A transformation without state; its `update` needs `params`.
 
+    Raises:
+      ValueError: for an unknown metric or precision.
+
     Notes:
       Two products a matrix.
     """
+    check_metric("to_riemannian_gradient", metric)
     tangent = _projection(precision)
 
     def turn(gradient, point):
@@ -159,6 +168,9 @@ def scale_by_riemannian_adam(
     Returns:
       A transformation with `RiemannianAdamState`; its `update` needs `params`.
 
+    Raises:
+      ValueError: if `norm_of` is unknown.
+
     Notes:
       Four products a matrix; two with ``norm_of="gradient"``.
 
@@ -167,6 +179,11 @@ def scale_by_riemannian_adam(
       Riemannian optimization on the Stiefel manifold via the Cayley transform", 2020,
       arXiv 2002.01113.
     """
+    if norm_of not in ("tangent", "gradient"):
+        raise ValueError(
+            f"`scale_by_riemannian_adam(norm_of={norm_of!r})`: expected 'tangent' or "
+            "'gradient'; leave it out for 'tangent'."
+        )
 
     def init(params):
         return RiemannianAdamState(

@@ -13,6 +13,7 @@ import pytest
 import scipy.linalg
 
 import jaxalign as ja
+from experiments import compare_solvers, objective_study
 from experiments.solver_course import RULE, compare
 from experiments.solver_page import Results, page_sections
 from experiments.solver_problems import PLANTED, Planted, Problem, tiny
@@ -138,6 +139,29 @@ def test_toy_sizes_keep_what_makes_a_case():
             assert getattr(small, field) == getattr(case, field)
 
 
+def test_the_study_of_objectives_is_a_part(outcome, monkeypatch):
+    rows = outcome_rows(outcome, {})
+    asked = []
+
+    def study(settings, *embedded):
+        asked.append((settings, embedded))
+        return objective_study.Study(rows, ["Do this.", "Sizes."], ["<section>"])
+
+    monkeypatch.setattr(objective_study, "run_study", study)
+    monkeypatch.setattr(compare_solvers, "_embed", lambda config: ("split", "texts"))
+    config = compare_solvers.Config(study_seeds=(7, 8), batch_size=3)
+    results = Results()
+    compare_solvers.compare_objectives(config, results)
+    (settings, embedded), *_ = asked
+    assert (settings.seeds, settings.batch_size) == ((7, 8), 3)
+    assert embedded == ("split", "texts")
+    assert results.rows == rows
+    page = "".join(page_sections(results))
+    for text in ("Do this.", "Sizes.", "<section>"):
+        assert text in page
+    json.dumps(compare_solvers.as_json(config))
+
+
 def run_command(workdir, *flags):
     return subprocess.run(
         [
@@ -202,6 +226,18 @@ def test_stores_take_the_place_of_encoders(tmp_path):
     done = run_command(tmp_path / "run", stores[0])
     assert done.returncode == 2
     assert "expected both or none" in done.stderr
+
+
+@pytest.mark.slow
+def test_all_parts_run_together(tmp_path):
+    parts = "--parts=planted,objectives"
+    done = run_command(tmp_path / "run", parts, f"--data_dir={tmp_path}/data")
+    assert done.returncode == 0, done.stderr
+    assert "the closed form" in done.stdout
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    tables = {row["table"] for row in rows}
+    assert {"objectives, target means added", "convergence, easy"} <= tables
+    assert not (tmp_path / "run" / "map.safetensors").exists()
 
 
 @pytest.mark.slow

@@ -87,6 +87,7 @@ def test_what_descent_ends_with_is_accepted():
         (np.eye(6, dtype=int), "got int"),
         (np.eye(6) * 1.001, "expected orthonormal columns"),
         (np.full((6, 6), np.nan), "got nan"),
+        (np.eye(6).tolist(), "expected an array, got list"),
         (np.eye(6, dtype=np.float16)[:, ::-1] * np.float16(0.999), "polar_factor"),
     ],
 )

@@ -2,6 +2,7 @@
 """Fits by descent: against closed forms, in both components, in batches."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import optax
 import pytest
 
 import jaxalign as ja
+from jaxalign.stiefel import stream
 from jaxalign.stiefel.components import enter_other
 from tests.stiefel.optimizer_cases import planted
 from tests.tolerances import OPTIMIZED, eps
@@ -214,6 +216,13 @@ def test_it_runs_under_jit_and_vmap():
 
     assert np.abs(run(cross, init) - rotation).max() < OPTIMIZED
 
+    @jax.jit
+    def steps(tolerance):
+        options = {"tolerance": tolerance, "components": "given"}
+        return st.fit(linear(cross[0]), init[0], STEADY, steps=200, **options).steps
+
+    assert 0 < int(steps(1e-2)) < int(steps(1e-4)) < 200
+
 
 def test_a_tree_of_points_is_one_problem():
     cross, rotation, init = planted(13, (6, 6))
@@ -255,6 +264,10 @@ def test_several_models_go_to_one_frame():
     found = st.fit(objective, moved, st.riemannian_sgd(0.2, momentum=0.5), steps=500)
     assert float(objective(moved)) > 10 * float(objective(tree))
     assert float(found.value) == pytest.approx(float(objective(tree)), rel=1e-3)
+    # As one array, all maps are reflected together: no one determinant to speak of.
+    both = st.fit(objective, jnp.stack(moved), STEADY, steps=2)
+    assert "Determinant" not in both.describe()
+    assert "start's: value" in both.describe()
 
 
 @pytest.mark.parametrize(
@@ -367,6 +380,13 @@ def test_rows_split_over_devices_are_one_all_reduce():
     split = st.fit_stream(squares, jnp.eye(8), STEADY, parts)
     alone = st.fit_stream(squares, jnp.eye(8), STEADY, batches(1))
     assert np.abs(split.point - np.asarray(alone.point)).max() < 50 * eps(np.float32)
+    arguments = jnp.eye(8), STEADY.init(jnp.eye(8)), parts[0]
+    step = stream._step.lower(*arguments, loss=squares, optimizer=STEADY)
+    text = step.compile().as_text()
+    # The loss, a number, is summed as well.
+    sums = re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)
+    assert "".join(sums).count("f32[8,8]") == 1
+    assert not re.search(r" (all-gather|all-to-all|collective-permute)", text)
 
 
 def test_streams_refuse_what_they_cannot_use():
@@ -376,6 +396,13 @@ def test_streams_refuse_what_they_cannot_use():
         st.fit_stream(squares, jnp.eye(8), STEADY, batches(1), record_every=0)
     with pytest.raises(ValueError, match="polar_factor"):
         st.fit_stream(squares, 2 * jnp.eye(8), STEADY, batches(1))
+    with pytest.raises(ValueError, match="return a mean over its rows"):
+        st.fit_stream(
+            lambda point, batch: squares(point, batch)[None],
+            jnp.eye(8),
+            STEADY,
+            batches(1),
+        )
     bad = [(jnp.full((4, 8), jnp.nan), jnp.ones((4, 8)))]
     with pytest.raises(ja.SolveError, match="not finite"):
         st.fit_stream(squares, jnp.eye(8), STEADY, bad).check()

@@ -174,6 +174,15 @@ def test_what_is_not_found_is_nan(monkeypatch):
     assert np.isnan(geodesic_distance(pair[0] * jnp.nan, pair[1]))
 
 
+@pytest.mark.parametrize("shape", [(4, 1), (7, 3)])
+def test_opposite_columns_are_not_at_no_distance(shape):
+    point = orthonormal(np.random.default_rng(8), *shape).astype(np.float32)
+    other = point.copy()
+    other[:, 0] *= -1
+    # Half a turn: no principal logarithm, so no distance rather than a wrong one.
+    assert np.isnan(geodesic_distance(point, other))
+
+
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_say_what_to_do():
     point = np.eye(3, dtype=np.float32)

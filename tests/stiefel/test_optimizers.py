@@ -378,3 +378,19 @@ def test_unknown_options_are_refused(no_shape_hook):
         ja.stiefel.pogo(0.1, precision="half")
     with pytest.raises(ValueError, match="leave `metric` out"):
         ja.stiefel.riemannian_sgd(0.1, momentum=0.9, metric="canonical")
+    # What would be ignored, or fail at the first update only.
+    for make, remedy in (
+        (lambda: ja.stiefel.riemannian_sgd(0.1, metric="flat"), "leave it out for"),
+        (lambda: ja.stiefel.riemannian_sgd(0.1, nesterov=True), "pass momentum"),
+        (lambda: ja.stiefel.pogo(0.1, nesterov=True), "pass momentum"),
+        (lambda: ja.stiefel.cayley_sgd(0.1, stabilize_every=0), "None is never"),
+        (lambda: ja.stiefel.cayley_adam(0.1, bound=2.0), "leave it out for 1"),
+        (lambda: ja.stiefel.landing(0.1, attraction=5.0), "leave it out for 1"),
+        (lambda: ja.stiefel.landing(0.1, radius=1.0), "leave it out for 0.5"),
+        (
+            lambda: ja.stiefel.scale_by_riemannian_adam(norm_of="both"),
+            "leave it out for 'tangent'",
+        ),
+    ):
+        with pytest.raises(ValueError, match=remedy):
+            make()

@@ -251,7 +251,8 @@ def _one(
 
 def _mean_loss(everything, positive, share):
     """Weighted mean over the rows that have a positive."""
-    has = (positive > 0.5 * _NEVER) & (share > 0)
+    # NaN compares false, and a row that is not finite is to be seen.
+    has = ~(positive <= 0.5 * _NEVER) & (share > 0)
     share = jnp.where(has, share, jnp.zeros_like(share))
     loss = jnp.where(has, everything - positive, jnp.zeros_like(share))
     total = jnp.sum(share)

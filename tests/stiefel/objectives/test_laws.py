@@ -96,6 +96,14 @@ def test_rows_of_weight_zero_may_hold_anything(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_row_that_counts_and_is_not_finite_shows(name):
+    source, target = random_rows(5, SHAPES[0])
+    source[3] = np.nan
+    objective = OBJECTIVES[name](source, target, random_weights(6))
+    assert np.isnan(value_and_gradient(objective, jnp.eye(5))[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_no_rows_at_all_say_nothing(name):
     source, target = random_rows(8, SHAPES[0])
     objective = OBJECTIVES[name](source, target, np.zeros(ROWS))
