@@ -92,14 +92,17 @@ def run(config: Config, workdir: Path) -> Results:
     if set(config.parts) - {"planted"}:
         # A folder or a model that is not there is found before the long work.
         _ = _open_stores(config) if config.source_store else _embed(config)
-    if "planted" in config.parts:
-        compare_planted(config, programs, results)
-    if "data" in config.parts:
-        compare_data(config, programs, results)
-    if "objectives" in config.parts:
-        compare_objectives(config, results)
-    results.said.insert(0, describe(results.planted, results.data, results.rows))
-    write(workdir, config, results)
+    parts = {
+        "planted": lambda: compare_planted(config, programs, results),
+        "data": lambda: compare_data(config, programs, results),
+        "objectives": lambda: compare_objectives(config, results),
+    }
+    results.said.append("")
+    for part in config.parts:
+        parts[part]()
+        results.said[0] = describe(results.planted, results.data, results.rows)
+        # After each part: a run that is interrupted keeps what it has.
+        write(workdir, config, results)
     return results
 
 

@@ -90,6 +90,7 @@ def fit(
         range.
 
     Notes:
+      Half precision does not reach the default tolerance: fit in float32 or float64.
       Finds a local optimum: for Procrustes it is the best of its component, for other
       objectives it depends on the start, which the closed form of a related problem
       serves best. All problems of a batch take steps until the last is done; those

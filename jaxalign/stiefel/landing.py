@@ -63,9 +63,9 @@ def land_updates(
     The orthogonality error after it is at most
     :math:`(1 - t) \delta_0 + t \delta_1 + t (1 - t) \|V\|_F^2`, where :math:`\delta_0`
     and :math:`\delta_1` are :math:`\|X^\top X - I\|_F` before and after the whole step.
-    The largest share that this bound keeps within ``radius`` :math:`\epsilon` is
-    taken; from beyond :math:`0.9 \epsilon` the step is the pull of :math:`\alpha = 1`
-    alone. So singular values stay away from zero, and with them the sign of the
+    A share that this bound keeps within ``radius`` :math:`\epsilon` is taken; from
+    beyond :math:`0.9 \epsilon` the step is the pull of :math:`\alpha = 1` alone. So
+    singular values stay away from zero, and with them the sign of the
     determinant, whatever the learning rate.
 
     Args:

@@ -52,7 +52,7 @@ def orthonormalize_updates(
       which the next step squares once more, so that drift does not add up. Steps of
       :math:`s \ge \sqrt 2` would lose the point, and the sign of its determinant:
       they are shortened, by a bound of :math:`\|U U^\top\|_2` from above that takes a
-      rough product more where the step may be that long.
+      rough product more where the step may be that long, and always for batches.
       `retract_updates("polar")` takes steps of any length.
 
     References:
