@@ -94,7 +94,7 @@ def _pogo(form, numbers, stabilize):
         _rate(form, numbers),
         momentum=numbers.momentum if form.momentum else None,
         nesterov=form.nesterov,
-        precision=form.variant,
+        precision=form.variant or "full",
     )
 
 
