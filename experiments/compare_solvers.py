@@ -22,12 +22,11 @@ from pathlib import Path
 from absl import flags
 
 import jaxalign as ja
-from experiments import launch, objective_study
+from experiments import launch, launch_stores, objective_study
+from experiments.launch_stores import SOURCE_STORE, TARGET_STORE
 from experiments.solver_course import compare, solver_bar
 from experiments.solver_data import (
     Anchors,
-    Embedded,
-    embed_both,
     encoder_anchors,
     store_anchors,
 )
@@ -35,7 +34,7 @@ from experiments.solver_page import Results, page_sections
 from experiments.solver_problems import PLANTED, tiny
 from experiments.solver_programs import SOLVERS, TINY_SOLVERS, Programs
 from experiments.solver_words import describe, describe_components, outcome_rows
-from experiments.splits import check_splits
+from experiments.splits import Embedded, check_splits, embed_both
 from jaxalign.data import catalog
 from jaxalign.report.convergence import format_convergence
 from jaxalign.report.document import run_section, write_document
@@ -50,12 +49,6 @@ _PARTS = flags.DEFINE_list(
     "anchors, as experiments.objective_study does. Default: "
     "planted,data,objectives; with stores, which have no classes, and under --tiny, "
     "planted,data.",
-)
-_SOURCE_STORE = flags.DEFINE_string(
-    "source_store", None, "Folder of a source model's store, instead of encoders."
-)
-_TARGET_STORE = flags.DEFINE_string(
-    "target_store", None, "Folder of the target model's store, of the same data."
 )
 _STEPS = flags.DEFINE_integer(
     "steps", 600, "Steps on the anchors of models.", lower_bound=2
@@ -236,7 +229,7 @@ def read_config() -> Config:
     Raises:
       ValueError: for parts that there are not, or one store without the other.
     """
-    fewer = launch.TINY.value or _SOURCE_STORE.value is not None
+    fewer = launch.TINY.value or SOURCE_STORE.value is not None
     default = PARTS[:2] if fewer else PARTS
     parts = default if _PARTS.value is None else tuple(_PARTS.value)
     if not parts or not set(parts) <= set(PARTS):
@@ -244,12 +237,12 @@ def read_config() -> Config:
             f"--parts: expected some of {', '.join(PARTS)}, got {','.join(parts)!r}; "
             "leave it out for the default."
         )
-    if (_SOURCE_STORE.value is None) != (_TARGET_STORE.value is None):
+    if (SOURCE_STORE.value is None) != (TARGET_STORE.value is None):
         raise ValueError(
             "--source_store, --target_store: expected both or none, got one; write "
             "both by `python -m experiments.embed`."
         )
-    if _SOURCE_STORE.value is not None and "objectives" in parts:
+    if SOURCE_STORE.value is not None and "objectives" in parts:
         raise ValueError(
             "--parts: expected no objectives with stores, which have no classes to "
             "hold out; leave them out, or the stores."
@@ -259,8 +252,8 @@ def read_config() -> Config:
         parts=parts,
         source=launch.SOURCE.value,
         target=launch.TARGET.value,
-        source_store=_SOURCE_STORE.value,
-        target_store=_TARGET_STORE.value,
+        source_store=SOURCE_STORE.value,
+        target_store=TARGET_STORE.value,
         dtype=launch.DTYPE.value,
         dataset=launch.dataset_name(),
         data_dir=launch.DATA_DIR.value,
@@ -306,6 +299,7 @@ def main() -> None:
 
 
 flags.adopt_module_key_flags(launch)
+flags.adopt_module_key_flags(launch_stores)
 
 if __name__ == "__main__":
     launch.launch(main, unused=("fit_on",))

@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 import jaxalign as ja
 from experiments import launch
-from experiments.splits import check_splits, embed_split
+from experiments.splits import check_splits, embed_both
 from jaxalign.data import catalog
-from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
+from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.report.document import (
     figure,
@@ -101,16 +101,9 @@ def run(
     config: Config, source: ja.Encoders, target: ja.Encoders, workdir: Path
 ) -> list[ResultRow]:
     """Embed, fit every draw, evaluate, write; return the rows."""
-    examples, embedded = embed_split(
-        (source, target),
-        config.dataset,
-        "learnt",
-        data_dir=config.data_dir,
-        batch_size=config.batch_size,
-    )
-    split = EmbeddedSplit(examples, embedded[0], embedded[1])
+    data = {"data_dir": config.data_dir, "batch_size": config.batch_size}
+    split, texts = embed_both((source, target), config.dataset, **data)
     info = catalog.dataset_info(config.dataset)
-    texts = [embed_class_texts(model, info) for model in (source, target)]
     moments = grouped_moments(split, len(info.class_names))
     draws = draw_classes(split.labels, config.counts, config.seeds)
     subsets = [np.isin(np.arange(len(info.class_names)), d.anchors) for d in draws]

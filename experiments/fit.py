@@ -22,7 +22,8 @@ from absl import flags
 from tqdm import tqdm
 
 import jaxalign as ja
-from experiments import launch, launch_processes
+from experiments import launch, launch_processes, launch_stores
+from experiments.launch_stores import SOURCE_STORE, TARGET_STORE
 from jaxalign.anchors.stores import MatchedRows
 from jaxalign.array_types import ArrayLike
 from jaxalign.evaluate.rows import ResultRow
@@ -36,12 +37,6 @@ from jaxalign.report.document import (
 from jaxalign.report.results import library_versions
 from jaxalign.report.trust import describe_trust
 
-_SOURCE_STORE = flags.DEFINE_string(
-    "source_store", None, "Folder of the source model's store, as `embed` writes it."
-)
-_TARGET_STORE = flags.DEFINE_string(
-    "target_store", None, "Folder of the target model's store, of the same data."
-)
 _BLOCKS = flags.DEFINE_integer(
     "blocks",
     64,
@@ -285,7 +280,7 @@ def main() -> None:
     """Read the flags, run, and say what came out."""
     launch_processes.join()
     started = time.perf_counter()
-    for flag in (_SOURCE_STORE, _TARGET_STORE):
+    for flag in (SOURCE_STORE, TARGET_STORE):
         if flag.value is None:
             raise ValueError(
                 f"--{flag.name}: expected the folder of a store, got none; write both "
@@ -293,8 +288,8 @@ def main() -> None:
             )
     own_size = flags.FLAGS["batch_size"].present
     config = Config(
-        source_store=_SOURCE_STORE.value or "",
-        target_store=_TARGET_STORE.value or "",
+        source_store=SOURCE_STORE.value or "",
+        target_store=TARGET_STORE.value or "",
         fit_on=launch.FIT_ON.value,
         scale=_SCALE.value,
         batch_size=launch.BATCH_SIZE.value if own_size else BATCH_SIZE,
@@ -320,6 +315,7 @@ def main() -> None:
 
 
 flags.adopt_module_key_flags(launch_processes)
+flags.adopt_module_key_flags(launch_stores)
 for _name in ("workdir", "fit_on", "batch_size", "tiny"):
     flags.declare_key_flag(_name)
 

@@ -41,9 +41,9 @@ from experiments.objective_words import (
     describe_study,
     study_sections,
 )
-from experiments.splits import check_splits, embed_split
+from experiments.splits import check_splits, embed_both
 from jaxalign.data import catalog
-from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
+from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.recipes import Recipe, Searcher
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.report.document import (
@@ -124,11 +124,6 @@ class Study(NamedTuple):
     rows: list[ResultRow]
     words: list[str]
     sections: list[str]
-
-    @property
-    def text(self) -> str:
-        """All the words as one paragraph."""
-        return " ".join(self.words)
 
 
 def run_study(config: Config, split: EmbeddedSplit, class_texts: ClassTexts) -> Study:
@@ -226,17 +221,10 @@ def run(
     config: Config, source: ja.Encoders, target: ja.Encoders, workdir: Path
 ) -> Study:
     """Embed, run the study, write its files."""
-    examples, embedded = embed_split(
-        (source, target),
-        config.dataset,
-        "learnt",
-        data_dir=config.data_dir,
-        batch_size=config.batch_size,
-    )
-    split = EmbeddedSplit(examples, embedded[0], embedded[1])
+    data = {"data_dir": config.data_dir, "batch_size": config.batch_size}
+    embedded = embed_both((source, target), config.dataset, **data)
+    study = run_study(config, *embedded)
     info = catalog.dataset_info(config.dataset)
-    texts = (embed_class_texts(source, info), embed_class_texts(target, info))
-    study = run_study(config, split, texts)
     ja.write_results(workdir / "results.json", study.rows)
     write_document(
         workdir / "report.html",

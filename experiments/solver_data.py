@@ -11,10 +11,9 @@ from tqdm import tqdm
 
 import jaxalign as ja
 from experiments.solver_problems import Problem
-from experiments.splits import embed_split
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.data import catalog
-from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
+from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.rows import ResultRow
 
 UNSEEN, HELD_OUT = "unseen classes", "held-out rows"
@@ -50,29 +49,6 @@ class Anchors(NamedTuple):
             target_space=self.spaces[1],
             card={"solver": label},
         )
-
-
-class Embedded(NamedTuple):
-    """The data set as two models see it, and one row a class by each."""
-
-    split: EmbeddedSplit
-    texts: tuple[np.ndarray, np.ndarray]
-
-
-def embed_both(
-    models: tuple[ja.Encoders, ja.Encoders],
-    dataset: str,
-    *,
-    data_dir: str | None,
-    batch_size: int,
-) -> Embedded:
-    """Embed the data set with both models."""
-    examples, embedded = embed_split(
-        models, dataset, "learnt", data_dir=data_dir, batch_size=batch_size
-    )
-    info = catalog.dataset_info(dataset)
-    texts = embed_class_texts(models[0], info), embed_class_texts(models[1], info)
-    return Embedded(EmbeddedSplit(examples, embedded[0], embedded[1]), texts)
 
 
 def encoder_anchors(

@@ -120,6 +120,7 @@ def _descend(objective, start, rate, horizon, gaps, *, solver, own):
     """Take steps; return the point after each gap."""
     rate = rate + own
 
+    # optax's schedules want their length when they are made; here it is an argument.
     def falling(count):
         done = jnp.minimum(count / horizon, 1.0)
         return rate * 0.5 * (1.0 + jnp.cos(jnp.pi * done))

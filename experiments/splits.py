@@ -2,14 +2,19 @@
 """Embedding a split of the data set, with its progress: what experiments begin with."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from jaxalign.data import catalog
 from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.encoders.encoders import Encoders
-from jaxalign.evaluate.embedded_split import embed_examples
+from jaxalign.evaluate.embedded_split import (
+    EmbeddedSplit,
+    embed_class_texts,
+    embed_examples,
+)
 
 
 def check_splits(dataset: str, splits: Iterable[str]) -> None:
@@ -44,3 +49,26 @@ def embed_split(
 
         rows = embed_examples(models, examples, batch_size=batch_size, report=report)
     return examples, rows
+
+
+class Embedded(NamedTuple):
+    """The data set as two models see it, and one row a class by each."""
+
+    split: EmbeddedSplit
+    texts: tuple[np.ndarray, np.ndarray]
+
+
+def embed_both(
+    models: tuple[Encoders, Encoders],
+    dataset: str,
+    *,
+    data_dir: str | None,
+    batch_size: int,
+) -> Embedded:
+    """Embed the data set with both models, and its class texts."""
+    examples, embedded = embed_split(
+        models, dataset, "learnt", data_dir=data_dir, batch_size=batch_size
+    )
+    info = catalog.dataset_info(dataset)
+    texts = embed_class_texts(models[0], info), embed_class_texts(models[1], info)
+    return Embedded(EmbeddedSplit(examples, embedded[0], embedded[1]), texts)

@@ -26,6 +26,7 @@ from flax import nnx
 from experiments import launch
 from experiments.benchmarks import peers
 from experiments.benchmarks.alternating import median_seconds
+from experiments.benchmarks.launch_benchmark import ROUNDS
 from experiments.benchmarks.models import clip_config
 from jaxalign.atomic_files import write_atomically
 from jaxalign.encoders.checkpoint import save_model
@@ -41,7 +42,6 @@ from jaxalign.encoders.families import find_family
 from jaxalign.encoders.pretrained import DTYPES, load_encoders
 from jaxalign.report.results import library_versions
 
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "Counted runs of each engine.", 1)
 _PEERS = flags.DEFINE_boolean("peers", True, "Also time torch and ONNX Runtime.")
 
 CEILING = "float32 matmul"
@@ -207,7 +207,7 @@ def main() -> None:
     for case in make_cases(tiny=tiny, batch_size=batch_size):
         rows += run_case(
             case,
-            rounds=2 if tiny else _ROUNDS.value,
+            rounds=2 if tiny else ROUNDS.value,
             with_peers=_PEERS.value,
             matmul=256 if tiny else 2048,
         )
@@ -218,6 +218,7 @@ def main() -> None:
 
 
 flags.adopt_module_key_flags(launch)
+flags.declare_key_flag("rounds")
 
 if __name__ == "__main__":
-    launch.launch(main)
+    launch.launch(main, unused=("sections",))

@@ -3,10 +3,11 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jaxalign.atomic_files import write_atomically
+from jaxalign.report.results import library_versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +68,22 @@ def keep(path: Path, lines: Sequence[Line], versions: Mapping[str, str]) -> None
         "lines": [dataclasses.asdict(one) for one in lines],
     }
     write_atomically(path, json.dumps(document, indent=1))
+
+
+def run_sections(
+    sections: Mapping[str, Callable[[], Iterable[Sequence[Line]]]], path: Path
+) -> None:
+    """Run sections, print lines as they come, and keep them.
+
+    Args:
+      sections: by name; each gives its lines, a group at a time.
+      path: of the file that is written after each group.
+    """
+    versions = library_versions()
+    print("  ".join(f"{name} {version}" for name, version in versions.items()))
+    lines: list[Line] = []
+    for section in sections.values():
+        for found in section():
+            print(format_lines(found), flush=True)
+            lines += found
+            keep(path, lines, versions)

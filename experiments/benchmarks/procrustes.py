@@ -3,6 +3,10 @@
 
     python -m experiments.benchmarks.procrustes
 
+Sections: `memory` and `memory_large`, a fit from rows in memory; `store`, from a store
+on disk; `carry`, a map over a store; `groups` and `bootstrap`, fits of many subsets;
+`batched`, many problems in one call; `scaling`, over the number of devices.
+
 All that is compared takes turns in one process; medians are printed with the ratio that
 is asked for. Ratios say more than seconds: machines differ, and vary. torch is left out
 where it is not installed. BLAS settings of the environment slow or speed the peers, not
@@ -25,17 +29,17 @@ from absl import flags
 import jaxalign as ja
 from experiments import launch
 from experiments.benchmarks import (
+    launch_benchmark,
     procrustes_bootstrap,
     procrustes_disk,
     procrustes_scaling,
 )
 from experiments.benchmarks.alternating import median_seconds
 from experiments.benchmarks.cone_rows import cone_pairs
-from experiments.benchmarks.lines import Line, format_lines, keep
-from jaxalign.report.results import library_versions
+from experiments.benchmarks.launch_benchmark import ROUNDS, chosen_sections
+from experiments.benchmarks.lines import Line, run_sections
 from jaxalign.solve.polar import PolarMethod
 
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Counted runs of each.", 1)
 _REST = 0.3
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -286,30 +290,21 @@ SECTIONS: dict[str, Callable[[Sizes, int], list[Line]]] = {
         sizes.class_rows, sizes.class_width, rounds
     ),
 }
-_SECTIONS = flags.DEFINE_list(
-    "sections", list(SECTIONS), f"Which of {', '.join(SECTIONS)}."
-)
 
 
 def main() -> None:
     """Run the sections, print their lines as they come, and keep them."""
-    unknown = set(_SECTIONS.value) - set(SECTIONS)
-    if unknown:
-        raise ValueError(
-            f"--sections: expected some of {list(SECTIONS)}, got {sorted(unknown)}."
-        )
-    workdir = launch.open_workdir("runs/benchmark_procrustes")
     sizes = TINY if launch.TINY.value else Sizes()
-    versions = library_versions()
-    print("  ".join(f"{name} {version}" for name, version in versions.items()))
-    lines: list[Line] = []
-    for name in _SECTIONS.value:
-        found = SECTIONS[name](sizes, _ROUNDS.value)
-        print(format_lines(found), flush=True)
-        lines += found
-        keep(workdir / "benchmark.json", lines, versions)
+    sections = {
+        name: lambda section=section: [section(sizes, ROUNDS.value)]
+        for name, section in SECTIONS.items()
+    }
+    chosen = {name: sections[name] for name in chosen_sections(sections)}
+    workdir = launch.open_workdir("runs/benchmark_procrustes")
+    run_sections(chosen, workdir / "benchmark.json")
 
 
+flags.adopt_module_key_flags(launch_benchmark)
 for _name in ("workdir", "tiny"):
     flags.declare_key_flag(_name)
 

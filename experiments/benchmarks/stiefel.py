@@ -12,18 +12,19 @@ us: unset OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 
 from absl import flags
 
 from experiments import launch
-from experiments.benchmarks.lines import Line, format_lines, keep
+from experiments.benchmarks import launch_benchmark
+from experiments.benchmarks.launch_benchmark import ROUNDS, chosen_sections
+from experiments.benchmarks.lines import Line, run_sections
 from experiments.benchmarks.stiefel_race import Race, time_growth, time_race
 from experiments.benchmarks.stiefel_settings import Budget
 from experiments.benchmarks.stiefel_steps import measure_drift, time_retractions
-from jaxalign.report.results import library_versions
 
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Counted runs of each.", 1)
 _ONLY = flags.DEFINE_list(
     "only", [], "Race these alone: parts of names, such as pogo or geoopt."
 )
@@ -63,32 +64,23 @@ SECTIONS: dict[str, Callable[[Sizes, int], Iterator[list[Line]]]] = {
         sizes.drift_widths, sizes.drift_steps, sizes.race.thorough
     ),
 }
-_SECTIONS = flags.DEFINE_list(
-    "sections", list(SECTIONS), f"Which of {', '.join(SECTIONS)}."
-)
 
 
 def main() -> None:
     """Run the sections, print their lines as they come, and keep them."""
-    unknown = set(_SECTIONS.value) - set(SECTIONS)
-    if unknown:
-        raise ValueError(
-            f"--sections: expected some of {list(SECTIONS)}, got {sorted(unknown)}."
-        )
-    workdir = launch.open_workdir("runs/benchmark_stiefel")
     sizes = TINY if launch.TINY.value else Sizes()
     race = dataclasses.replace(sizes.race, only=tuple(_ONLY.value))
     sizes = dataclasses.replace(sizes, race=race)
-    versions = library_versions()
-    print("  ".join(f"{name} {version}" for name, version in versions.items()))
-    lines: list[Line] = []
-    for name in _SECTIONS.value:
-        for found in SECTIONS[name](sizes, _ROUNDS.value):
-            print(format_lines(found), flush=True)
-            lines += found
-            keep(workdir / "benchmark.json", lines, versions)
+    sections = {
+        name: functools.partial(section, sizes, ROUNDS.value)
+        for name, section in SECTIONS.items()
+    }
+    chosen = {name: sections[name] for name in chosen_sections(sections)}
+    workdir = launch.open_workdir("runs/benchmark_stiefel")
+    run_sections(chosen, workdir / "benchmark.json")
 
 
+flags.adopt_module_key_flags(launch_benchmark)
 for _name in ("workdir", "tiny"):
     flags.declare_key_flag(_name)
 

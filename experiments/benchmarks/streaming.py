@@ -30,6 +30,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from experiments import embed, launch
+from experiments.benchmarks.launch_benchmark import ROUNDS
 from experiments.benchmarks.models import clip_config, write_clip
 from jaxalign.atomic_files import write_atomically
 from jaxalign.data import catalog
@@ -43,7 +44,6 @@ from jaxalign.processors import cpu_count
 from jaxalign.report.results import library_versions
 from jaxalign.sharding import data_mesh
 
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Counted runs of each.", 1)
 _PICTURES = flags.DEFINE_integer("pictures", 512, "Pictures of a whole run.", 1)
 
 PICTURE_SIZE = (500, 375)
@@ -330,7 +330,7 @@ def main() -> None:
                     batch_size=launch.BATCH_SIZE.value
                     if launch.BATCH_SIZE.present
                     else 32,
-                    rounds=1 if tiny else _ROUNDS.value,
+                    rounds=1 if tiny else ROUNDS.value,
                 )
             )
     results["devices"] = in_process(
@@ -346,6 +346,7 @@ def main() -> None:
 
 
 flags.adopt_module_key_flags(launch)
+flags.declare_key_flag("rounds")
 
 if __name__ == "__main__":
-    launch.launch(main)
+    launch.launch(main, unused=("sections",))

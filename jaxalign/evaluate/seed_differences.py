@@ -7,12 +7,11 @@ difference. Reference: Student, "The probable error of a mean", 1908.
 """
 
 import dataclasses
-import functools
 import math
 import statistics
 from collections.abc import Iterable
 
-from jax.scipy.special import betainc
+from scipy.special import stdtrit
 
 from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.rows import ResultRow
@@ -116,19 +115,7 @@ def _t_interval(values: list[float], level: float) -> Interval | None:
     n = len(values)
     if n < 2:
         return None
-    half = _t_quantile(n - 1, level) * statistics.stdev(values) / math.sqrt(n)
+    quantile = float(stdtrit(n - 1, 0.5 + 0.5 * level))
+    half = quantile * statistics.stdev(values) / math.sqrt(n)
     mean = statistics.fmean(values)
     return mean - half, mean + half
-
-
-@functools.cache
-def _t_quantile(freedom: int, level: float) -> float:
-    """Find t with P(abs(T) < t) = level, by bisection on a logarithmic scale."""
-    low, high = -10.0, 20.0
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        t = math.exp(middle)
-        # P(abs(T) >= t) is the incomplete beta function of nu / (nu + t^2).
-        outside = betainc(0.5 * freedom, 0.5, freedom / (freedom + t * t))
-        low, high = (middle, high) if float(outside) > 1 - level else (low, middle)
-    return math.exp(0.5 * (low + high))

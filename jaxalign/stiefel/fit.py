@@ -97,7 +97,7 @@ def fit(
       that are done stay. Ends by a Newton-Schulz correction to rounding. The cost is
       that of the steps, one orthogonality check a record, and the objective's. Runs
       under `jax.jit` and `jax.vmap`; no collectives of its own for a batch that is
-      split, but for the test whether all are done, one flag a step.
+      split, but for the test whether all are done, one flag a record.
 
     References:
       Absil, Mahony, Sepulchre, "Optimization Algorithms on Matrix Manifolds", 2008.
@@ -133,9 +133,16 @@ def fit(
     given = descend(init)
     if components == "given":
         return dataclasses.replace(given, start=start)
-    _, gradient = value_and_gradient(objective, init)
-    other = descend(jax.tree.map(enter_other, init, gradient))
+    other = descend(_reflected(arguments, init, static=static))
     return dataclasses.replace(_better(given, other), start=start)
+
+
+@functools.partial(jax.jit, static_argnames="static")
+def _reflected(arguments, init, *, static):
+    """Enter the other component where the objective likes it best."""
+    objective = arguments if static is None else static
+    _, gradient = value_and_gradient(objective, init)
+    return jax.tree.map(enter_other, init, gradient)
 
 
 @functools.partial(
@@ -203,15 +210,9 @@ def _finish(objective, now, history, records, measure, tolerance):
     point = settle(now.point)
     values, gradient = value_and_gradient(objective, point)
     norm = measure(point, gradient)
-    # The step after the last record is repeated to the end of the arrays.
-    last = jax.tree.map(lambda all_: all_[records - 1], history)
-    history = jax.tree.map(
-        lambda all_, one: jnp.where(
-            (jnp.arange(len(all_)) < records).reshape(-1, *(1,) * one.ndim), all_, one
-        ),
-        history,
-        last,
-    )
+    # The last record is repeated to the end of the arrays.
+    places = jnp.minimum(jnp.arange(len(history.step)), records - 1)
+    history = jax.tree.map(lambda records_: records_[places], history)
     reached = (now.norm <= tolerance) & is_orthonormal(point, batch)
     status = jnp.where(reached, Status.OK.value, Status.NOT_CONVERGED.value)
     finite = jnp.isfinite(values) & jnp.isfinite(norm)

@@ -40,10 +40,11 @@ def riemannian_sgd(
     :math:`R`.
 
     Args:
-      learning_rate: a number or an optax schedule. In units of one over the curvature:
-        for Procrustes one over the largest singular value is a good start.
-      momentum: of `trace_tangent`; None for none. 0.9 with a third of the learning
-        rate suits condition numbers of 100 and more.
+      learning_rate: a number or an optax schedule, in units of one over the curvature.
+        For :math:`-\langle Q, C \rangle`, 1 to 2 over the largest singular value of
+        :math:`C` did best where it was tuned.
+      momentum: of `trace_tangent`; None for none. 0.4 did best at condition number 10,
+        0.8 at 100 and 1,000.
       nesterov: static; look ahead, which takes momentum.
       metric: static; of the gradient, ``"euclidean"`` or ``"canonical"`` (without
         momentum only).
@@ -255,8 +256,9 @@ def pogo(
 
     Args:
       learning_rate: a number or an optax schedule, as of `riemannian_sgd`.
-      momentum: of `trace_tangent`; None for none. Any optax rule may go before, and
-        sees Euclidean gradients: ``optax.chain(optax.scale_by_adam(), pogo(0.1))``.
+      momentum: of `trace_tangent`; None for none. Rules that go before, as in
+        ``optax.chain(optax.clip_by_global_norm(1.0), pogo(0.1))``, see Euclidean
+        gradients; those that scale entry by entry change where the descent ends.
       nesterov: static; look ahead, which takes momentum.
       precision: static; ``"mixed"`` computes two of the four products, the direction
         and the correction, from bfloat16 operands: faster where there are matrix units

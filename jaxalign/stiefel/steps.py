@@ -42,9 +42,9 @@ def retract_updates(
       method: static; see `retract`.
       stabilize_every: steps between two corrections of drift by a Newton-Schulz step
         :math:`X (3 I - X^\top X) / 2`, which squares the orthogonality error. Adding
-        an update rounds, and ``"cayley"`` hands the error on (2, 6, 12, 23 eps after 1,
-        10, 100, 1,000 steps). None: never, which is enough for ``"polar"`` and
-        ``"qr"``: they make each point anew.
+        an update rounds, and ``"cayley"`` hands the error on: 1,600 eps after 10,000
+        noisy steps at d = 64, 13 eps where every tenth was corrected. None: never,
+        which is enough for ``"polar"`` and ``"qr"``: they make each point anew.
       project: static; False where updates are tangent already, which saves two
         products.
 

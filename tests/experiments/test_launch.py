@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Launches: a user's mistake is one line on stderr and exit code 2."""
 
+import importlib
+import pkgutil
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import experiments
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +58,14 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments, said, tmp_path):
     assert "Traceback" not in done.stderr
     assert re.search(said, done.stderr)
     assert not (tmp_path / "run").exists()
+
+
+def test_no_two_experiments_define_one_flag():
+    found = pkgutil.walk_packages(experiments.__path__, "experiments.")
+    names = [module.name for module in found]
+    assert {"experiments.fit", "experiments.benchmarks.stiefel"} <= set(names)
+    for name in names:
+        importlib.import_module(name)  # absl refuses a flag's second definition
 
 
 def test_help_shows_the_shared_flags():

@@ -1,37 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two real processes of two devices each give the moments, and the map, of one."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 import jaxalign as ja
-from tests.free_port import free_port
 from tests.moments.pass_in_process import GROUPS, SHARES, rows
 from tests.tolerances import PROCRUSTES, SUMS, eps
+from tests.two_processes import run_in_two_processes
 
 F32 = eps(np.float32)
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_moments_of_one(tmp_path):
-    port = str(free_port())
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.moments.pass_in_process"),
-                *(port, str(number), str(tmp_path)),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=180)
-        assert process.returncode == 0, errors[-2000:]
+    run_in_two_processes("tests.moments.pass_in_process", tmp_path)
     source, target, group = rows()
     for groups in (None, GROUPS):
         empty = ja.init_moments(6, 4, groups=groups, grams=True)

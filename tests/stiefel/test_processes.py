@@ -1,36 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two real processes, each with half of every batch, fit the map of one."""
 
-import subprocess
-import sys
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxalign as ja
-from tests.free_port import free_port
 from tests.stiefel.stream_in_process import WIDTH, batches, loss, optimizer
 from tests.tolerances import eps
+from tests.two_processes import run_in_two_processes
 
 
 @pytest.mark.slow
 def test_two_processes_fit_the_map_of_one(tmp_path):
-    port = str(free_port())
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.stiefel.stream_in_process"),
-                *(port, str(number), str(tmp_path)),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=180)
-        assert process.returncode == 0, errors[-2000:]
+    run_in_two_processes("tests.stiefel.stream_in_process", tmp_path)
     first, second = (np.load(tmp_path / f"{number}.npz") for number in range(2))
     for name in ("point", "values", "determinant"):
         np.testing.assert_array_equal(first[name], second[name])

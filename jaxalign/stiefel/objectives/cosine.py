@@ -14,11 +14,11 @@ from jaxalign.array_types import Array, ArrayLike
 from jaxalign.stiefel.objectives.points import (
     as_point,
     over_problems,
-    polar_start,
 )
 from jaxalign.stiefel.objectives.rows import (
     Centring,
     PreparedRows,
+    StartsFromPairs,
     aligned_rows,
     prepare_rows,
     unit_rows,
@@ -27,7 +27,7 @@ from jaxalign.stiefel.objectives.rows import (
 
 @typing.no_type_check
 @flax.struct.dataclass
-class CosineObjective:
+class CosineObjective(StartsFromPairs):
     """One minus the mean cosine; make it by its factory.
 
     Attributes:
@@ -47,14 +47,6 @@ class CosineObjective:
             "(t,s),(n,s),(n,t),(t),(n)",
             *(point, rows.source, rows.target, rows.added, rows.share),
         )
-
-    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
-        """Matrix whose polar factor is `closed_form_start`."""
-        return self.rows.cross
-
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the map of the largest mean cosine of centred rows."""
-        return polar_start(self.start_matrix())
 
 
 def cosine_objective(

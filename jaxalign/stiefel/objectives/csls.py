@@ -16,10 +16,11 @@ import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.stiefel.objectives.points import as_point, over_problems, polar_start
+from jaxalign.stiefel.objectives.points import as_point, over_problems
 from jaxalign.stiefel.objectives.rows import (
     Centring,
     PreparedRows,
+    StartsFromPairs,
     aligned_rows,
     prepare_rows,
     unit_rows,
@@ -30,7 +31,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 @typing.no_type_check
 @flax.struct.dataclass
-class CslsObjective:
+class CslsObjective(StartsFromPairs):
     """Hub-corrected cosine loss of pairs; make it by its factory.
 
     Attributes:
@@ -57,14 +58,6 @@ class CslsObjective:
             "(t,s),(n,s),(n,t),(t),(n),(n)",
             *(point, rows.source, rows.target, rows.added, rows.share, rows.kept),
         )
-
-    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
-        """Matrix whose polar factor is `closed_form_start`."""
-        return self.rows.cross
-
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the map of the largest mean cosine of centred rows."""
-        return polar_start(self.start_matrix())
 
 
 def csls_objective(

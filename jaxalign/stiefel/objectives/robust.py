@@ -18,7 +18,12 @@ from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.stiefel.objectives.points import as_point, over_problems, polar_start
-from jaxalign.stiefel.objectives.rows import PreparedRows, aligned_rows, prepare_rows
+from jaxalign.stiefel.objectives.rows import (
+    PreparedRows,
+    StartsFromPairs,
+    aligned_rows,
+    prepare_rows,
+)
 
 RobustLoss = Literal["huber", "l1"]
 ROBUST_LOSSES: tuple[str, ...] = typing.get_args(RobustLoss)
@@ -32,7 +37,7 @@ _L1 = 0.01
 
 @typing.no_type_check
 @flax.struct.dataclass
-class RobustObjective:
+class RobustObjective(StartsFromPairs):
     """Mean of a loss of errors that grows like the error; make it by its factory.
 
     Attributes:
@@ -56,14 +61,6 @@ class RobustObjective:
             "(t,s),(n,s),(n,t),(t),(n),()",
             *(point, rows.source, rows.target, rows.added, rows.share, self.threshold),
         )
-
-    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
-        """Matrix whose polar factor is `closed_form_start`."""
-        return self.rows.cross
-
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the plain Procrustes map of these rows, wrong pairs and all."""
-        return polar_start(self.start_matrix())
 
 
 def robust_objective(

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.stiefel.objectives.points import polar_start
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -61,6 +62,20 @@ class PreparedRows:
         """Shape and dtype of one point."""
         widths = (self.target.shape[-1], self.source.shape[-1])
         return jax.ShapeDtypeStruct(widths, self.source.dtype)
+
+
+class StartsFromPairs:
+    """An objective of paired rows, whose closed form is that of their pairs."""
+
+    rows: PreparedRows
+
+    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
+        """Matrix whose polar factor is `closed_form_start`."""
+        return self.rows.cross
+
+    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
+        """Find the plain Procrustes map of these rows, of unit rows for cosines."""
+        return polar_start(self.start_matrix())
 
 
 def prepare_rows(

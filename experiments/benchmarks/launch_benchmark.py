@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flags of benchmarks: how often, and which sections."""
+
+from collections.abc import Iterable
+
+from absl import flags
+
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Counted runs of each.", 1)
+_SECTIONS = flags.DEFINE_list(
+    "sections", None, "Which sections, of those that the benchmark has. Default: all."
+)
+
+
+def chosen_sections(names: Iterable[str]) -> list[str]:
+    """Return the sections that `--sections` names, of those that there are.
+
+    Raises:
+      ValueError: for a name that there is not.
+    """
+    names = list(names)
+    chosen = names if _SECTIONS.value is None else _SECTIONS.value
+    unknown = set(chosen) - set(names)
+    if not chosen or unknown:
+        raise ValueError(
+            f"--sections: expected some of {', '.join(names)}, got "
+            f"{','.join(chosen)!r}; leave it out for all."
+        )
+    return chosen
