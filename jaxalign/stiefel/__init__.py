@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Optimisation on the Stiefel manifold: geometry, optax transformations, fits."""
 
+from jaxalign.stiefel.components import component as component
+from jaxalign.stiefel.components import reflect as reflect
+from jaxalign.stiefel.draws import random_point as random_point
+from jaxalign.stiefel.draws import random_tangent as random_tangent
 from jaxalign.stiefel.fit import fit as fit
 from jaxalign.stiefel.geodesic import geodesic_distance as geodesic_distance
-from jaxalign.stiefel.geometry import component as component
 from jaxalign.stiefel.geometry import inner_product as inner_product
 from jaxalign.stiefel.geometry import project_tangent as project_tangent
-from jaxalign.stiefel.geometry import random_point as random_point
-from jaxalign.stiefel.geometry import random_tangent as random_tangent
-from jaxalign.stiefel.geometry import reflect as reflect
 from jaxalign.stiefel.geometry import riemannian_gradient as riemannian_gradient
 from jaxalign.stiefel.geometry import tangent_norm as tangent_norm
 from jaxalign.stiefel.geometry import transport as transport

@@ -11,10 +11,69 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from jaxalign.array_types import Array
-from jaxalign.stiefel.geometry import component
+from jaxalign.array_types import Array, ArrayLike
 from jaxalign.stiefel.measures import PointTree
-from jaxalign.stiefel.shapes import flip, product
+from jaxalign.stiefel.shapes import as_tall, check_point, flip, product
+
+
+def component(point: Float[ArrayLike, "*batch rows columns"]) -> Int[Array, "*batch"]:
+    """Tell which of the two parts of the orthogonal group a square point lies in.
+
+    Args:
+      point: shape ``(..., rows, columns)``.
+
+    Returns:
+      The sign of the determinant, +1 or -1, shape ``(...)``; 0 for a point that is not
+      square, whose manifold is in one piece, and where it is not finite.
+
+    Raises:
+      ValueError: if `point` is no floating matrix.
+
+    Notes:
+      No retraction leaves the component that it started in. Cost O(d^3), one LU
+      factorisation.
+
+    >>> int(component(jnp.diag(jnp.array([1.0, -1.0]))))
+    -1
+    """
+    check_point("component", point)
+    return _component(jnp.asarray(point))
+
+
+@jax.jit
+def _component(point):
+    """Sign of the determinant."""
+    if point.shape[-2] != point.shape[-1]:
+        return jnp.zeros(point.shape[:-2], jnp.int32)
+    sign, size = jnp.linalg.slogdet(as_tall(point))
+    # The sign of NaN factors says nothing; their logarithm shows them.
+    return jnp.where(jnp.isfinite(size), sign, 0.0).astype(jnp.int32)
+
+
+def reflect(
+    point: Float[ArrayLike, "*batch d d"],
+) -> Float[Array, "*batch d d"]:
+    """Cross to the other component of the orthogonal group: negate the first column.
+
+    Args:
+      point: square, shape ``(..., d, d)``.
+
+    Returns:
+      A point of the opposite determinant.
+
+    Raises:
+      ValueError: if `point` is not square.
+
+    >>> reflect(jnp.eye(2)).tolist()
+    [[-1.0, 0.0], [-0.0, 1.0]]
+    """
+    check_point("reflect", point)
+    if point.shape[-2] != point.shape[-1]:
+        raise ValueError(
+            f"`reflect(point=...)`: expected square matrices, got shape {point.shape}; "
+            "points of unequal sides form one component, and need no reflection."
+        )
+    return jnp.asarray(point).at[..., :, 0].multiply(-1)
 
 
 def choose_components(

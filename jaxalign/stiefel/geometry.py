@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Tangent spaces, metrics, components and draws of the Stiefel manifold.
+r"""Tangent spaces and metrics of the Stiefel manifold.
 
 Where optimisers begin: a gradient becomes a tangent vector here, and a retraction walks
 along it. Points have orthonormal columns (rows, if there are fewer); with :math:`X`
@@ -11,19 +11,17 @@ constraints", 1998, arXiv physics/9806030.
 
 import functools
 import typing
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.random_points import draw_orthonormal
 from jaxalign.stiefel.shapes import (
     as_given,
     as_tall,
     check_pair,
-    check_point,
     flip,
     product,
 )
@@ -231,138 +229,6 @@ def transport(
     """
     check_pair("transport", "tangent", point, tangent)
     return project_tangent(point, tangent)
-
-
-def component(point: Float[ArrayLike, "*batch rows columns"]) -> Int[Array, "*batch"]:
-    """Tell which of the two parts of the orthogonal group a square point lies in.
-
-    Args:
-      point: shape ``(..., rows, columns)``.
-
-    Returns:
-      The sign of the determinant, +1 or -1, shape ``(...)``; 0 for a point that is not
-      square, whose manifold is in one piece, and where it is not finite.
-
-    Raises:
-      ValueError: if `point` is no floating matrix.
-
-    Notes:
-      No retraction leaves the component that it started in. Cost O(d^3), one LU
-      factorisation.
-
-    >>> int(component(jnp.diag(jnp.array([1.0, -1.0]))))
-    -1
-    """
-    check_point("component", point)
-    return _component(jnp.asarray(point))
-
-
-@jax.jit
-def _component(point):
-    """Sign of the determinant."""
-    if point.shape[-2] != point.shape[-1]:
-        return jnp.zeros(point.shape[:-2], jnp.int32)
-    sign, size = jnp.linalg.slogdet(as_tall(point))
-    # The sign of NaN factors says nothing; their logarithm shows them.
-    return jnp.where(jnp.isfinite(size), sign, 0.0).astype(jnp.int32)
-
-
-def reflect(
-    point: Float[ArrayLike, "*batch d d"],
-) -> Float[Array, "*batch d d"]:
-    """Cross to the other component of the orthogonal group: negate the first column.
-
-    Args:
-      point: square, shape ``(..., d, d)``.
-
-    Returns:
-      A point of the opposite determinant.
-
-    Raises:
-      ValueError: if `point` is not square.
-
-    >>> reflect(jnp.eye(2)).tolist()
-    [[-1.0, 0.0], [-0.0, 1.0]]
-    """
-    check_point("reflect", point)
-    if point.shape[-2] != point.shape[-1]:
-        raise ValueError(
-            f"`reflect(point=...)`: expected square matrices, got shape {point.shape}; "
-            "points of unequal sides form one component, and need no reflection."
-        )
-    return jnp.asarray(point).at[..., :, 0].multiply(-1)
-
-
-def random_point(
-    key: jax.Array,
-    shape: tuple[int, ...],
-    *,
-    determinant: Literal[1, -1] | None = None,
-    dtype: Any = None,
-) -> Float[Array, "*batch rows columns"]:
-    """Draw points uniformly (by the Haar measure).
-
-    Args:
-      key: of the draw.
-      shape: static, ``(*batch, rows, columns)``.
-      determinant: static; +1 or -1 for square points of that component alone, by
-        default of both; no other points have one.
-      dtype: static; floating, by default float32, or float64 when x64 is enabled. Half
-        precision is drawn in float32 and rounded.
-
-    Returns:
-      The points.
-
-    Raises:
-      ValueError: if `shape` has no two last axes of at least 1, or `determinant` is
-        neither +1 nor -1 or asked of points that are not square.
-
-    >>> int(component(random_point(jax.random.key(0), (3, 3), determinant=-1)))
-    -1
-    """
-    shape = tuple(shape)
-    if len(shape) < 2 or min(shape[-2:]) < 1:
-        raise ValueError(
-            f"`random_point(shape={shape})`: expected (..., rows, columns), both at "
-            "least 1; pass (d_target, d_source)."
-        )
-    if determinant not in (None, 1, -1) or (
-        determinant is not None and shape[-2] != shape[-1]
-    ):
-        raise ValueError(
-            f"`random_point(determinant={determinant!r})`: expected +1 or -1, and "
-            f"square points, got shape {shape}; leave it out for any point."
-        )
-    dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    wide = jnp.promote_types(dtype, jnp.float32)
-    drawn = draw_orthonormal(key, shape, determinant=determinant, dtype=wide)
-    return drawn.astype(dtype)
-
-
-def random_tangent(
-    key: jax.Array, point: Float[ArrayLike, "*batch rows columns"]
-) -> Float[Array, "*batch rows columns"]:
-    """Draw standard normal tangent vectors.
-
-    Args:
-      key: of the draw.
-      point: shape ``(..., rows, columns)``.
-
-    Returns:
-      Tangent vectors at `point`, Gaussian of variance 1 in every direction of the
-      Euclidean metric; not normalised.
-
-    Raises:
-      ValueError: if `point` is no floating matrix.
-
-    >>> turn = random_tangent(jax.random.key(0), jnp.eye(2))
-    >>> bool(turn[0, 1] == -turn[1, 0])
-    True
-    """
-    check_point("random_tangent", point)
-    wide = jnp.promote_types(point.dtype, jnp.float32)
-    drawn = jax.random.normal(key, point.shape, wide)
-    return _gradient(jnp.asarray(point), drawn, metric="euclidean")
 
 
 def check_metric(call, metric):

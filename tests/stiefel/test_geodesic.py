@@ -12,8 +12,8 @@ from jax.test_util import check_grads
 
 import jaxalign as ja
 from jaxalign.stiefel import geodesic
+from jaxalign.stiefel.components import reflect
 from jaxalign.stiefel.geodesic import geodesic_distance
-from jaxalign.stiefel.geometry import reflect
 from tests.cases import DTYPES, POINT_SHAPES, orthonormal, tangent_pair, x64_for
 from tests.stiefel.geodesics import canonical_geodesic
 from tests.tolerances import DISTANCE, eps

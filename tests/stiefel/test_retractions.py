@@ -14,7 +14,8 @@ from jax.test_util import check_grads
 
 import jaxalign as ja
 from jaxalign.stiefel import polar_step, qr_step, retractions
-from jaxalign.stiefel.geometry import component, project_tangent
+from jaxalign.stiefel.components import component
+from jaxalign.stiefel.geometry import project_tangent
 from jaxalign.stiefel.retractions import RETRACTIONS, retract
 from tests.cases import (
     DTYPES,
