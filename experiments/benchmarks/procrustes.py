@@ -237,7 +237,7 @@ def time_batched(sizes: Sizes, rounds: int) -> list[Line]:
     def scipy_loop() -> None:
         for matrix in well:
             u, _, vt = scipy.linalg.svd(matrix, full_matrices=False)
-            u @ vt
+            _ = u @ vt
 
     @jax.jit
     def naive(batch):

@@ -235,8 +235,6 @@ def test_finding_says_what_the_intervals_allow(gains, said):
     ]
     advice, sizes = describe_study(rows, [table])
     assert advice.count(said) == (1 if len(gains) == 1 else 2)
-    study = objective_study.Study(rows, [advice, sizes], [])
-    assert study.text == f"{advice} {sizes}"
     assert "finds 50.0 % (source image -> target text @1) and 50.0 %" in sizes
 
 
