@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads batches from two workers, slowly; tells when the first is there."""
 
+import signal
 import sys
 import time
 
@@ -22,6 +23,8 @@ class Numbers:
 
 def main() -> None:
     """Read for a while."""
+    # A shell's background job has Ctrl-C ignored, and so has what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for batch in ordered_batches(Numbers(), batch_size=2, num_workers=2):
         sys.stdout.write(f"{batch['index'][0]}\n")
         sys.stdout.flush()

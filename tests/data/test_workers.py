@@ -25,8 +25,6 @@ def reader():
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell's background job has Ctrl-C ignored, and so has what it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "0\n"

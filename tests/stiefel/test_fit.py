@@ -266,8 +266,11 @@ def test_several_models_go_to_one_frame():
         ({"tolerance": -1.0}, "0 or more"),
         ({"components": "all"}, "'both' or 'given'"),
         ({"init": "closed_form"}, "closed_form_start"),
-        ({"init": jnp.ones((4, 4))}, "polar_factor"),
-        ({"init": jnp.eye(4)[:, :2], "components": "both"}, "one component"),
+        ({"init": np.ones((4, 4), np.float32)}, "polar_factor"),
+        (
+            {"init": np.eye(4, 2, dtype=np.float32), "components": "both"},
+            "one component",
+        ),
         ({"objective": 3.0}, "function of a point"),
         ({"objective": lambda point: point[0]}, "one value for each problem"),
     ],
