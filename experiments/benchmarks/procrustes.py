@@ -305,14 +305,6 @@ def main() -> None:
 
 
 flags.adopt_module_key_flags(launch_benchmark)
-for _name in ("workdir", "tiny"):
-    flags.declare_key_flag(_name)
 
 if __name__ == "__main__":
-    launch.launch(
-        main,
-        unused=(
-            *("source", "target", "dtype", "dataset", "data_dir"),
-            *("fit_on", "seeds", "batch_size"),
-        ),
-    )
+    launch.launch(main, unused=launch_benchmark.UNUSED)

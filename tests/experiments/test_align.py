@@ -3,36 +3,25 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import jaxalign as ja
 from jaxalign.evaluate.methods import CHOSEN, ORTHOGONAL
+from tests.experiments.launching import launch
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("align")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "experiments.align",
-            "--tiny",
-            f"--workdir={folder}/run",
-            f"--data_dir={folder}/data",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = launch(
+        "experiments.align",
+        "--tiny",
+        f"--workdir={folder}/run",
+        f"--data_dir={folder}/data",
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, folder / "run"

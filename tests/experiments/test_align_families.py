@@ -2,17 +2,14 @@
 """The main job between any two families, whatever the widths of their spaces."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import jaxalign as ja
 from tests import tiny_encoders
+from tests.experiments.launching import launch
 
-ROOT = Path(__file__).parents[2]
 WIDTHS = {"clip": 20, "flava": 24, "siglip": 16}
 pytestmark = pytest.mark.slow
 
@@ -32,21 +29,13 @@ def root(tmp_path_factory):
 )
 def test_a_map_is_fitted_between_two_families(root, source, target):
     workdir = root / f"{source}-{target}"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "experiments.align",
-            "--tiny",
-            f"--source={root / source}",
-            f"--target={root / target}",
-            f"--workdir={workdir}",
-            f"--data_dir={root}/data",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = launch(
+        "experiments.align",
+        "--tiny",
+        f"--source={root / source}",
+        f"--target={root / target}",
+        f"--workdir={workdir}",
+        f"--data_dir={root}/data",
     )
     assert done.returncode == 0, done.stderr
     assert "held-out classes" in done.stdout

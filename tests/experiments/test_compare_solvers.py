@@ -4,9 +4,6 @@
 import dataclasses
 import html
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +17,8 @@ from experiments.solver_problems import PLANTED, Planted, Problem, tiny
 from experiments.solver_programs import SOLVERS, TINY_SOLVERS, Programs, places
 from experiments.solver_words import describe, describe_components, outcome_rows
 from tests.cases import rows_pair
+from tests.experiments.launching import launch
 
-ROOT = Path(__file__).parents[2]
 SMALL = Planted("det -1", "small", width=6, anchors=200, reflect=True, steps=160)
 
 
@@ -163,15 +160,11 @@ def test_the_study_of_objectives_is_a_part(outcome, monkeypatch):
 
 
 def run_command(workdir, *flags):
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.compare_solvers", "--tiny"),
-            *(f"--workdir={workdir}", *flags),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    return launch(
+        "experiments.compare_solvers",
+        "--tiny",
+        f"--workdir={workdir}",
+        *flags,
     )
 
 

@@ -2,17 +2,13 @@
 """The sweep over few anchors, at toy size, and its draws of classes."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import jaxalign as ja
 from experiments import few_anchors
-
-ROOT = Path(__file__).parents[2]
+from tests.experiments.launching import launch
 
 
 def test_draws_are_nested_and_never_meet_the_unseen():
@@ -28,15 +24,11 @@ def test_draws_are_nested_and_never_meet_the_unseen():
 
 @pytest.mark.slow
 def test_tiny_run_writes_curves_of_real_fits(tmp_path):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.few_anchors", "--tiny"),
-            *(f"--workdir={tmp_path}/run", f"--data_dir={tmp_path}/data"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = launch(
+        "experiments.few_anchors",
+        "--tiny",
+        f"--workdir={tmp_path}/run",
+        f"--data_dir={tmp_path}/data",
     )
     assert done.returncode == 0, done.stderr
     assert "reach nine tenths" in done.stdout

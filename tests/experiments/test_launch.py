@@ -4,25 +4,11 @@
 import importlib
 import pkgutil
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 import experiments
-
-ROOT = Path(__file__).parents[2]
-
-
-def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from tests.experiments.launching import launch
 
 
 def _slow(arguments, said):

@@ -4,9 +4,6 @@
 import dataclasses
 import functools
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +25,8 @@ from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.solve.polar import orthogonality_error
 from tests import tolerances
+from tests.experiments.launching import launch
 
-ROOT = Path(__file__).parents[2]
 CLASSES, THINGS, WIDTH = 10, 5, 6
 SCHEDULE = Schedule((2, 12), 0.1)
 FEW = ("cosine", "closed form, images and texts")
@@ -240,15 +237,11 @@ def test_finding_says_what_the_intervals_allow(gains, said):
 
 @pytest.mark.slow
 def test_tiny_run_writes_rows_of_every_objective(tmp_path):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.objective_study", "--tiny"),
-            *(f"--workdir={tmp_path}/run", f"--data_dir={tmp_path}/data"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = launch(
+        "experiments.objective_study",
+        "--tiny",
+        f"--workdir={tmp_path}/run",
+        f"--data_dir={tmp_path}/data",
     )
     assert done.returncode == 0, done.stderr
     assert "closed form" in done.stdout

@@ -2,16 +2,12 @@
 """The benchmark of the encoders, at toy size and without peers; FLOPs by hand."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from transformers import CLIPConfig
 
 from experiments.benchmarks.encoders import count_flops
-
-ROOT = Path(__file__).parents[3]
+from tests.experiments.launching import launch
 
 
 def test_flops_of_a_tower_by_hand():
@@ -36,19 +32,11 @@ def test_flops_of_a_tower_by_hand():
 
 @pytest.mark.slow
 def test_the_benchmark_runs_at_toy_size(tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "experiments.benchmarks.encoders",
-            "--tiny",
-            "--nopeers",
-            f"--workdir={tmp_path}",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = launch(
+        "experiments.benchmarks.encoders",
+        "--tiny",
+        "--nopeers",
+        f"--workdir={tmp_path}",
     )
     assert done.returncode == 0, done.stderr
     assert "ViT-B/32 image" in done.stdout

@@ -2,28 +2,20 @@
 """The benchmark of closed forms at toy size: what does not depend on speed holds."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from experiments.benchmarks.lines import Line, format_lines
-
-ROOT = Path(__file__).parents[3]
+from tests.experiments.launching import launch
 
 
 @pytest.mark.slow
 def test_every_section_runs_at_toy_size(tmp_path):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.benchmarks.procrustes"),
-            *("--tiny", "--rounds=1", f"--workdir={tmp_path}"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = launch(
+        "experiments.benchmarks.procrustes",
+        "--tiny",
+        "--rounds=1",
+        f"--workdir={tmp_path}",
     )
     assert done.returncode == 0, done.stderr
     lines = json.loads((tmp_path / "benchmark.json").read_text())["lines"]

@@ -2,10 +2,7 @@
 """The benchmark of Stiefel optimisers: its judge and its tuning, at toy size."""
 
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +16,7 @@ from experiments.benchmarks.stiefel_problem import (
     suboptimality,
 )
 from experiments.benchmarks.stiefel_settings import Budget, Method, Setting, tune
-
-ROOT = Path(__file__).parents[3]
+from tests.experiments.launching import launch
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -115,15 +111,11 @@ def test_what_does_not_reach_the_target_says_how_far_it_came():
 
 @pytest.mark.slow
 def test_every_section_runs_at_toy_size(tmp_path):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.benchmarks.stiefel"),
-            *("--tiny", "--rounds=1", f"--workdir={tmp_path}"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = launch(
+        "experiments.benchmarks.stiefel",
+        "--tiny",
+        "--rounds=1",
+        f"--workdir={tmp_path}",
     )
     assert done.returncode == 0, done.stderr
     lines = json.loads((tmp_path / "benchmark.json").read_text())["lines"]

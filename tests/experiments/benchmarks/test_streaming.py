@@ -2,26 +2,18 @@
 """The benchmark of streaming at toy size: what does not depend on speed must hold."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.experiments.launching import launch
 
 
 @pytest.mark.slow
 def test_the_benchmark_runs_at_toy_size(tmp_path):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.benchmarks.streaming"),
-            *("--tiny", f"--workdir={tmp_path}"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = launch(
+        "experiments.benchmarks.streaming",
+        "--tiny",
+        f"--workdir={tmp_path}",
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
