@@ -158,12 +158,12 @@ def _merge_groups(moments, weights):
 
 def _about_own_mean(means, shares):
     """Mean of each subset, (S, d), and the groups' means about it, (S, G, d)."""
-    # A point amid the groups comes first: subsets differ little from it.
-    centre = jnp.mean(means, axis=0)
-    about = means - centre[None, :]
     # (S, G) @ (G, d)
-    mean = jnp.matmul(shares, about, precision=_HIGHEST)
-    return mean + centre[None, :], about[None, :, :] - mean[:, None, :]
+    mean = jnp.matmul(shares, means, precision=_HIGHEST)
+    about = means[None, :, :] - mean[:, None, :]
+    # What rounding has left: (S, 1, G) @ (S, G, d)
+    rest = jnp.matmul(shares[:, None, :], about, precision=_HIGHEST)
+    return mean + rest[:, 0, :], about - rest
 
 
 def _count_rows(rows, taken):
