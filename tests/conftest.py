@@ -21,7 +21,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Before any backend starts: sharding is tested on 8 virtual devices everywhere.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
@@ -50,25 +49,29 @@ def pytest_unconfigure(config):
         shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)
 
 
+def _promotion_of(node):
+    """Standard promotion of dtypes if a node asks for it."""
+    standard = node.get_closest_marker("standard_promotion") is not None
+    return jax.numpy_dtype_promotion("standard" if standard else "strict")
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _promotion(request):
+def _promotion_of_module(request):
     """Let a module that calls optax or flax promote dtypes as they do."""
-    if request.node.get_closest_marker("standard_promotion") is None:
-        yield
-        return
-    with jax.numpy_dtype_promotion("standard"):
+    with _promotion_of(request.node):
         yield
 
 
 @pytest.fixture(autouse=True)
-def _optimizations(request):
-    """Compile as users do where a test reads the compiled text."""
-    if request.node.get_closest_marker("compiled_text") is None:
-        yield
-        return
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
+def _promotion_and_optimizations(request):
+    """The same for one test; one that reads compiled text compiles as users do."""
+    with _promotion_of(request.node):
+        if request.node.get_closest_marker("compiled_text") is None:
+            yield
+        else:
+            jax.config.update("jax_disable_most_optimizations", False)
+            yield
+            jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="module", autouse=True)

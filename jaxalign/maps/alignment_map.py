@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike, Modality
 from jaxalign.buckets import first_rows, pad_to_bucket
-from jaxalign.float_rows import float_rows
+from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.maps.composition import composed_kind
 from jaxalign.maps.contents import check_contents
 from jaxalign.maps.file import checksum, read_map, write_map
@@ -395,7 +395,7 @@ def _apply(
       Rows in the dtype of the matrix, computed in float32 or better, and the smallest
       and largest norm of the rows that came.
     """
-    kept, dtype = matrix.dtype, jnp.promote_types(matrix.dtype, jnp.float32)
+    kept, dtype = matrix.dtype, wide_dtype(matrix.dtype)
     rows, matrix, mlp, scale, source_mean, target_mean = jax.tree.map(
         lambda leaf: leaf.astype(dtype),
         (rows, matrix, mlp, scale, source_mean, target_mean),

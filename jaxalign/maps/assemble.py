@@ -14,7 +14,7 @@ from jaxalign._version import __version__
 from jaxalign.array_types import Array, Modality
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.checks import ALL
-from jaxalign.maps.norms import norms_from_mean
+from jaxalign.maps.norms import anchor_norms
 from jaxalign.moments import Moments
 from jaxalign.solve.procrustes import (
     ProcrustesSolution,
@@ -103,7 +103,7 @@ def make_map(
         source_means={name: part.source_mean for name, part in moments.items()},
         target_means={name: part.target_mean for name, part in moments.items()},
         source_norms={
-            name: _norms(
+            name: anchor_norms(
                 part.count,
                 part.source_mean,
                 part.source_energy,
@@ -112,7 +112,7 @@ def make_map(
             for name, part in moments.items()
         },
         target_norms={
-            name: _norms(
+            name: anchor_norms(
                 part.count,
                 part.target_mean,
                 part.target_energy,
@@ -126,14 +126,6 @@ def make_map(
         kind=fitted.kind,
         card_json=_card_json(call, card, of_fit),
     )
-
-
-def _norms(count, mean, energy, extremes=None) -> Array:
-    """Norms of the anchors of one side: smallest, root mean square, largest."""
-    norms = norms_from_mean(count, mean, energy)
-    if extremes is None:
-        return norms
-    return norms.at[0].set(extremes[0]).at[2].set(extremes[1])
 
 
 def solve_rotation(
@@ -266,7 +258,7 @@ def check_spread(call: str, name: Modality, moments: Moments) -> None:
     rows = int(moments.rows)
     for side, (energy, mean) in spreads.items():
         about_mean = float(energy)
-        in_mean = float(moments.count) * float(jnp.sum(jnp.square(mean)))
+        in_mean = float(moments.count) * float(np.sum(np.square(np.asarray(mean))))
         if not np.isfinite(about_mean + in_mean):
             raise ValueError(
                 f"`{call}[{name!r}]`: expected finite {side} rows, got moments of "

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.atomic_files import open_atomically
 from jaxalign.buckets import pad_to_bucket
-from jaxalign.float_rows import check_float_rows, native_floats
+from jaxalign.float_rows import check_float_rows, native_floats, wide_dtype
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.norms import check_norms, norm_range, rescale_rows
 from jaxalign.read_ahead import ReadAhead, touch
@@ -197,7 +197,7 @@ def _batch_carrier(
             return _Carried(moved, len(batch), moved, moved, None)
 
         return carry_by_map
-    wide = jnp.promote_types(amap.matrix.dtype, jnp.float32)
+    wide = wide_dtype(amap.matrix.dtype)
     matrix = amap.matrix.astype(wide)
     scaled = amap.scales[modality].astype(wide) * matrix
     source_mean = amap.source_means[modality].astype(wide)

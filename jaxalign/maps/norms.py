@@ -16,32 +16,35 @@ from jaxalign.array_types import Array, ArrayLike
 ROOM = 2.0
 
 
-def norms_from_mean(
-    count: Float[ArrayLike, ""],
-    mean: Float[ArrayLike, " d"],
-    energy: Float[ArrayLike, ""],
+def anchor_norms(
+    count: ArrayLike,
+    mean: ArrayLike,
+    energy: ArrayLike,
+    extremes: tuple[float, float] | None = None,
 ) -> Float[Array, "3"]:
-    """Estimate the norms of rows that are known by their moments alone.
-
-    The root mean square norm is exact; the extremes are taken as half and twice it.
+    """Return the smallest, root mean square and largest norm of rows, from moments.
 
     Args:
       count: sum of the weights.
-      mean: of the rows.
+      mean: of the rows, ``(d,)``.
       energy: sum of squared norms about the mean.
+      extremes: smallest and largest norm, if the rows were at hand; otherwise half and
+        twice the root mean square stand for them.
     """
-    typical = jnp.sqrt(energy / count + jnp.sum(jnp.square(mean)))
-    return typical * jnp.asarray([0.5, 1.0, 2.0], typical.dtype)
+    dtype = np.asarray(mean).dtype
+    count, mean, energy = (np.asarray(one, np.float64) for one in (count, mean, energy))
+    typical = np.sqrt(energy / count + np.sum(np.square(mean)))
+    low, high = (typical / 2, typical * 2) if extremes is None else extremes
+    return jnp.asarray(np.array([low, typical, high], dtype))
 
 
 def norm_range(rows: Float[Array, "n d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Return the smallest and largest norm, of rows finite and not zero alone.
 
-    Padding is zero, and a row that is not finite has no norm. Without any row left the
+    The rows are in float32 or better. Padding is zero, and a row that is not finite has no norm. Without any row left the
     range is empty: infinity to 0.
     """
-    wide = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
-    norms = jnp.linalg.norm(wide, axis=-1)
+    norms = jnp.linalg.norm(rows, axis=-1)
     counted = jnp.isfinite(norms) & (norms > 0)
     low = jnp.min(jnp.where(counted, norms, jnp.inf), initial=jnp.inf)
     return low, jnp.max(jnp.where(counted, norms, 0.0), initial=0.0)

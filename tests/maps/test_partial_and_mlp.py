@@ -15,6 +15,9 @@ from tests.tolerances import PROCRUSTES, ROWS, eps
 
 F32 = eps(np.float32)
 
+# `fit_mlp` descends by optax.
+pytestmark = pytest.mark.standard_promotion
+
 
 def few_anchors(d_source=16, d_target=16, n=10, seed=0):
     """Fewer anchors than dimensions, related by a planted map."""
