@@ -17,7 +17,11 @@ import numpy as np
 from flax import nnx
 from transformers import CLIPConfig
 
-from experiments.benchmarks.accelerator_record import Measurement, timed
+from experiments.benchmarks.accelerator_record import (
+    OUT_OF_TIME,
+    Measurement,
+    timed,
+)
 from experiments.benchmarks.accelerator_timing import (
     Job,
     Timing,
@@ -135,7 +139,10 @@ def time_encoders(job: Job) -> Iterator[list[Measurement]]:
             save_model(folder, towers.parameters, towers.config)
         else:
             yield [Measurement("encoders", "torch", note=reason)]
-        for modality in MODALITIES:
+        for modality, title in MODALITIES.items():
+            if job.deadline.passed:
+                yield [Measurement(f"encoders, {title}", "all", note=OUT_OF_TIME)]
+                continue
             yield _time_tower(job, towers, modality, torch, folder)
 
 

@@ -11,13 +11,14 @@ import json
 import math
 import os
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from experiments.benchmarks.accelerator_timing import Timing
+from experiments.benchmarks.accelerator_timing import Timing, first_line
 from jaxalign.atomic_files import write_atomically
 from jaxalign.report.results import library_versions
 
@@ -108,6 +109,12 @@ def timed(
         first_seconds=timing.first_seconds,
         **{**more, **fields},
     )
+
+
+def failure(section: str, name: str, error: Exception) -> Measurement:
+    """Make the line of an error that is being handled."""
+    trace = traceback.format_exc()
+    return Measurement(section, name, passed=False, note=first_line(error), trace=trace)
 
 
 def describe_machine() -> dict[str, Any]:

@@ -22,11 +22,6 @@ class Torch(NamedTuple):
     module: Any
     device: str
 
-    def wait(self) -> None:
-        """Wait for the device."""
-        if self.device == "cuda":
-            self.module.cuda.synchronize()
-
     def forget_peak(self) -> None:
         """Free what is cached, and start measuring the peak of memory anew."""
         if self.device == "cuda":
@@ -75,9 +70,8 @@ def fit_engine(
             for source, target in views
         )
         u, _, vt = torch.module.linalg.svd(cross, full_matrices=False)
-        rotation = u @ vt
-        torch.wait()
-        return rotation.cpu().numpy()
+        # Brought to the host, which waits for the device.
+        return (u @ vt).cpu().numpy()
 
     return fit
 
