@@ -96,6 +96,15 @@ def native_floats(array: ArrayLike) -> ArrayLike:
     return array
 
 
+def wide_dtype(dtype: Any) -> np.dtype:
+    """Return the dtype to compute in for values of a floating `dtype`: float32 or more.
+
+    >>> wide_dtype(jnp.bfloat16), wide_dtype(np.float64)
+    (dtype('float32'), dtype('float64'))
+    """
+    return np.dtype(np.float32 if jnp.finfo(dtype).bits < 32 else dtype)
+
+
 def _as_array(call: str, argument: str, rows: Any, expected: str) -> ArrayLike:
     """Return an array as it is, and convert what offers to be converted."""
     if isinstance(rows, jax.Array | np.ndarray):
