@@ -31,14 +31,14 @@ def merge_moments(left: Moments, right: Moments) -> Moments:
       right: moments of the same widths, leading axes and kind (with Grams or without).
 
     Returns:
-      The moments of all rows. Commutative and associative up to rounding; exact if
-      one side is empty.
+      The moments of all rows, in the wider dtype of the two. Commutative and
+      associative up to rounding; exact if one side is empty.
 
     Raises:
       ValueError: if widths or Grams differ.
     """
     check_pair("merge_moments", left, right)
-    return merge_checked(left, right)
+    return merge_checked(*_in_one_dtype(left, right))
 
 
 @jax.jit
@@ -91,7 +91,7 @@ def subtract_moments(whole: Moments, part: Moments) -> Moments:
             "`subtract_moments(whole, part)`: expected a part of the whole, got one of "
             "more rows; pass the larger first, of which `part` holds some rows."
         )
-    return _subtract(whole, part)
+    return _subtract(*_in_one_dtype(whole, part))
 
 
 @jax.jit
@@ -211,6 +211,20 @@ def _combine(left, right, *, count, rows, sign, mean, spread):
         source_gram=source_gram,
         target_gram=target_gram,
     )
+
+
+def _in_one_dtype(left: Moments, right: Moments) -> tuple[Moments, Moments]:
+    """Bring two moments to the wider of their dtypes: float64 may join later."""
+    wider = max(left.count.dtype, right.count.dtype, key=lambda one: one.itemsize)
+
+    def widened(moments):
+        if moments.count.dtype == wider:
+            return moments
+        return jax.tree.map(
+            lambda leaf: leaf if leaf is moments.rows else leaf.astype(wider), moments
+        )
+
+    return widened(left), widened(right)
 
 
 def check_pair(call, left, right):

@@ -99,7 +99,8 @@ def _reduce(moments, weights):
         )
         merged = _merge_groups(cleaned, weights)
         spoiled = (~finite).reshape(-1).astype(jnp.float32)
-        held = jnp.matmul((weights != 0).astype(jnp.float32), spoiled) > 0
+        taken = weights.astype(bool).astype(jnp.float32)
+        held = jnp.matmul(taken, spoiled) > 0
 
         def spoil(leaf):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.float_rows import float_array
+from jaxalign.float_rows import float_array, wide_dtype
 from jaxalign.solve.newton_schulz import newton_schulz_factor, scale_to_unit
 from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.solve.polar_gradient import polar_tangent
@@ -100,7 +100,7 @@ def polar_factor(
 @functools.partial(jax.jit, static_argnames="method")
 def _polar_factor(matrix, *, method):
     """Factorise, and measure the result."""
-    array = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
+    array = matrix.astype(wide_dtype(matrix.dtype))
     factor, iterations, regular = _differentiable_factor(array, method)
     error = orthogonality_error(jax.lax.stop_gradient(factor))
     return PolarFactor(
@@ -165,7 +165,7 @@ def thin_svd(
 ]:
     """Factorise by thin SVD, in float32 at least; not differentiable."""
     array = jnp.asarray(matrix)
-    array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    array = array.astype(wide_dtype(array.dtype))
     array = jax.lax.stop_gradient(array)
     return over_matrices(
         lambda one: tuple(jnp.linalg.svd(one, full_matrices=False)), array
