@@ -17,14 +17,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Modality
-from jaxalign.evaluate.blocks import pad_rows
+from jaxalign.evaluate.buckets import bucket, pad_rows
 from jaxalign.evaluate.hubness import hubness_offsets
 from jaxalign.evaluate.recipes import Recipe, Searcher, Side
 from jaxalign.evaluate.standing import Standing, pooled_top1, stand_out
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.folds import fold_rows
-
-_PAD = 256
 
 Pairs = Mapping[Modality, tuple[np.ndarray, np.ndarray]]
 
@@ -206,7 +204,7 @@ class FoldSearch:
 
 def _padded(prepare, rows: np.ndarray, modality: Modality) -> np.ndarray:
     """Prepare rows at one of a few sizes, so that folds share a compiled program."""
-    return np.asarray(prepare(pad_rows(rows, _PAD), modality))[: len(rows)]
+    return np.asarray(prepare(pad_rows(rows, bucket(len(rows))), modality))[: len(rows)]
 
 
 def join_folds(

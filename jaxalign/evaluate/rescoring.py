@@ -19,8 +19,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.evaluate.buckets import bucket_for, cut, pad_rows
 from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.retrieval import exact_recall
+from jaxalign.float_rows import float_rows
 from jaxalign.moments import Moments
 from jaxalign.solve.scale import Scale
 from jaxalign.trust.grouping import (
@@ -51,7 +53,11 @@ class RefittedMap(NamedTuple):
 
     def __call__(self, rows: Float[ArrayLike, "n s"]) -> Float[Array, "n t"]:
         """Carry source rows of the anchors' modality to the target space."""
-        return _carry(self, rows)
+        width = self.source_mean.shape[0]
+        rows = float_rows("refitted_map", "rows", rows, width=width)
+        n = rows.shape[0]
+        moved = _carry(self, pad_rows(rows, bucket_for(rows)(n)))
+        return cut(moved, n, self.target_mean.shape[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +185,9 @@ def rescore_recall(
     Raises:
       ValueError: as `rescore` and `exact_recall` do.
     """
+    call = "rescore_recall"
+    queries = float_rows(call, "queries", queries, width=moments.d_source)
+    index = float_rows(call, "index", index, width=moments.d_target)
 
     def score(refitted: RefittedMap) -> float:
         found = exact_recall(
@@ -222,6 +231,11 @@ def _fit(moments, weights, *, scale, proper):
 @jax.jit
 def _carry(refitted, rows):
     """Apply a map to rows, in its dtype at least."""
-    centred = jnp.asarray(rows) - refitted.source_mean[None, :]
+    dtype = jnp.promote_types(rows.dtype, refitted.rotation.dtype)
+    rows, refitted = (
+        rows.astype(dtype),
+        jax.tree.map(lambda leaf: leaf.astype(dtype), refitted),
+    )
+    centred = rows - refitted.source_mean[None, :]
     turned = jnp.matmul(centred, refitted.rotation.T, precision=_HIGHEST)
     return refitted.scale * turned + refitted.target_mean[None, :]

@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.evaluate.blocks import over_query_blocks, pad_rows
-from jaxalign.evaluate.cosine import unit_rows
+from jaxalign.evaluate.blocks import over_query_blocks
+from jaxalign.evaluate.buckets import bucket, pad_rows
+from jaxalign.evaluate.cosine import unit_sides
 
 _HIGHEST = jax.lax.Precision.HIGHEST
-_PAD = 256
 _BLOCK = 512
 # As in retrieval: scores that differ by less are ties, which count against the query.
 _TIE = 8 * float(np.finfo(np.float32).eps)
@@ -71,11 +71,11 @@ def stand_out(
     n, m = queries.shape[0], index.shape[0]
     offsets = np.zeros(m, np.float32) if offsets is None else offsets
     hits, lead, beside = _compare(
-        pad_rows(queries, _PAD),
-        pad_rows(np.asarray(query_ids, np.int32), _PAD),
-        pad_rows(index, _PAD),
-        pad_rows(np.asarray(index_ids, np.int32), _PAD, fill=-1),
-        pad_rows(offsets, _PAD),
+        pad_rows(queries, bucket(n)),
+        pad_rows(np.asarray(query_ids, np.int32), bucket(n)),
+        pad_rows(index, bucket(m)),
+        pad_rows(np.asarray(index_ids, np.int32), bucket(m), fill=-1),
+        pad_rows(offsets, bucket(m)),
     )
     scores = np.asarray(beside)[:n, :m].ravel()
     # Right rows are minus infinity, and NaN stands above nothing.
@@ -127,7 +127,7 @@ def pooled_top1(
 @jax.jit
 def _compare(queries, query_ids, index, index_ids, offsets):
     """Hits, leads and rivals' scores about their mean, block by block of queries."""
-    queries, index = unit_rows(queries), unit_rows(index)
+    queries, index = unit_sides(queries, index)
 
     def compare(rows, ids):
         cosines = jnp.matmul(rows, index.T, precision=_HIGHEST)  # (q, m)
