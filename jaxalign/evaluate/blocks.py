@@ -9,9 +9,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.buckets import bucket_size, keeps_shape
 from jaxalign.float_rows import native_floats
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+
+# Fewer rows take no less time.
+_LEAST = 256
+# Index rows that are padded, at most.
+COPIED = 8192
 
 
 class IndexBlocks(NamedTuple):
@@ -58,6 +64,16 @@ def over_query_blocks(function, sides: tuple, size: int):
     ]
     results = jax.lax.map(lambda block: function(*block), tuple(blocks))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)
+
+
+def row_size(count: int, *arrays: ArrayLike | None) -> int:
+    """Size to pad `count` rows to, among others that are padded or keep their shape."""
+    return count if keeps_shape(*arrays) else max(_LEAST, bucket_size(count))
+
+
+def index_size(count: int, *arrays: ArrayLike | None) -> int:
+    """Size to pad `count` index rows to: many are not copied at every search."""
+    return count if count > COPIED else row_size(count, *arrays)
 
 
 def check_offsets(call: str, offsets: Any, count: int) -> ArrayLike:

@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.evaluate.buckets import bucket_for, cut, pad_rows
+from jaxalign.buckets import first_rows, pad_to_size
+from jaxalign.evaluate.blocks import row_size
 from jaxalign.float_rows import float_rows
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -62,7 +63,7 @@ def pair_cosines(
       ValueError: if a side is no matrix of real floating rows, or the shapes differ.
     """
     left, right, count = _padded_pairs("pair_cosines", left, right)
-    return cut(_pair_cosines(left, right), int(count))
+    return first_rows(_pair_cosines(left, right), int(count))
 
 
 def mean_cosine(
@@ -140,7 +141,7 @@ def centred_pair_cosines(
     """
     left, right, count = _padded_pairs("centred_pair_cosines", left, right)
     cosines = _centred_pair_cosines(left, right, count, left_mean, right_mean)
-    return cut(cosines, int(count))
+    return first_rows(cosines, int(count))
 
 
 def centred_cosine(
@@ -184,7 +185,7 @@ def agreement(
     left, right, count = _padded_pairs("agreement", left, right)
     cosines, centred, mismatched = _agreement(left, right, count)
     n = int(count)
-    return cut(cosines, n), cut(centred, n), mismatched if n > 1 else None
+    return first_rows(cosines, n), first_rows(centred, n), mismatched if n > 1 else None
 
 
 # Rows beyond `count` are zero on both sides, and so are their cosines and unit rows.
@@ -257,5 +258,5 @@ def _padded_pairs(call: str, left: Any, right: Any):
             f"n at least 1, got {left.shape} and {right.shape}; carry the rows of both "
             "sides to one space first."
         )
-    size = bucket_for(left, right)(n)
-    return pad_rows(left, size), pad_rows(right, size), np.int32(n)
+    size = row_size(n, left, right)
+    return pad_to_size(left, size), pad_to_size(right, size), np.int32(n)

@@ -19,15 +19,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.buckets import bucket_size, first_rows, keeps_shape, pad_to_size
 from jaxalign.evaluate.block_search import best_rows
-from jaxalign.evaluate.blocks import check_offsets
-from jaxalign.evaluate.buckets import (
-    bucket_for,
-    close_bucket,
-    cut,
-    keeps_shape,
-    pad_rows,
-)
+from jaxalign.evaluate.blocks import check_offsets, index_size, row_size
 from jaxalign.evaluate.cosine import unit_rows
 from jaxalign.float_rows import float_rows
 
@@ -80,17 +74,19 @@ def hubness_offsets(
             f"`hubness_offsets(k={k!r})`: expected 1 to {n}, the number of anchors; "
             "pass more anchors, or a smaller k."
         )
-    size = bucket_for(anchors, index)
-    most = int(k) if keeps_shape(anchors, index) else min(close_bucket(k), size(n))
+    n_padded, m_padded = row_size(n, anchors, index), index_size(m, anchors, index)
+    most = int(k)
+    if not keeps_shape(anchors, index):
+        most = min(bucket_size(most), n_padded)
     offsets = _offsets(
-        pad_rows(anchors, size(n)),
-        pad_rows(index, size(m)),
+        pad_to_size(anchors, n_padded),
+        pad_to_size(index, m_padded),
         np.int32(n),
         np.int32(k),
         most=most,
         block_size=block_size,
     )
-    return cut(offsets, m)
+    return first_rows(offsets, m)
 
 
 @functools.partial(jax.jit, static_argnames=("most", "block_size"))
@@ -132,19 +128,19 @@ def append_offsets(
     """
     index = float_rows("append_offsets", "index", index)
     offsets = check_offsets("append_offsets", offsets, index.shape[0])
-    size = bucket_for(index, offsets)(index.shape[0])
-    wide = _append(pad_rows(index, size), pad_rows(offsets, size))
-    return cut(wide, index.shape[0], index.shape[1] + 1)
+    size = index_size(index.shape[0], index, offsets)
+    wide = _append(pad_to_size(index, size), pad_to_size(offsets, size))
+    return first_rows(wide, index.shape[0], index.shape[1] + 1)
 
 
 def append_one(queries: Float[ArrayLike, "n d"]) -> Float[Array, "n d_plus_1"]:
     """Make queries for an index of `append_offsets`: unit rows, and a 1."""
     queries = float_rows("append_one", "queries", queries)
     n, width = queries.shape
-    size = bucket_for(queries)(n)
+    size = index_size(n, queries)
     # The last column is minus the offset.
-    wide = _append(pad_rows(queries, size), np.full(size, -1.0, np.float32))
-    return cut(wide, n, width + 1)
+    wide = _append(pad_to_size(queries, size), np.full(size, -1.0, np.float32))
+    return first_rows(wide, n, width + 1)
 
 
 @jax.jit

@@ -51,11 +51,11 @@ def save_offsets(
         only.
 
     Raises:
-      ValueError: if `path` ends otherwise, there is not one offset a row, or
-        `query_modality` is left out and the map holds several.
+      ValueError: if `path` ends otherwise, there is not one offset a row, or the map
+        does not hold `query_modality`.
     """
-    query_modality = searcher.modality_of(
-        "save_offsets", "query_modality", query_modality
+    query_modality = searcher.amap.check_modality(
+        "save_offsets(query_modality={})", query_modality
     )
     place = Path(path)
     if place.suffix != ".safetensors":
@@ -100,11 +100,11 @@ def load_offsets(
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is damaged, or made for something else, or
-        `query_modality` is left out and the map holds several.
+      ValueError: if the file is damaged, or made for something else, or the map does
+        not hold `query_modality`.
     """
-    query_modality = searcher.modality_of(
-        "load_offsets", "query_modality", query_modality
+    query_modality = searcher.amap.check_modality(
+        "load_offsets(query_modality={})", query_modality
     )
     call = f"`load_offsets({str(path)!r})`"
     try:

@@ -16,7 +16,7 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from jaxalign.array_types import ArrayLike, Modality
-from jaxalign.evaluate.buckets import bucket_for, cut, pad_rows
+from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.evaluate.cosine import unit_rows
 from jaxalign.evaluate.hubness import hubness_offsets
 from jaxalign.evaluate.retrieval import top_k
@@ -172,17 +172,9 @@ class Searcher:
         rows = float_rows("searcher.prepare_target", "rows", rows, width=width)
         mean = None
         if self.recipe.centre_target:
-            if modality not in self.amap.target_means:
-                raise ValueError(
-                    f"`searcher.prepare_target(modality={modality!r})`: expected one "
-                    f"of {list(self.amap.modalities)}, whose means the map holds; fit "
-                    f"the map with pairs of {modality!r}, or name the modality of the "
-                    "rows."
-                )
-            mean = self.amap.target_means[modality]
-        n = rows.shape[0]
-        size = bucket_for(rows)(n)
-        return cut(_centred_units(pad_rows(rows, size), mean), n, width)
+            call = "searcher.prepare_target(modality={})"
+            mean = self.amap.target_means[self.amap.check_modality(call, modality)]
+        return first_rows(_centred_units(pad_to_bucket(rows), mean), rows.shape[0])
 
     def measure_offsets(
         self,
@@ -247,8 +239,7 @@ class Searcher:
           Scores ``(n, k)`` and index rows ``(n, k)``, best first, as of `top_k`.
 
         Raises:
-          ValueError: if `modality` is left out and the map holds several; see `top_k`,
-            `AlignmentMap` and `measure_offsets`.
+          ValueError: see `top_k`, `AlignmentMap` and `measure_offsets`.
 
         Notes:
           Prepares the whole index at every call. For many calls prepare it once by
@@ -261,7 +252,7 @@ class Searcher:
         [0, 1, 2]
         """
         call = "searcher.search"
-        modality = self.modality_of(call, "modality", modality)
+        modality = self.amap.check_modality(f"{call}(modality={{}})", modality)
         queries = float_rows(call, "queries", queries, width=self.amap.d_source)
         index = float_rows(call, "index", index, width=self.amap.d_target)
         prepared = self.prepare_target(index, index_modality or modality)
@@ -270,24 +261,6 @@ class Searcher:
         return top_k(
             self.prepare_source(queries, modality), prepared, k, offsets=offsets
         )
-
-    def modality_of(
-        self, call: str, argument: str, modality: Modality | None
-    ) -> Modality:
-        """Return `modality`, or the map's only one if it is None.
-
-        Raises:
-          ValueError: if it is None and the map holds several.
-        """
-        if modality is not None:
-            return modality
-        held = self.amap.modalities
-        if len(held) != 1:
-            raise ValueError(
-                f"`{call}({argument}=None)`: expected one of {list(held)}, since the "
-                f"map holds several; pass {argument}={held[0]!r} or another."
-            )
-        return held[0]
 
 
 @jax.jit

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.evaluate.buckets import bucket_for, cut, pad_rows
+from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.retrieval import exact_recall
 from jaxalign.float_rows import float_rows
@@ -55,9 +55,7 @@ class RefittedMap(NamedTuple):
         """Carry source rows of the anchors' modality to the target space."""
         width = self.source_mean.shape[0]
         rows = float_rows("refitted_map", "rows", rows, width=width)
-        n = rows.shape[0]
-        moved = _carry(self, pad_rows(rows, bucket_for(rows)(n)))
-        return cut(moved, n, self.target_mean.shape[0])
+        return first_rows(_carry(self, pad_to_bucket(rows)), rows.shape[0])
 
 
 @dataclasses.dataclass(frozen=True)

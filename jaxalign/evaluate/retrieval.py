@@ -18,17 +18,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.buckets import bucket_size, first_rows, keeps_shape, pad_to_size
 from jaxalign.evaluate.block_search import best_rows, class_hits, ranks_of
-from jaxalign.evaluate.blocks import check_offsets
-from jaxalign.evaluate.buckets import (
-    LAST,
-    bucket,
-    bucket_for,
-    close_bucket,
-    cut,
-    keeps_shape,
-    pad_rows,
-)
+from jaxalign.evaluate.blocks import check_offsets, index_size, row_size
 from jaxalign.float_rows import float_rows
 
 
@@ -89,22 +81,22 @@ def top_k(
             f"`top_k(k={k!r})`: expected 1 to {m}, the rows of the index; pass a whole "
             "number in that range."
         )
-    n_padded, m_padded, k_padded = n, m, int(k)
-    if not keeps_shape(queries, index, offsets):
-        m_padded = bucket(m)
-        n_padded = close_bucket(n) if m > LAST else bucket(n, least=8)
-        # The single best is a common case, and a cheaper one.
-        k_padded = 1 if k == 1 else min(close_bucket(k_padded), m_padded)
+    sides = (queries, index, offsets)
+    n_padded, m_padded, k_padded = n, index_size(m, *sides), int(k)
+    if not keeps_shape(*sides):
+        # Much may hang on each query, and the single best is found faster.
+        n_padded = bucket_size(n)
+        k_padded = 1 if k == 1 else min(bucket_size(k_padded), m_padded)
     scores, rows = best_rows(
-        pad_rows(queries, n_padded),
-        pad_rows(index, m_padded),
-        pad_rows(offsets, m_padded),
+        pad_to_size(queries, n_padded),
+        pad_to_size(index, m_padded),
+        pad_to_size(offsets, m_padded),
         np.int32(m),
         k=k_padded,
         block_size=block_size,
         query_block_size=query_block_size,
     )
-    return cut(scores, n, int(k)), cut(rows, n, int(k))
+    return first_rows(scores, n, int(k)), first_rows(rows, n, int(k))
 
 
 def exact_recall(
@@ -157,13 +149,14 @@ def exact_recall(
             "give one id per index row."
         )
     ids = np.unique(ids, return_inverse=True)[1].astype(np.int32)
-    size = bucket_for(queries, index, offsets)
+    sides = (queries, index, offsets)
+    n_padded, m_padded = row_size(n, *sides), index_size(m, *sides)
     ranks = ranks_of(
-        pad_rows(queries, size(n)),
-        pad_rows(index, size(m)),
-        pad_rows(truth, size(n)),
-        pad_rows(ids, size(m), fill=-1),
-        pad_rows(offsets, size(m)),
+        pad_to_size(queries, n_padded),
+        pad_to_size(index, m_padded),
+        pad_to_size(truth, n_padded),
+        pad_to_size(ids, m_padded, fill=-1),
+        pad_to_size(offsets, m_padded),
     )
     ranks = np.asarray(ranks)[:n]
     hits = np.stack([ranks < k for k in ks])
@@ -215,14 +208,15 @@ def class_top1(
     )
     labels = numbers[1].astype(np.int32)
     excluded = np.full(n, -1) if exclude is None else np.asarray(exclude)
-    size = bucket_for(queries, index, offsets)
+    sides = (queries, index, offsets)
+    n_padded, m_padded = row_size(n, *sides), index_size(m, *sides)
     hits = class_hits(
-        pad_rows(queries, size(n)),
-        pad_rows(labels[:n], size(n)),
-        pad_rows(excluded.astype(np.int32), size(n)),
-        pad_rows(index, size(m)),
-        pad_rows(labels[n:], size(m), fill=-1),
-        pad_rows(offsets, size(m)),
+        pad_to_size(queries, n_padded),
+        pad_to_size(labels[:n], n_padded),
+        pad_to_size(excluded.astype(np.int32), n_padded),
+        pad_to_size(index, m_padded),
+        pad_to_size(labels[n:], m_padded, fill=-1),
+        pad_to_size(offsets, m_padded),
     )
     return np.asarray(hits)[:n]
 

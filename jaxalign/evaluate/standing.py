@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.evaluate.blocks import over_query_blocks
-from jaxalign.evaluate.buckets import bucket, pad_rows
+from jaxalign.buckets import pad_to_size
+from jaxalign.evaluate.blocks import over_query_blocks, row_size
 from jaxalign.evaluate.cosine import unit_sides
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -70,12 +70,13 @@ def stand_out(
     """
     n, m = queries.shape[0], index.shape[0]
     offsets = np.zeros(m, np.float32) if offsets is None else offsets
+    n_padded, m_padded = row_size(n), row_size(m)
     hits, lead, beside = _compare(
-        pad_rows(queries, bucket(n)),
-        pad_rows(np.asarray(query_ids, np.int32), bucket(n)),
-        pad_rows(index, bucket(m)),
-        pad_rows(np.asarray(index_ids, np.int32), bucket(m), fill=-1),
-        pad_rows(offsets, bucket(m)),
+        pad_to_size(queries, n_padded),
+        pad_to_size(np.asarray(query_ids, np.int32), n_padded),
+        pad_to_size(index, m_padded),
+        pad_to_size(np.asarray(index_ids, np.int32), m_padded, fill=-1),
+        pad_to_size(offsets, m_padded),
     )
     scores = np.asarray(beside)[:n, :m].ravel()
     # Right rows are minus infinity, and NaN stands above nothing.

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.evaluate.buckets import bucket_for, cut, pad_rows
+from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.evaluate.cosine import unit_rows
 from jaxalign.evaluate.retrieval import class_top1
 from jaxalign.float_rows import check_floating, float_rows
@@ -52,8 +52,7 @@ def average_prompts(
         flat = prompt_rows.reshape(classes * prompts, width)
         rows = np.asarray(float_rows("average_prompts", "prompt_rows", flat))
         prompt_rows = rows.reshape(classes, prompts, width)
-    size = bucket_for(prompt_rows, least=8)(classes)
-    return cut(_average(pad_rows(prompt_rows, size)), classes, width)
+    return first_rows(_average(pad_to_bucket(prompt_rows)), classes)
 
 
 @jax.jit
