@@ -27,7 +27,7 @@ def best_rows(queries, index, offsets, count, *, k, block_size, query_block_size
     Places beyond `count` hold minus infinity and -1.
     """
     queries, index = unit_sides(queries, index)
-    valid = jnp.arange(index.shape[0]) < count
+    valid = jnp.arange(index.shape[0], dtype=jnp.int32) < count
     blocks = cut_index(index, offsets, min(block_size, index.shape[0]), valid)
     # Real rows must beat the empty places below, whatever their score.
     lowest = jnp.finfo(blocks.rows.dtype).min

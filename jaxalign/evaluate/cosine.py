@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from jaxalign.array_types import ArrayLike
 from jaxalign.buckets import first_rows, pad_to_size
 from jaxalign.evaluate.blocks import row_size
-from jaxalign.float_rows import float_rows
+from jaxalign.float_rows import float_rows, wide_dtype
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -35,7 +35,7 @@ def unit_rows(rows: Float[ArrayLike, "*batch d"]) -> Float[Array, "*batch d"]:
       ``(..., d)`` unit rows; a zero row stays zero, so its cosines are 0.
     """
     array = jnp.asarray(rows)
-    array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    array = array.astype(wide_dtype(array.dtype))
     norm = jnp.linalg.norm(array, axis=-1, keepdims=True)
     return array / jnp.maximum(norm, jnp.finfo(array.dtype).tiny)
 
@@ -43,7 +43,7 @@ def unit_rows(rows: Float[ArrayLike, "*batch d"]) -> Float[Array, "*batch d"]:
 def unit_sides(left, right):
     """Unit rows of two sides, in one dtype."""
     left, right = unit_rows(left), unit_rows(right)
-    dtype = jnp.promote_types(left.dtype, right.dtype)
+    dtype = np.promote_types(left.dtype, right.dtype)
     return left.astype(dtype), right.astype(dtype)
 
 
@@ -239,7 +239,7 @@ def _centred_units(units, mean, count):
     if mean is None:
         mean = jnp.sum(units, axis=0) / count.astype(units.dtype)
     centred = units - jnp.asarray(mean, units.dtype)[None, :]
-    real = (jnp.arange(units.shape[0]) < count)[:, None]
+    real = (jnp.arange(units.shape[0], dtype=jnp.int32) < count)[:, None]
     norm = jnp.linalg.norm(centred, axis=-1, keepdims=True)
     # A constant set leaves a few eps after centring: without the floor that noise
     # would be blown up to unit rows with a cosine of its own.

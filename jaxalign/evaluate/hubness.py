@@ -101,7 +101,7 @@ def _offsets(anchors, index, count, k, *, most, block_size):
         block_size=block_size,
         query_block_size=_QUERY_BLOCK,
     )
-    counted = jnp.arange(most)[None, :] < k
+    counted = jnp.arange(most, dtype=jnp.int32)[None, :] < k
     total = jnp.sum(jnp.where(counted, cosines, 0.0), axis=1)
     return 0.5 * total / k.astype(cosines.dtype)
 

@@ -22,7 +22,7 @@ from jaxalign.array_types import Array, ArrayLike
 from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.retrieval import exact_recall
-from jaxalign.float_rows import float_rows
+from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.moments import Moments
 from jaxalign.solve.scale import Scale
 from jaxalign.trust.grouping import (
@@ -229,7 +229,7 @@ def _fit(moments, weights, *, scale, proper):
 @jax.jit
 def _carry(refitted, rows):
     """Apply a map to rows, in its dtype at least."""
-    dtype = jnp.promote_types(rows.dtype, refitted.rotation.dtype)
+    dtype = np.promote_types(wide_dtype(rows.dtype), refitted.rotation.dtype)
     rows, refitted = (
         rows.astype(dtype),
         jax.tree.map(lambda leaf: leaf.astype(dtype), refitted),

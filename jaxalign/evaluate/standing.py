@@ -138,7 +138,7 @@ def _compare(queries, query_ids, index, index_ids, offsets):
         best = jnp.max(jnp.where(right, scores, -jnp.inf), axis=1)
         other = jnp.max(jnp.where(rival, scores, -jnp.inf), axis=1)
         total = jnp.sum(jnp.where(rival, scores, 0.0), axis=1)
-        mean = total / jnp.maximum(jnp.sum(rival, axis=1), 1)
+        mean = total / jnp.maximum(jnp.sum(rival, axis=1, dtype=total.dtype), 1)
         beside = jnp.where(rival, scores - mean[:, None], -jnp.inf)
         return best > other + _TIE, best - mean, beside
 

@@ -18,7 +18,7 @@ from jaxalign.array_types import ArrayLike
 from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.evaluate.cosine import unit_rows
 from jaxalign.evaluate.retrieval import class_top1
-from jaxalign.float_rows import check_floating, float_rows
+from jaxalign.float_rows import check_floating, float_rows, wide_dtype
 
 
 def average_prompts(
@@ -116,6 +116,6 @@ def class_similarities(
 def _host_units(rows: ArrayLike) -> np.ndarray:
     """Unit rows, on the host."""
     array = np.asarray(rows)
-    array = array.astype(np.promote_types(array.dtype, np.float32))
+    array = array.astype(wide_dtype(array.dtype))
     norms = np.linalg.norm(array, axis=1, keepdims=True)
     return array / np.maximum(norms, np.finfo(array.dtype).tiny)
