@@ -122,3 +122,28 @@ def _as_array(call: str, argument: str, rows: Any, expected: str) -> ArrayLike:
         f"`{call}({argument}=...)`: expected an array of shape {expected}, got "
         f"{type(rows).__name__}; convert it with `numpy.asarray(rows, numpy.float32)`."
     )
+
+
+def float_array(
+    call: str, argument: str, value: Any, *, axes: int, expected: str
+) -> ArrayLike:
+    """Validate an array of real floating numbers, as `float_rows` does a matrix.
+
+    Args:
+      call: named in the error, such as ``"polar_factor"``.
+      argument: named in the error, such as ``"matrix"``.
+      value: an array, or what converts to one; see `float_rows`.
+      axes: the least number of them.
+      expected: the shape, for the error, such as ``"(..., rows, columns)"``.
+
+    Raises:
+      ValueError: if `value` is no array, has fewer axes, or is not of a real floating
+        dtype.
+    """
+    array = _as_array(call, argument, value, expected)
+    check_floating(call, argument, array)
+    if array.ndim < axes:
+        raise ValueError(
+            f"`{call}({argument}=...)`: expected shape {expected}, got {array.shape}."
+        )
+    return native_floats(array)
