@@ -103,7 +103,8 @@ NAME = flags.DEFINE_string("name", "unparsed", "")
 def main(argv):
     assert NAME.value == "parsed"
     count = len(list(ordered_batches([{"id": "0"}], batch_size=1, num_workers=1)))
-    print(before, count, flags.FLAGS["grain_enable_multiprocess_worker_profiling"].present)
+    grain_flag = flags.FLAGS["grain_enable_multiprocess_worker_profiling"]
+    print(before, count, grain_flag.present)
 
 if __name__ == "__main__":
     batches = list(ordered_batches([{"id": "0"}], batch_size=1, num_workers=1))
