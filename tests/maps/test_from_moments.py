@@ -177,6 +177,7 @@ def test_errors_say_what_to_do(pairs, groups):
 
 def test_numbers_of_groups_share_programs(pairs, groups):
     moments = moments_of(pairs, group=groups)
+
     def fit(subset):
         return ja.maps_of_subsets(moments, np.array([subset]), kind="linear")
 
