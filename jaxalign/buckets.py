@@ -42,28 +42,51 @@ def pad_to_bucket(rows: ArrayLike) -> ArrayLike:
     Args:
       rows: ``(n, ...)``.
     """
-    if isinstance(rows, jax.core.Tracer) or not rows.ndim:
+    if keeps_shape(rows) or not rows.ndim:
         return rows
-    tail = bucket_size(rows.shape[0]) - rows.shape[0]
-    if not tail or (isinstance(rows, jax.Array) and len(rows.sharding.device_set) > 1):
+    return pad_to_size(rows, bucket_size(rows.shape[0]))
+
+
+def keeps_shape(*arrays: ArrayLike | None) -> bool:
+    """Tell whether an array is traced or split over devices, so must not be padded."""
+    return any(
+        isinstance(array, jax.core.Tracer)
+        or (isinstance(array, jax.Array) and len(array.sharding.device_set) > 1)
+        for array in arrays
+    )
+
+
+def pad_to_size(rows: ArrayLike, size: int, fill: int | float = 0) -> ArrayLike:
+    """Append rows of one value up to a size, in the memory where the rows are."""
+    tail = size - rows.shape[0]
+    if not tail:
         return rows
     widths = ((0, tail),) + ((0, 0),) * (rows.ndim - 1)
     if isinstance(rows, np.ndarray):
-        return np.pad(rows, widths)
+        return np.pad(rows, widths, constant_values=fill)
     if _on_cpu(rows):
         # Without a program: padding by JAX would compile one for every number.
-        return _put_like(np.pad(np.asarray(rows), widths), rows)
-    return jnp.pad(rows, widths)
+        padded = np.pad(np.asarray(rows), widths, constant_values=fill)
+        return _put_like(padded, rows)
+    return jnp.pad(rows, widths, constant_values=fill)
 
 
-def first_rows(array: jax.Array, n: int) -> jax.Array:
-    """Return the first `n` rows of a result, undoing `pad_to_bucket`."""
-    if array.shape[0] == n:
+def first_rows(array: jax.Array, n: int, columns: int | None = None) -> jax.Array:
+    """Return the first `n` rows of a result, undoing `pad_to_bucket`.
+
+    Args:
+      array: ``(m, ...)``, m at least n.
+      n: rows to keep.
+      columns: to keep of the second axis; None: all.
+    """
+    kept = (n,) if columns is None else (n, columns)
+    if array.shape[: len(kept)] == kept:
         return array
+    places = tuple(slice(length) for length in kept)
     if not isinstance(array, jax.core.Tracer) and _on_cpu(array):
         # The same memory, without a program for every number.
-        return _put_like(np.asarray(array)[:n], array)
-    return array[:n]
+        return _put_like(np.asarray(array)[places], array)
+    return array[places]
 
 
 def _on_cpu(array: jax.Array) -> bool:

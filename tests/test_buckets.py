@@ -5,7 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.buckets import bucket_size, first_rows, pad_to_bucket
+from jaxalign.buckets import (
+    bucket_size,
+    first_rows,
+    keeps_shape,
+    pad_to_bucket,
+    pad_to_size,
+)
 
 
 def test_sizes_are_few_large_enough_and_not_much_larger():
@@ -29,8 +35,14 @@ def test_rows_come_back_wherever_they_are():
         assert not np.asarray(padded[5:]).any()
         back = first_rows(padded, 5)
         np.testing.assert_array_equal(back, rows)
+        np.testing.assert_array_equal(first_rows(padded, 5, 1), rows[:, :1])
+        filled = np.asarray(pad_to_size(given, 7, fill=-1))
+        np.testing.assert_array_equal(filled[:5], rows)
+        assert (filled[5:] == -1).all()
         if isinstance(given, jax.Array):
             assert back.sharding == given.sharding
     spread = jax.device_put(rows, split)
     assert pad_to_bucket(spread) is spread
+    assert keeps_shape(rows, None, spread)
+    assert not keeps_shape(rows, None)
     assert jax.eval_shape(pad_to_bucket, rows).shape == (5, 2)

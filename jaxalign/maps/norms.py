@@ -41,8 +41,8 @@ def anchor_norms(
 def norm_range(rows: Float[Array, "n d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Return the smallest and largest norm, of rows finite and not zero alone.
 
-    The rows are in float32 or better. Padding is zero, and a row that is not finite has no norm. Without any row left the
-    range is empty: infinity to 0.
+    The rows are in float32 or better. Padding is zero, and a row that is not finite has
+    no norm. Without any row left the range is empty: infinity to 0.
     """
     norms = jnp.linalg.norm(rows, axis=-1)
     counted = jnp.isfinite(norms) & (norms > 0)

@@ -63,6 +63,7 @@ def accumulate_moments(
     groups: int | None = None,
     grams: bool = False,
     decay: float | None = None,
+    skip_bad: bool = False,
     state: Moments | None = None,
     checkpoints: Checkpoints | None = None,
     report: Callable[[int], None] = lambda rows: None,
@@ -80,6 +81,8 @@ def accumulate_moments(
       grams: static; also accumulate both Gram matrices.
       decay: forget by this factor before each batch, see `decay_moments`. Each process
         counts its own batches: give them as many each.
+      skip_bad: leave out pairs of which a row is not finite or is zero, see
+        `update_moments`. Without it one such row makes the moments NaN.
       state: moments of earlier rows, merged with those of this pass. The same on all
         processes.
       checkpoints: keeps the pass on disk, so that a run that was killed goes on from
@@ -117,6 +120,9 @@ def accumulate_moments(
         "processes": jax.process_count() if mesh.is_multi_process else 1,
         "dtype": str(jax.dtypes.canonicalize_dtype(float)),
     }
+    if skip_bad:
+        # Named only then: checkpoints of passes before this option stay valid.
+        settings["skip_bad"] = True
     kept = checkpoints.restore(iterator, settings) if checkpoints else None
     local, size = (None, 0) if kept is None else kept
     if local is not None:
@@ -134,7 +140,7 @@ def accumulate_moments(
         # Two batches at a time: one computing, and this one, which has been read.
         jax.block_until_ready(started)
         feed.check_groups(lost)
-        local, started, lost = _step(local_mesh, decay)(local, placed)
+        local, started, lost = _step(local_mesh, decay, skip_bad)(local, placed)
         seen += 1
         report(feed.rows)
         if checkpoints is not None:
@@ -169,7 +175,7 @@ def _make_local(d_source, d_target, mesh, groups, grams):
 
 
 @functools.lru_cache(maxsize=32)
-def _step(mesh: jax.sharding.Mesh, decay: float | None):
+def _step(mesh: jax.sharding.Mesh, decay: float | None, skip_bad: bool = False):
     """Make the step of a pass: each device adds its rows to its moments."""
     spec = jax.sharding.PartitionSpec(DATA_AXIS)
 
@@ -183,6 +189,7 @@ def _step(mesh: jax.sharding.Mesh, decay: float | None):
             weights=batch.weights,
             group=batch.group,
             decay=decay,
+            skip_bad=skip_bad,
         )
         return jax.tree.map(lambda leaf: leaf[None], (own, lost))
 

@@ -36,6 +36,7 @@ def update_moments(
     weights: Shaped[ArrayLike, " n"] | None = None,
     group: Int[ArrayLike, " n"] | None = None,
     decay: float | None = None,
+    skip_bad: bool = False,
     donate: bool = False,
 ) -> Moments:
     r"""Add one batch of paired rows.
@@ -56,6 +57,8 @@ def update_moments(
         and only if `moments` has groups. Within `jax.jit`, where numbers cannot be
         checked, a row of a group that does not exist is left out.
       decay: forget first, as `decay_moments` does. Default: nothing is forgotten.
+      skip_bad: static; give weight 0 to pairs of which a row is not finite or is zero,
+        as a failed embedding is. Their number is that of the rows less `rows`.
       donate: static; whether the result may take the memory of `moments`, which must
         not be used afterwards, as in ``moments = update_moments(moments, ...,
         donate=True)``. It spares a copy of all groups a batch. Within `jax.jit` it
@@ -94,11 +97,14 @@ def update_moments(
         check_factor("update_moments", "decay", decay)
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(moments))
     update = _update_in_place if donate and not traced else _update
-    return update(moments, source, target, weights, group, decay)
+    return update(moments, source, target, weights, group, decay, skip_bad=skip_bad)
 
 
-def _add_batch(moments, source, target, weights, group, decay):
+def _add_batch(moments, source, target, weights, group, decay, *, skip_bad):
     """Merge the moments of a batch, in the dtype of `moments` and with its Grams."""
+    if skip_bad:
+        good = _is_good(source) & _is_good(target)
+        weights = good if weights is None else jnp.where(good, weights, 0)
     if decay is not None:
         moments = weigh_moments(moments, decay)
     if group is None:
@@ -106,8 +112,13 @@ def _add_batch(moments, source, target, weights, group, decay):
     return grouped_batch(moments, source, target, weights, group)
 
 
-_update = jax.jit(_add_batch)
-_update_in_place = jax.jit(_add_batch, donate_argnums=0)
+_update = jax.jit(_add_batch, static_argnames="skip_bad")
+_update_in_place = jax.jit(_add_batch, static_argnames="skip_bad", donate_argnums=0)
+
+
+def _is_good(rows):
+    """Tell which rows are finite and not zero."""
+    return jnp.all(jnp.isfinite(rows), axis=1) & jnp.any(rows != 0, axis=1)
 
 
 def _batch_moments(like, source, target, weights):
