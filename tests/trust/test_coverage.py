@@ -31,7 +31,7 @@ def cover(interval, truth):
     return np.mean((interval.low <= truth) & (truth <= interval.high))
 
 
-def covered(population, n, groups, *, data_sets, replicates):
+def covered(population, n, groups, scale="energy", *, data_sets, replicates):
     """Assess many data sets of one population, and count what holds its truth."""
     planted = jnp.asarray(population.rotation, jnp.float32)
     direction = np.zeros(planted.shape, np.float32)
@@ -40,14 +40,15 @@ def covered(population, n, groups, *, data_sets, replicates):
     @jax.jit
     def assess(key):
         moments = population.blocks(key, n, groups)
-        trust = ja.assess_map(moments, replicates=replicates, chunk=100)
+        trust = ja.assess_map(moments, scale=scale, replicates=replicates, chunk=100)
         whole = ja.reduce_groups(moments)
-        rotation = ja.solve_procrustes(whole).rotation
+        solution = ja.solve_procrustes(whole, scale=scale)
+        rotation = solution.rotation
         _, basis = identified_directions(whole, trust.determined)
         angles = map_angles(rotation, planted, basis)
         linear = ja.rotation_interval(moments, direction)
         means = (whole.source_mean, whole.target_mean)
-        return trust, angles, linear, (rotation, *means)
+        return trust, angles, linear, (solution.scale * rotation, *means)
 
     keys = jax.random.split(jax.random.key(11), data_sets)
     found = jax.tree.map(np.asarray, jax.lax.map(assess, keys))
@@ -63,6 +64,7 @@ def covered(population, n, groups, *, data_sets, replicates):
     }
     for name in METRICS:
         truth = getattr(population, name)
+        truth = truth if name == "agreement" else truth(scale)
         shares[name] = cover(getattr(trust.metrics, name), truth)
         shares[f"{name}, first order"] = cover(
             getattr(trust.delta.metrics, name), truth
