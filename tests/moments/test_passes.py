@@ -159,12 +159,11 @@ def test_progress_counts_the_rows():
 
 
 @pytest.mark.compiled_text
-@pytest.mark.parametrize("groups", [None, GROUPS])
-def test_one_all_reduce_at_the_end_and_none_before(groups):
+def test_one_all_reduce_at_the_end_and_none_before():
+    groups = GROUPS
     mesh = ja.data_mesh()
     local = init_local(D_SOURCE, D_TARGET, mesh, groups=groups, grams=True)
-    leading = () if groups is None else (groups,)
-    points = [np.zeros((*leading, d), np.float32) for d in (D_SOURCE, D_TARGET)]
+    points = [np.zeros((groups, d), np.float32) for d in (D_SOURCE, D_TARGET)]
     finish = reduce_devices(mesh).lower(local, *points).compile().as_text()
     assert collectives(finish) == ["all-reduce"]
     # d_source d_target + d_source + d_target + 6 numbers a group, and the Grams.
@@ -174,14 +173,14 @@ def test_one_all_reduce_at_the_end_and_none_before(groups):
         for shape in re.findall(r"f32\[([\d,]+)\]", reduced.group(1))
     )
     each = D_SOURCE * D_TARGET + D_SOURCE + D_TARGET + 6 + D_SOURCE**2 + D_TARGET**2
-    assert numbers == each * (groups or 1)
+    assert numbers == each * groups
 
     n = 64
     spread = ja.row_sharding(mesh)
     batch = ja.PairBatch(
         *(jax.device_put(side, spread) for side in rows(6, n)),
         jax.device_put(np.ones(n, bool), spread),
-        None if groups is None else jax.device_put(np.arange(n) % groups, spread),
+        jax.device_put(np.arange(n) % groups, spread),
     )
     step = _step(mesh, None).lower(local, batch).compile().as_text()
     assert collectives(step) == []

@@ -75,7 +75,8 @@ def test_rows_that_are_not_real_floating_numbers_are_refused(call):
             CALLS[call](rows, ROWS[1])
 
 
-@pytest.mark.parametrize("call", CALLS)
+# A perceptron shares its entry with itself, and compiles longest.
+@pytest.mark.parametrize("call", [call for call in CALLS if "mlp" not in call])
 def test_other_byte_orders_precisions_and_tensors_are_taken(call):
     expected = jax.tree.leaves(CALLS[call](*ROWS))
     for rows in ACCEPTED.values():

@@ -28,9 +28,7 @@ BY_NAME = {str(case): case for case in CASES}
 BATCHED = [
     BY_NAME[name]
     for name in (
-        "polar-svd-6x6-float32",
         "polar-qdwh-6x6-float32",
-        "polar-newton_schulz-6x6-float32",
         "procrustes-proper-6x6-float32",
         "procrustes-6x9-float64",
         "linear-0.1-6x6-float32",

@@ -61,9 +61,9 @@ def test_the_judged_map_is_the_fitted_one():
     source, target = POPULATION.draw(9, 800)
     # Of another spread: a map without a scale leaves more than all of it.
     target = np.float32(0.3) * target
-    fitted = ja.fit_map({"image": (source, target)}).card["fit"]
-    left = fitted["modalities"]["image"]["relative_residual"]
     moments = blocks_of(source, target)
+    fitted = ja.map_from_moments({"image": ja.reduce_groups(moments)}).card["fit"]
+    left = fitted["modalities"]["image"]["relative_residual"]
     trust = assess(moments)
     for found in (trust.metrics, trust.delta.metrics):
         assert found.relative_residual.low < left < found.relative_residual.high
