@@ -21,8 +21,9 @@ def _normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("use_bias", [False, True])
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 12), (10, 11)])
+@pytest.mark.parametrize(
+    ("height", "width", "use_bias"), [(8, 12, False), (10, 11, True)]
+)
 def test_patch_embedding_is_a_convolution(height, width, use_bias):
     patch, out = 4, 6
     layer = layers.PatchEmbedding(patch, out, use_bias=use_bias, rngs=nnx.Rngs(0))
@@ -67,8 +68,9 @@ def _mask(kind, n, q, k):
     return None
 
 
-@pytest.mark.parametrize("kind", ["none", "causal", "padding"])
-@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "heads"), [("all", 1), ("all", 3), ("causal", 3), ("padding", 3)]
+)
 def test_attention_is_a_softmax_over_visible_keys(kind, heads):
     query, key, value = (_normal(3, 5, 12, seed=s) for s in range(3))
     mask = _mask(kind, 3, 5, 5)
@@ -114,7 +116,7 @@ def test_heads_that_do_not_divide_the_width_are_refused():
         layers.SelfAttention(10, 3, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("shape", [(7,), (3, 7), (2, 3, 7)])
+@pytest.mark.parametrize("shape", [(7,), (2, 3, 7)])
 def test_layer_norm_in_float64(shape):
     layer = layers.LayerNorm(7, epsilon=1e-5)
     layer.scale[...], layer.bias[...] = (

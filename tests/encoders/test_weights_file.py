@@ -81,29 +81,31 @@ class TestErrors:
         with pytest.raises(ValueError, match="without.*lost.*download"):
             read_tensors(tmp_path)
 
-    @pytest.mark.parametrize(
-        "content",
-        [
+    def test_a_damaged_index(self, tmp_path):
+        for content in (
             "{",
             "[]",
             "{}",
             '{"weight_map": {}}',
             '{"weight_map": {"a": "../a"}}',
             '{"weight_map": {"a": 3}}',
-        ],
-    )
-    def test_an_index_that_is_none(self, tmp_path, content):
-        (tmp_path / "model.safetensors.index.json").write_text(content)
-        with pytest.raises(ValueError, match="weight_map.*download it again"):
-            read_tensors(tmp_path)
+        ):
+            (tmp_path / "model.safetensors.index.json").write_text(content)
+            with pytest.raises(ValueError, match="weight_map"):
+                read_tensors(tmp_path)
 
-    @pytest.mark.parametrize("cut", [0, 4, 100, -8])
-    def test_a_file_that_was_cut(self, tmp_path, cut):
+    def test_a_damaged_file(self, tmp_path):
         path = tmp_path / "model.safetensors"
         save_file(TENSORS, path)
-        path.write_bytes(path.read_bytes()[:cut])
-        with pytest.raises(ValueError, match="damaged.*download or write it again"):
-            read_tensors(tmp_path)
+        content = path.read_bytes()
+        for damaged in (
+            *(content[:cut] for cut in (0, 4, 100, -1)),
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            b"\x08\0\0\0\0\0\0\0" + b'{"a":1} ' + content,
+        ):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match="damaged.*model.safetensors"):
+                read_tensors(tmp_path)
 
     def test_a_folder_of_pickles(self, tmp_path):
         (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
