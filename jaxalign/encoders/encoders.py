@@ -25,7 +25,7 @@ from jaxalign.encoders.folder_preprocessing import FolderPreprocessing
 from jaxalign.encoders.partition import Partition, PartitionedRows
 from jaxalign.encoders.placing import digest_parameters
 from jaxalign.encoders.preprocessing import check_pictures, check_texts
-from jaxalign.encoders.tower_inputs import check_ids, check_mask, check_pixels
+from jaxalign.encoders.tower_inputs import check_mask, take_ids, take_pixels
 from jaxalign.sharding import replicated
 
 
@@ -110,7 +110,7 @@ class Encoders:
           ValueError: if the pictures have another size than the model's, or are no
             floating NumPy or JAX array.
         """
-        check_pixels(pixels, size=self._image_size, name=self.name)
+        pixels = take_pixels(pixels, size=self._image_size, name=self.name)
         return self._jitted_image_rows(self._parameters, pixels)
 
     def encode_text(
@@ -138,7 +138,7 @@ class Encoders:
           JAX arrays of ids are not looked at, since that would wait for the device;
           ids outside the vocabulary then count as its first or last one.
         """
-        check_ids(
+        ids = take_ids(
             ids,
             length=self._text_length,
             vocabulary=self._vocabulary,

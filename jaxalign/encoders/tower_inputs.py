@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what the towers take, each with one error that says what to do."""
+"""Entry checks of what the towers take: one error each, which says what to do."""
 
 from typing import Any
 
@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.float_rows import native_floats
 
 
-def check_pixels(pixels: Any, *, size: int, name: str) -> None:
-    """Validate the pixels of `encode_image`.
+def take_pixels(pixels: Any, *, size: int, name: str) -> ArrayLike:
+    """Validate the pixels of `encode_image`; return them in a dtype that JAX takes.
 
     Args:
       pixels: to be an array (n, size, size, 3), floating.
@@ -33,10 +34,11 @@ def check_pixels(pixels: Any, *, size: int, name: str) -> None:
             f"{name}, got {tuple(pixels.shape)}; use `embed_images`, which preprocesses "
             "pictures of any size."
         )
+    return native_floats(pixels)
 
 
-def check_ids(ids: Any, *, length: int, vocabulary: int, name: str) -> None:
-    """Validate the token ids of `encode_text`.
+def take_ids(ids: Any, *, length: int, vocabulary: int, name: str) -> ArrayLike:
+    """Validate the token ids of `encode_text`; return them in a dtype that JAX takes.
 
     Args:
       ids: to be an array (n, t) of integers, t from 1 to `length`.
@@ -61,7 +63,7 @@ def check_ids(ids: Any, *, length: int, vocabulary: int, name: str) -> None:
         )
     # Reading a JAX array would wait for its device, and fails under jit.
     if not isinstance(ids, np.ndarray) or ids.size == 0:
-        return
+        return ids
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= vocabulary:
         raise ValueError(
@@ -69,10 +71,11 @@ def check_ids(ids: Any, *, length: int, vocabulary: int, name: str) -> None:
             f"ids from {low} to {high}; use the tokenizer that belongs to the "
             "checkpoint."
         )
+    return ids if ids.dtype.isnative else ids.astype(ids.dtype.newbyteorder("="))
 
 
 def check_mask(mask: Any, ids: ArrayLike) -> None:
-    """Validate the mask of `encode_text`, None or bool and of the shape of the ids.
+    """Validate the mask of `encode_text`: None, or bool and of the shape of the ids.
 
     Raises:
       ValueError: for anything else.
@@ -93,17 +96,16 @@ def check_mask(mask: Any, ids: ArrayLike) -> None:
 
 
 def _is_array_of(value: Any, kind: Any) -> bool:
-    """Tell whether a value is an array of a kind that JAX takes as it is."""
+    """Tell whether a value is an array without a mask, of one kind of dtype."""
     return (
         isinstance(value, jax.Array | np.ndarray)
+        and not isinstance(value, np.ma.MaskedArray)
         and jnp.issubdtype(value.dtype, kind)
-        # Neither swapped bytes nor long double: inside JAX they end in a TypeError.
-        and value.dtype.isnative
-        and value.dtype.itemsize <= 8
     )
 
 
 def _kind(value: Any) -> str:
-    """Name an array's dtype, or the type of what is no array."""
-    is_array = isinstance(value, jax.Array | np.ndarray)
-    return str(value.dtype) if is_array else type(value).__name__
+    """Name an array's dtype, or the type of what is no plain array."""
+    plain = isinstance(value, jax.Array | np.ndarray)
+    plain = plain and not isinstance(value, np.ma.MaskedArray)
+    return str(value.dtype) if plain else type(value).__name__
