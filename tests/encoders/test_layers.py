@@ -167,9 +167,10 @@ def test_unknown_activations_are_refused_with_the_known_ones():
 
 
 def test_dense_is_affine_on_any_leading_axes():
-    layer = layers.Dense(5, 3, rngs=nnx.Rngs(0))
-    layer.bias[...] = jnp.asarray(_normal(3))
-    x = _normal(2, 4, 5, seed=1)
+    # The size of the patches' kernel: each size of a draw is a program of its own.
+    layer = layers.Dense(48, 6, rngs=nnx.Rngs(0))
+    layer.bias[...] = jnp.asarray(_normal(6))
+    x = _normal(2, 4, 48, seed=1)
     kernel, bias = np.asarray(layer.kernel[...]), np.asarray(layer.bias[...])
     expected = x.astype(np.float64) @ kernel + bias
     np.testing.assert_allclose(layer(jnp.asarray(x)), expected, atol=SUMS)
@@ -184,11 +185,11 @@ def test_embedding_clips_ids_to_its_table():
 
 def test_block_adds_attention_and_mlp_to_its_input():
     block = layers.Block(
-        8, heads=2, hidden=12, activation="gelu", epsilon=1e-5, rngs=nnx.Rngs(0)
+        12, heads=3, hidden=12, activation="gelu", epsilon=1e-5, rngs=nnx.Rngs(0)
     )
-    x = jnp.asarray(_normal(1, 3, 8))
+    x = jnp.asarray(_normal(2, 5, 12))
     for part in (block.attention.out, block.mlp.contract):
         part.kernel[...] = jnp.zeros_like(part.kernel[...])
     np.testing.assert_array_equal(block(x), x)
-    block.mlp.contract.bias[...] = jnp.ones((8,))
+    block.mlp.contract.bias[...] = jnp.ones((12,))
     np.testing.assert_array_equal(block(x), x + 1.0)
