@@ -16,7 +16,9 @@ def test_ids_outside_the_vocabulary_are_refused(encoders):
     for outside, dtype in ((vocabulary, np.int32), (1 << 40, np.int64), (-1, np.int32)):
         ids = np.zeros(SHAPE, dtype)
         ids[1, 2] = outside
-        told = rf"ids=.*\[0, {vocabulary}\).*from {min(outside, 0)} to {max(outside, 0)}"
+        told = (
+            rf"ids=.*\[0, {vocabulary}\).*from {min(outside, 0)} to {max(outside, 0)}"
+        )
         with pytest.raises(ValueError, match=told):
             encoders.encode_text(ids)
 

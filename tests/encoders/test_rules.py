@@ -16,6 +16,7 @@ from jaxalign.encoders.families import FAMILIES, find_family
 from tests import tiny_encoders
 from tests.encoders.goldens import FOLDER
 
+
 def test_every_family_has_a_tiny_model():
     assert sorted(FAMILIES) == sorted(tiny_encoders.FAMILIES)
 
