@@ -31,8 +31,8 @@ def take_pixels(pixels: Any, *, size: int, name: str) -> ArrayLike:
     if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
         raise ValueError(
             f"`encode_image(pixels=...)` expected shape (n, {size}, {size}, 3) for "
-            f"{name}, got {tuple(pixels.shape)}; use `embed_images`, which preprocesses "
-            "pictures of any size."
+            f"{name}, got {tuple(pixels.shape)}; use `embed_images`, which "
+            "preprocesses pictures of any size."
         )
     return native_floats(pixels)
 

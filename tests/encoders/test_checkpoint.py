@@ -117,7 +117,7 @@ def test_missing_extra_and_misshaped_tensors_are_listed_at_once(model, tmp_path)
         tensors[expand] = tensors[expand].T.copy()
 
     _rewrite(saved, spoil)
-    with pytest.raises(ValueError, match=r"check config\.json against") as caught:
+    with pytest.raises(ValueError, match=r"config\.json") as caught:
         checkpoint.load_model(saved)
     message = str(caught.value)
     assert f"missing:\n  {scale}\n  {bias}\n" in message
@@ -137,7 +137,7 @@ def test_tensors_that_are_no_weights_are_named(saved, models):
         tensors[names[1]] = tensors[names[1]].astype(np.int8)
 
     _rewrite(saved, spoil)
-    with pytest.raises(ValueError, match="not finite floating numbers:\n") as caught:
+    with pytest.raises(ValueError, match=r"config\.json") as caught:
         checkpoint.load_model(saved)
     assert all(f"\n  {name}" in str(caught.value) for name in names)
 
@@ -166,7 +166,7 @@ def test_pickled_weights_are_passed_over_and_never_read(saved):
     checkpoint.load_model(saved)
     (saved / WEIGHTS).unlink()
     for name in names:
-        with pytest.raises(ValueError, match=f"{name}.*convert them once"):
+        with pytest.raises(ValueError, match=f"folder=.*{name}"):
             checkpoint.load_model(saved)
         (saved / name).unlink()
 
@@ -199,7 +199,7 @@ def test_damaged_configs_are_refused(tmp_path, content, remedy):
 
 def test_a_folder_without_config_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match="pass the folder that `save_pretrained`"):
+        with pytest.raises(ValueError, match="folder=.*config.json"):
             checkpoint.load_model(folder)
 
 
@@ -248,7 +248,7 @@ def test_a_write_cut_off_between_its_files_is_no_checkpoint(
     monkeypatch.setattr(os, "replace", once)
     with pytest.raises(OSError, match="killed"):
         checkpoint.save_model(tmp_path, state, config)
-    with pytest.raises(ValueError, match="expected a checkpoint folder"):
+    with pytest.raises(ValueError, match="folder=.*config.json"):
         checkpoint.load_model(tmp_path)
 
 

@@ -46,12 +46,12 @@ def test_a_folder_of_that_name_wins(cache, folders, tmp_path, monkeypatch):
 class TestErrors:
     def test_what_is_not_cached(self):
         for name in ("someone/other", "someone/tiny-clip"):
-            with pytest.raises(ValueError, match=f"name='{name}'.*go online once"):
+            with pytest.raises(ValueError, match=f"name='{name}'.*cache"):
                 ja.load_encoders(name, revision="another")
 
     def test_what_is_no_name(self):
         for name in ("clip", "/no/such/folder", "a/b/c", "x y/z", ""):
-            with pytest.raises(ValueError, match=f"name='{name}'.*a repository of"):
+            with pytest.raises(ValueError, match=f"name='{name}'"):
                 ja.load_encoders(name)
 
     def test_a_revision_of_what_lies_here(self, folders):
@@ -61,14 +61,14 @@ class TestErrors:
 
     def test_pickled_weights_alone(self, cache):
         (cache / "model.safetensors").unlink()
-        with pytest.raises(ValueError, match="pickled ones could run code"):
+        with pytest.raises(ValueError, match="name=.*safetensors"):
             ja.load_encoders("someone/tiny-clip")
 
     def test_whatever_the_network_raises(self, monkeypatch):
         for error in (OSError(), RuntimeError("reading timed out")):
             fail = unittest.mock.Mock(side_effect=error)
             monkeypatch.setattr(hub, "snapshot_download", fail)
-            with pytest.raises(ValueError, match="go online once"):
+            with pytest.raises(ValueError, match="name=.*cache"):
                 ja.load_encoders("someone/tiny-clip")
 
     @pytest.mark.parametrize(

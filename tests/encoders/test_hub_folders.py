@@ -142,7 +142,7 @@ def test_siglip_needs_no_ids_of_special_tokens(hub_folders, tmp_path):
 def test_a_tower_without_pooling_head_is_refused(tmp_path):
     values = _config(vision_config={"vision_use_head": False})
     (tmp_path / CONFIG_FILE).write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"vision_use_head.*use the checkpoint of the"):
+    with pytest.raises(ValueError, match="vision_use_head"):
         load_model(tmp_path)
 
 
@@ -236,10 +236,10 @@ def test_errors_name_the_file_that_was_read(folders, tmp_path):
     sides = {"height": 16, "width": 16}
     settings.update(size=sides, crop_size=sides)
     edit_json(copy / PROCESSOR_FILE, image_processor=settings)
-    with pytest.raises(ValueError, match=f"use the {PROCESSOR_FILE} that belongs"):
+    with pytest.raises(ValueError, match=f"`preprocess_images`.*{PROCESSOR_FILE}"):
         load_encoders(copy).preprocess_images(tiny_encoders.pictures(1))
     (copy / PROCESSOR_FILE).write_text("{")
-    with pytest.raises(ValueError, match=f"expected {PROCESSOR_FILE} in"):
+    with pytest.raises(ValueError, match=PROCESSOR_FILE):
         ImagePreprocessor(copy)
 
 
@@ -250,5 +250,5 @@ def test_a_processor_config_without_pictures_counts_for_nothing(
     edit_json(copy / PROCESSOR_FILE, processor_class="SiglipProcessor")
     assert load_encoders(copy).space == loaded["siglip"].space
     (copy / IMAGE_FILE).unlink()
-    with pytest.raises(ValueError, match=f"has no {IMAGE_FILE}"):
+    with pytest.raises(ValueError, match=IMAGE_FILE):
         load_encoders(copy).preprocess_images(tiny_encoders.pictures(1))

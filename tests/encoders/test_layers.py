@@ -112,7 +112,7 @@ def test_self_attention_projects_mixes_and_projects():
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match="check `num_attention_heads`"):
+    with pytest.raises(ValueError, match="heads=.*num_attention_heads"):
         layers.SelfAttention(10, 3, rngs=nnx.Rngs(0))
 
 
@@ -162,7 +162,7 @@ def test_activations_in_float64(name):
 
 
 def test_unknown_activations_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="one of .*'gelu'.*'quick_gelu'.*got 'swish'"):
+    with pytest.raises(ValueError, match="'gelu'.*'quick_gelu'.*'swish'"):
         layers.find_activation("swish")
 
 

@@ -211,12 +211,12 @@ def test_pictures_are_part_of_the_space_and_texts_need_a_tokenizer(folder, space
     rows = encoders.embed_images(pictures)
     pixels = encoders.preprocess_images(pictures)
     np.testing.assert_array_equal(rows, encoders.encode_image(pixels))
-    with pytest.raises(ValueError, match="has no tokenizer .* pass token ids"):
+    with pytest.raises(ValueError, match="`tokenize`"):
         encoders.embed_texts(["a fish"])
     _edit(folder, lambda values: values["preprocess_cfg"].update(resize_mode="squash"))
     assert load_encoders(folder).space != space
     _edit(folder, lambda values: values.pop("preprocess_cfg"))
-    with pytest.raises(ValueError, match=r"no preprocessor_config\.json; add"):
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json"):
         load_encoders(folder).embed_images(pictures)
 
 
@@ -265,7 +265,7 @@ def test_a_folder_without_settings_is_none_of_open_clip(tmp_path):
 def test_a_projection_with_a_bias_is_no_model_of_transformers(tmp_path):
     checkpoint = read_open_clip(goldens.FOLDER / "openclip-custom-text")
     state, config = checkpoint.place()[1], checkpoint.config
-    with pytest.raises(ValueError, match="the state of a model built from this config"):
+    with pytest.raises(ValueError, match="state=.*config="):
         save_model(tmp_path, state, config)
 
 
@@ -368,7 +368,7 @@ def test_missing_extra_and_misshaped_tensors_are_listed_at_once(folder):
         tensors[fused] = np.full_like(tensors[fused], np.inf)
 
     _rewrite(folder, spoil)
-    with pytest.raises(ValueError, match="does not fit") as caught:
+    with pytest.raises(ValueError, match=OPEN_CLIP_CONFIG) as caught:
         load_encoders(folder)
     assert str(caught.value).split("\n")[1:] == [
         "missing:",
@@ -389,15 +389,15 @@ def test_pickled_weights_are_never_read(folder):
     (folder / "open_clip_pytorch_model.bin").write_bytes(b"\x80\x04N.")
     load_encoders(folder)
     (folder / OPEN_CLIP_WEIGHTS).unlink()
-    with pytest.raises(ValueError, match=r"convert them once.*weights_only=True"):
+    with pytest.raises(ValueError, match="open_clip_pytorch_model.bin"):
         load_encoders(folder)
 
 
 def test_missing_and_damaged_weights_are_refused(folder):
     path = folder / OPEN_CLIP_WEIGHTS
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="download or write it again"):
+    with pytest.raises(ValueError, match=OPEN_CLIP_WEIGHTS):
         load_encoders(folder)
     path.unlink()
-    with pytest.raises(ValueError, match=f"expected {OPEN_CLIP_WEIGHTS} or .* pass a"):
+    with pytest.raises(ValueError, match=OPEN_CLIP_WEIGHTS):
         load_encoders(folder)

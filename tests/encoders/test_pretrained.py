@@ -16,10 +16,10 @@ def test_other_dtypes_are_refused(folders):
 
 def test_unknown_names_are_refused_with_the_known_ones(tmp_path):
     for name in ("jaxalign/openmoji", tmp_path / "no"):
-        with pytest.raises(ValueError, match="or a repository of the hub") as caught:
+        with pytest.raises(ValueError, match="name=") as caught:
             load_encoders(name)
         assert all(shipped in str(caught.value) for shipped in SHIPPED)
-    with pytest.raises(ValueError, match="pass the folder that `save_pretrained`"):
+    with pytest.raises(ValueError, match="folder=.*config.json"):
         load_encoders(tmp_path)
 
 
