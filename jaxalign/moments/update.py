@@ -81,8 +81,8 @@ def update_moments(
     >>> import jaxalign as ja
     >>> rows = np.array([[1.0, 0.0], [3.0, 0.0]], np.float32)
     >>> moments = update_moments(ja.init_moments(2, 2), rows, rows)
-    >>> moments.source_mean.tolist(), float(moments.source_energy)
-    ([2.0, 0.0], 2.0)
+    >>> float(moments.count), float(moments.source_mean[0])
+    (2.0, 2.0)
     """
     check_moments("update_moments", moments)
     source = float_rows("update_moments", "source", source, width=moments.d_source)

@@ -122,8 +122,8 @@ def solve_robust(
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [2.0, 1.0]])
     >>> y = x.at[4].set(jnp.array([-9.0, 4.0]))
-    >>> solve_robust(x, y).rotation.round(3).tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
+    >>> bool(jnp.allclose(solve_robust(x, y).rotation, jnp.eye(2), atol=1e-4))
+    True
     """
     check_method("solve_robust", method)
     # Moments do not tell one pair from another: it works from rows.

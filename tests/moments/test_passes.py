@@ -4,6 +4,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -220,6 +221,35 @@ def test_errors_say_what_to_do():
         batches = ja.array_pairs(source, target, group=numbers)
         with pytest.raises(ValueError, match="0 to 2, got .*; give padding weight 0"):
             ja.accumulate_moments(batches, groups=3)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_group_that_does_not_exist_is_found_on_a_device_too(batch, kept):
+    source, target = rows(12, 48)
+    group = np.arange(48) % GROUPS
+    group[16 * batch + 3] = GROUPS
+    parts = [slice(start, start + 16) for start in (0, 16, 32)]
+    saved = []
+
+    class Checkpoints:
+        def restore(self, batches, settings):
+            return None
+
+        def save(self, seen, local, batches, *, size):
+            saved.append(seen)
+
+    with pytest.raises(ValueError, match="group.*1 rows"):
+        ja.accumulate_moments(
+            (
+                ja.PairBatch(source[p], target[p], None, jnp.asarray(group[p]))
+                for p in parts
+            ),
+            groups=GROUPS,
+            checkpoints=Checkpoints() if kept else None,
+        )
+    # Nothing is kept that lacks the row.
+    assert saved == list(range(1, batch + 1)) * kept
 
 
 @pytest.mark.slow

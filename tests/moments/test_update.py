@@ -186,6 +186,21 @@ def test_sharded_rows_give_the_same():
     assert_moments_close(moments, reference_moments(source, target), SUMS * F32)
 
 
+def test_memory_is_given_away_on_request_alone():
+    rows = rows_pair(np.random.default_rng(14), 9, 6, 4)
+    kept = moments_of(*rows)
+    expected = ja.update_moments(kept, *rows, decay=0.5)
+    given = jax.tree.map(jnp.copy, kept)
+    found = ja.update_moments(given, *rows, decay=0.5, donate=True)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, found, expected))
+    # The numbers of rows and the means are small; what grows with d x d is reused.
+    assert given.cross_covariance.is_deleted()
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(kept))
+    step = jax.jit(lambda *given: ja.update_moments(*given, decay=0.5, donate=True))
+    within = step(kept, *rows)
+    assert_moments_close(within, as_dict(expected), SUMS * F32)
+
+
 def test_second_call_does_not_retrace():
     traced = []
 
