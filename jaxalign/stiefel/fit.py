@@ -274,6 +274,7 @@ def _measured(now: _Now, batch: int) -> History:
     )
 
 
+@jax.jit
 def _better(given: StiefelSolution, other: StiefelSolution) -> StiefelSolution:
     """Choose for each problem the run that ended lower."""
     # Not finite is never better; NaN compares false.
