@@ -58,6 +58,10 @@ def launch_main(
     code = 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(flagsaver.flagsaver())
+        own = flags.FLAGS.get_key_flags_for_module(main.__module__)
+        for flag in (flags.FLAGS[name] for name in flags.FLAGS):
+            if flag not in own:  # another experiment may require it
+                stack.enter_context(mock.patch.object(flag, "validators", []))
         stack.callback(logging.set_verbosity, verbosity)
         if threading.current_thread() is threading.main_thread():
             before = signal.getsignal(signal.SIGINT)

@@ -79,7 +79,7 @@ def anchors(split, sizes):
 
 
 # The others are made of the same parts: each is a compilation of seconds.
-QUICK = ("contrastive, image to target text", "kernel, image-text", FEW[1])
+QUICK = ("contrastive, image to target text",)
 
 
 @pytest.mark.parametrize(
