@@ -96,6 +96,15 @@ def native_floats(array: ArrayLike) -> ArrayLike:
     return array
 
 
+def wide_dtype(dtype: Any) -> np.dtype:
+    """Return the dtype to compute in for values of a floating `dtype`: float32 or more.
+
+    >>> wide_dtype(jnp.bfloat16), wide_dtype(np.float64)
+    (dtype('float32'), dtype('float64'))
+    """
+    return np.dtype(np.float32 if jnp.finfo(dtype).bits < 32 else dtype)
+
+
 def _as_array(call: str, argument: str, rows: Any, expected: str) -> ArrayLike:
     """Return an array as it is, and convert what offers to be converted."""
     if isinstance(rows, jax.Array | np.ndarray):
@@ -113,3 +122,28 @@ def _as_array(call: str, argument: str, rows: Any, expected: str) -> ArrayLike:
         f"`{call}({argument}=...)`: expected an array of shape {expected}, got "
         f"{type(rows).__name__}; convert it with `numpy.asarray(rows, numpy.float32)`."
     )
+
+
+def float_array(
+    call: str, argument: str, value: Any, *, axes: int, expected: str
+) -> ArrayLike:
+    """Validate an array of real floating numbers, as `float_rows` does a matrix.
+
+    Args:
+      call: named in the error, such as ``"polar_factor"``.
+      argument: named in the error, such as ``"matrix"``.
+      value: an array, or what converts to one; see `float_rows`.
+      axes: the least number of them.
+      expected: the shape, for the error, such as ``"(..., rows, columns)"``.
+
+    Raises:
+      ValueError: if `value` is no array, has fewer axes, or is not of a real floating
+        dtype.
+    """
+    array = _as_array(call, argument, value, expected)
+    check_floating(call, argument, array)
+    if array.ndim < axes:
+        raise ValueError(
+            f"`{call}({argument}=...)`: expected shape {expected}, got {array.shape}."
+        )
+    return native_floats(array)

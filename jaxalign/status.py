@@ -25,6 +25,7 @@ class Status(enum.IntEnum):
     NOT_CONVERGED = 4
     FEW_BLOCKS = 5
     MORE_ANCHORS = 6
+    OFF_MANIFOLD = 7
 
 
 STATUS_TEXTS: dict[Status, str] = {
@@ -65,6 +66,13 @@ STATUS_TEXTS: dict[Status, str] = {
         "anchors than the directions that carry the embeddings, or noisy pairs. Add "
         "about `learning.more` of them, or accept it with "
         "`check(allow=[Status.MORE_ANCHORS])`."
+    ),
+    Status.OFF_MANIFOLD: (
+        "the optimizer's steps left the manifold on the way. Likely causes: a "
+        "transformation after its last piece, such as "
+        "`optax.chain(riemannian_sgd(...), reduce_on_plateau())`, or an optimizer that "
+        "is not of `ja.stiefel`. Pass the transformation as `step_transform` of the "
+        "optimizer, which applies it before the point is brought back."
     ),
 }
 

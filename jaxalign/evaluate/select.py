@@ -26,7 +26,8 @@ from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.recipes import Recipe, Searcher
 from jaxalign.evaluate.standing import Standing
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.checks import ALL, FIT_KINDS, check_pairs
+from jaxalign.maps.anchor_rows import check_pairs
+from jaxalign.maps.checks import ALL, FIT_KINDS
 from jaxalign.maps.fit import Kind
 
 FEWEST_ANCHORS, FEWEST_GROUPS, FEWEST_THINGS = 10, 3, 4

@@ -206,7 +206,9 @@ def _spectral_start(direct, strengths, pairs, widths, width):
         laplacian = laplacian.at[source, target].add(-share * matrix.T)
         for block in (source, target):
             size = block.stop - block.start
-            laplacian = laplacian.at[block, block].add(share * jnp.eye(size))
+            laplacian = laplacian.at[block, block].add(
+                share * jnp.eye(size, dtype=share.dtype)
+            )
     _, vectors = jnp.linalg.eigh(laplacian)
     blocks = [vectors[starts[m] : starts[m + 1], :width].T for m in range(len(widths))]
     return [factor_one(block, method="svd")[0] for block in blocks]

@@ -203,7 +203,11 @@ def identified_directions(
       :math:`Q = U V^\top` is fitted; what it does to the rest is arbitrary.
     """
     u, _, vt = thin_svd(moments.cross_covariance)
-    kept = (jnp.arange(u.shape[-1]) < rank[..., None]).astype(u.dtype)[..., None, :]
+    rank = jnp.asarray(rank)[..., None]
+    places = jax.lax.broadcasted_iota(
+        rank.dtype, (*rank.shape[:-1], u.shape[-1]), rank.ndim - 1
+    )
+    kept = (places < rank).astype(u.dtype)[..., None, :]
     return u * kept, jnp.swapaxes(vt, -1, -2) * kept
 
 

@@ -5,6 +5,7 @@ from jaxalign.stiefel.components import component as component
 from jaxalign.stiefel.components import reflect as reflect
 from jaxalign.stiefel.draws import random_point as random_point
 from jaxalign.stiefel.draws import random_tangent as random_tangent
+from jaxalign.stiefel.feasibility import check_on_manifold as check_on_manifold
 from jaxalign.stiefel.fit import fit as fit
 from jaxalign.stiefel.geodesic import geodesic_distance as geodesic_distance
 from jaxalign.stiefel.geometry import inner_product as inner_product

@@ -24,7 +24,8 @@ from jaxalign.stiefel.components import (
     determinant_sign,
     enter_other,
 )
-from jaxalign.stiefel.leaves import check_points
+from jaxalign.stiefel.feasibility import largest_excess
+from jaxalign.stiefel.leaves import LOOSE, check_points
 from jaxalign.stiefel.measures import (
     PointTree,
     drift,
@@ -69,8 +70,10 @@ def fit(
         all.
       init: the point to start from, orthonormal, or ``"closed_form"``, if the objective
         has a `closed_form_start`.
-      optimizer: any of this room, or an optax chain that ends in one of its steps. Keep
-        it: the loop is compiled anew for another object.
+      optimizer: any of this room, or an optax chain that ends in one of its steps; what
+        changes steps goes into its `step_transform`. It is given ``value``, the
+        objective's (the mean of a batch's), as `optax.contrib.reduce_on_plateau` asks.
+        Keep it: the loop is compiled anew for another object.
       steps: static; at most.
       tolerance: of the norm of the Riemannian gradient, relative to the norm of the
         Euclidean gradient at the start, at which a problem is done.
@@ -153,6 +156,7 @@ def _descend(
 ) -> StiefelSolution:
     """Run the loop from one start."""
     objective = arguments if static is None else static
+    optimizer = optax.with_extra_args_support(optimizer)
     values, gradient = value_and_gradient(objective, init)
     batch = values.ndim
     unit = per_problem(gradient, batch)
@@ -165,7 +169,9 @@ def _descend(
         # A value that is not finite cannot get better either.
         still = (now.norm <= tolerance) | ~jnp.isfinite(now.values)
         still |= now.taken >= steps
-        updates, state = optimizer.update(now.gradient, now.state, now.point)
+        updates, state = optimizer.update(
+            now.gradient, now.state, now.point, value=jnp.mean(now.values)
+        )
         point = optax.apply_updates(now.point, freeze(still, updates))
         values, gradient = value_and_gradient(objective, point)
         norm = measure(point, gradient)
@@ -216,6 +222,9 @@ def _finish(objective, now, history, records, measure, tolerance):
     reached = (now.norm <= tolerance) & is_orthonormal(point, batch)
     status = jnp.where(reached, Status.OK.value, Status.NOT_CONVERGED.value)
     finite = jnp.isfinite(values) & jnp.isfinite(norm)
+    status = jnp.where(finite, status, Status.NON_FINITE.value)
+    # Above the others: values may be infinite because of it.
+    left = _has_left(now.state, history)
     return StiefelSolution(
         point=point,
         value=values,
@@ -225,9 +234,23 @@ def _finish(objective, now, history, records, measure, tolerance):
         reflected=jnp.zeros(values.shape, bool),
         other_value=jnp.full(values.shape, jnp.inf, values.dtype),
         steps=now.taken,
-        status=jnp.where(finite, status, Status.NON_FINITE.value),
+        status=jnp.where(left, Status.OFF_MANIFOLD.value, status),
         history=history,
     )
+
+
+def _has_left(state, history):
+    """Whether steps of a problem ended off the manifold, but as their last piece does.
+
+    `_finish` brings any point back, which would hide it.
+    """
+    batch = history.orthogonality_error.ndim - 1
+    records = largest_excess(state)
+    if not records:
+        # An optimiser of others: the looseness that points are accepted with.
+        return jnp.max(history.orthogonality_error, axis=0) > LOOSE
+    worst = [jnp.max(one, axis=tuple(range(batch, one.ndim))) for one in records]
+    return functools.reduce(jnp.maximum, worst) > 0
 
 
 class _Now(NamedTuple):

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.stiefel.feasibility import init_feasibility, update_feasibility
 from jaxalign.stiefel.leaves import check_points, check_updates, map_points
 from jaxalign.stiefel.shapes import flip, product
 from jaxalign.stiefel.steps import as_params
@@ -53,7 +54,7 @@ def to_landing_direction() -> optax.GradientTransformationExtraArgs:
 def land_updates(
     attraction: float | Array = 1.0, radius: float | Array = 0.5
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Add the pull to the manifold, and keep near it; goes last.
+    r"""Add the pull to the manifold, and keep near it; must be last in a chain.
 
     An update :math:`U` at :math:`X`, with ``attraction`` :math:`\alpha`, becomes a
     share :math:`t` of
@@ -75,7 +76,8 @@ def land_updates(
       radius: :math:`\epsilon`, in (0, 1).
 
     Returns:
-      A transformation without state; its `update` needs `params`.
+      A transformation with a `Feasibility` record, as of `retract_updates`; its
+      `update` needs `params`.
 
     Raises:
       ValueError: for numbers that are no such share and radius.
@@ -115,11 +117,10 @@ def land_updates(
             step = jnp.where(after <= radius, step, share * step)
             return jnp.where(before > 0.9 * radius, -0.5 * pull, step)
 
-        return as_params(map_points(landed, updates, params), params), state
+        steps = as_params(map_points(landed, updates, params), params)
+        return steps, update_feasibility("land_updates", state, params, steps)
 
-    return optax.GradientTransformationExtraArgs(
-        lambda params: optax.EmptyState(), update
-    )
+    return optax.GradientTransformationExtraArgs(init_feasibility, update)
 
 
 def _direction(

@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 # Half precision rounds orthonormal columns this far apart; a matrix that was never
 # orthonormal is off by 0.1 and more.
-_LOOSE = 2e-2
+LOOSE = 2e-2
 
 
 def map_points(function: Callable[..., Any], updates: optax.Updates, *trees: Any):
@@ -61,10 +61,10 @@ def check_points(call: str, params: object) -> None:
                 f"`{call}.init(params)`: expected floating matrices (..., rows, "
                 f"columns), got {dtype} of shape {shape} at {name!r}; {remedy}."
             )
-        if not _can_be_seen(leaf):
+        if not can_be_seen(leaf):
             continue
         error = _orthogonality_error(np.asarray(leaf, np.float64))
-        if not error <= _LOOSE:
+        if not error <= LOOSE:
             raise ValueError(
                 f"`{call}.init(params)`: expected orthonormal columns (rows, if they "
                 f"are fewer) at {name!r}, got |Q'Q - I| = {error:.2g}; start from "
@@ -73,7 +73,7 @@ def check_points(call: str, params: object) -> None:
             )
 
 
-def _can_be_seen(leaf):
+def can_be_seen(leaf: Any) -> bool:
     """Whether a leaf has values here: no tracer, no part of another process's."""
     if isinstance(leaf, jax.Array):
         return not isinstance(leaf, Tracer) and leaf.is_fully_addressable

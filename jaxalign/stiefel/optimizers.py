@@ -2,8 +2,19 @@
 """Optimisers on the Stiefel manifold: optax chains, each of a few small pieces.
 
 They take Euclidean gradients and are given `params`; their updates end on the manifold
-by `optax.apply_updates`. Schedules, clipping, `optax.multi_transform`,
+by `optax.apply_updates`. Schedules, `optax.multi_transform`,
 `optax.inject_hyperparams`, `optax.MultiSteps` and masks work as with any optimiser.
+
+An update is the next point minus the point, so nothing may come after an optimiser in a
+chain: scaled or clipped, the update ends beside the manifold. A transformation of the
+step is given as `step_transform`, one of the gradient goes before the optimiser:
+
+    optimizer = riemannian_adam(
+        0.1, step_transform=optax.contrib.reduce_on_plateau(factor=0.5, patience=5)
+    )
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optimizer)
+    ...
+    updates, state = optimizer.update(gradient, state, point, value=loss)
 """
 
 import optax
@@ -32,6 +43,7 @@ def riemannian_sgd(
     metric: Metric = "euclidean",
     retraction: Retraction = "polar",
     stabilize_every: int | Array | None = None,
+    step_transform: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Descend along the Riemannian gradient, with momentum if asked for.
 
@@ -50,6 +62,9 @@ def riemannian_sgd(
         momentum only).
       retraction: static; see `retract`.
       stabilize_every: see `retract_updates`; set it for the Cayley retractions.
+      step_transform: of the step, learning rate and sign included, before the
+        retraction: `optax.contrib.reduce_on_plateau`, clipping, a schedule. What it
+        adds off the tangent space is projected away, for two products.
 
     Returns:
       An optax transformation for a tree of orthonormal matrices ``(*batch, rows,
@@ -87,7 +102,12 @@ def riemannian_sgd(
     return optax.chain(
         direction,
         optax.scale_by_learning_rate(learning_rate),
-        retract_updates(retraction, stabilize_every=stabilize_every, project=False),
+        *_transforms("riemannian_sgd", step_transform),
+        retract_updates(
+            retraction,
+            stabilize_every=stabilize_every,
+            project=step_transform is not None,
+        ),
     )
 
 
@@ -99,6 +119,7 @@ def riemannian_adam(
     eps: float | Array = 1e-8,
     retraction: Retraction = "polar",
     stabilize_every: int | Array | None = None,
+    step_transform: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Descend by Adam with one second moment for each matrix.
 
@@ -111,6 +132,8 @@ def riemannian_adam(
       eps: added to its root.
       retraction: static; see `retract`.
       stabilize_every: see `retract_updates`; set it for the Cayley retractions.
+      step_transform: see `riemannian_sgd`. Adam undoes a scaling of gradients, so one
+        before the optimiser has no effect.
 
     Returns:
       An optax transformation, as of `riemannian_sgd`.
@@ -128,7 +151,12 @@ def riemannian_adam(
     return optax.chain(
         scale_by_riemannian_adam(b1, b2, eps),
         optax.scale_by_learning_rate(learning_rate),
-        retract_updates(retraction, stabilize_every=stabilize_every, project=False),
+        *_transforms("riemannian_adam", step_transform),
+        retract_updates(
+            retraction,
+            stabilize_every=stabilize_every,
+            project=step_transform is not None,
+        ),
     )
 
 
@@ -138,6 +166,7 @@ def cayley_sgd(
     momentum: float | Array = 0.9,
     bound: float | Array = 1.0,
     stabilize_every: int | Array | None = 1,
+    step_transform: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Descend with momentum along the iterative Cayley transform.
 
@@ -147,6 +176,7 @@ def cayley_sgd(
       bound: see `limit_cayley_step`.
       stabilize_every: see `retract_updates`. The iteration leaves an error of third
         order in the step, which does not vanish by itself.
+      step_transform: see `riemannian_sgd`.
 
     Returns:
       An optax transformation, as of `riemannian_sgd`.
@@ -163,9 +193,12 @@ def cayley_sgd(
     return optax.chain(
         trace_tangent(momentum),
         optax.scale_by_learning_rate(learning_rate),
+        *_transforms("cayley_sgd", step_transform),
         limit_cayley_step(bound),
         retract_updates(
-            "cayley_iterative", stabilize_every=stabilize_every, project=False
+            "cayley_iterative",
+            stabilize_every=stabilize_every,
+            project=step_transform is not None,
         ),
     )
 
@@ -178,6 +211,7 @@ def cayley_adam(
     eps: float | Array = 1e-8,
     bound: float | Array = 1.0,
     stabilize_every: int | Array | None = 1,
+    step_transform: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Descend by Adam along the iterative Cayley transform.
 
@@ -188,6 +222,7 @@ def cayley_adam(
       eps: added to its root.
       bound: see `limit_cayley_step`.
       stabilize_every: as of `cayley_sgd`.
+      step_transform: see `riemannian_sgd`.
 
     Returns:
       An optax transformation, as of `riemannian_sgd`.
@@ -202,9 +237,12 @@ def cayley_adam(
     return optax.chain(
         scale_by_riemannian_adam(b1, b2, eps, norm_of="gradient"),
         optax.scale_by_learning_rate(learning_rate),
+        *_transforms("cayley_adam", step_transform),
         limit_cayley_step(bound),
         retract_updates(
-            "cayley_iterative", stabilize_every=stabilize_every, project=False
+            "cayley_iterative",
+            stabilize_every=stabilize_every,
+            project=step_transform is not None,
         ),
     )
 
@@ -215,6 +253,7 @@ def landing(
     momentum: float | Array | None = None,
     attraction: float | Array = 1.0,
     radius: float | Array = 0.5,
+    step_transform: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Descend near the manifold, drawn to it: no retraction, no factorisation.
 
@@ -224,6 +263,8 @@ def landing(
       attraction: see `land_updates`.
       radius: see `land_updates`; it shortens steps longer than its root in the
         Frobenius norm, so that a large matrix far from the optimum takes small ones.
+      step_transform: see `riemannian_sgd`; of the direction, before the pull to the
+        manifold is added. Not projected: points need not be on the manifold.
 
     Returns:
       An optax transformation, as of `riemannian_sgd`, except that points lie within
@@ -241,6 +282,7 @@ def landing(
         to_landing_direction(),
         optax.identity() if momentum is None else optax.trace(momentum),
         optax.scale_by_learning_rate(learning_rate),
+        *_transforms("landing", step_transform),
         land_updates(attraction, radius),
     )
 
@@ -251,6 +293,7 @@ def pogo(
     momentum: float | Array | None = None,
     nesterov: bool = False,
     precision: Precision = "full",
+    step_transform: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Descend by a tangent step and one Newton-Schulz step: products alone.
 
@@ -264,6 +307,7 @@ def pogo(
         and the correction, from bfloat16 operands: faster where there are matrix units
         for them, and as orthonormal in the end. Square points only; others are not
         changed by it but for the correction.
+      step_transform: see `riemannian_sgd`.
 
     Returns:
       An optax transformation, as of `riemannian_sgd`.
@@ -285,11 +329,29 @@ def pogo(
         direction = to_riemannian_gradient(precision=precision)
     else:
         direction = trace_tangent(momentum, nesterov=nesterov, precision=precision)
+    transforms = _transforms("pogo", step_transform)
+    if transforms:
+        # As `retract_updates` does it: what is added off the tangent space is dropped.
+        transforms = [*transforms, to_riemannian_gradient(precision=precision)]
     return optax.chain(
         direction,
         optax.scale_by_learning_rate(learning_rate),
+        *transforms,
         orthonormalize_updates(precision=precision),
     )
+
+
+def _transforms(call, step_transform) -> list[optax.GradientTransformation]:
+    """List what is done to a step before it is taken."""
+    if step_transform is None:
+        return []
+    if not isinstance(step_transform, optax.GradientTransformation):
+        raise ValueError(
+            f"`{call}(step_transform=...)`: expected an optax transformation, got "
+            f"{type(step_transform).__name__}; pass one such as "
+            "`optax.contrib.reduce_on_plateau()`."
+        )
+    return [step_transform]
 
 
 def _check_nesterov(call, nesterov, momentum) -> None:

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.stiefel.feasibility import init_feasibility, update_feasibility
 from jaxalign.stiefel.leaves import check_points, check_updates, map_points
 from jaxalign.stiefel.polar_step import if_needed
 from jaxalign.stiefel.precision import (
@@ -31,7 +32,7 @@ _LONGEST = 1.5
 def orthonormalize_updates(
     *, precision: Precision = "full"
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Follow tangent updates by one Newton-Schulz step to the manifold; goes last.
+    r"""Follow tangent updates by a Newton-Schulz step to the manifold; must be last.
 
     An update :math:`U` at a point :math:`X` (with orthonormal rows, here) becomes
     :math:`X_+ - X` with
@@ -43,8 +44,8 @@ def orthonormalize_updates(
         It is a correction: an error of 2^-8 of it is left to the next step's.
 
     Returns:
-      A transformation without state. Its `init` refuses parameters that are not
-      orthonormal, its `update` needs `params`.
+      A transformation with a `Feasibility` record, as of `retract_updates`. Its `init`
+      refuses parameters that are not orthonormal, its `update` needs `params`.
 
     Notes:
       Two products. With singular values :math:`s` of :math:`U`, those of :math:`X_+`
@@ -62,7 +63,7 @@ def orthonormalize_updates(
 
     def init(params):
         check_points("orthonormalize_updates", params)
-        return optax.EmptyState()
+        return init_feasibility(params)
 
     def update(updates, state, params=None, **extra):
         del extra
@@ -70,7 +71,8 @@ def orthonormalize_updates(
         found = map_points(
             lambda change, point: _step(point, change, rough), updates, params
         )
-        return as_params(found, params), state
+        steps = as_params(found, params)
+        return steps, update_feasibility("orthonormalize_updates", state, params, steps)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -49,7 +49,8 @@ class StiefelSolution:
       other_value: best value in the component that was not taken, ``(*batch)``;
         infinite where only one was tried.
       steps: taken until the gradient was small enough, ``(*batch)``.
-      status: a `Status` code, ``(*batch)``; NOT_CONVERGED where the steps ran out.
+      status: a `Status` code, ``(*batch)``; NOT_CONVERGED where the steps ran out,
+        OFF_MANIFOLD where they were changed after they were taken.
       history: of the run that `point` ends.
       start: static; where the fit began, in words.
     """

@@ -15,6 +15,11 @@ import optax
 from jaxtyping import Int
 
 from jaxalign.array_types import Array
+from jaxalign.stiefel.feasibility import (
+    Feasibility,
+    init_feasibility,
+    update_feasibility,
+)
 from jaxalign.stiefel.geometry import project_tangent
 from jaxalign.stiefel.leaves import check_points, check_updates, map_points
 from jaxalign.stiefel.retractions import RETRACTIONS, Retraction, retract
@@ -22,9 +27,10 @@ from jaxalign.stiefel.shapes import flip, product
 
 
 class RetractUpdatesState(NamedTuple):
-    """Steps taken, by which stabilising is timed."""
+    """Steps taken, by which stabilising is timed, and where they ended."""
 
     count: Int[Array, ""]
+    feasibility: Feasibility
 
 
 def retract_updates(
@@ -33,10 +39,12 @@ def retract_updates(
     stabilize_every: int | Array | None = None,
     project: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Turn tangent updates into steps on the manifold; goes last in a chain.
+    r"""Turn tangent updates into steps on the manifold; must be last in a chain.
 
     An update :math:`U` at :math:`X` becomes :math:`R_X(P_X(U)) - X`, where :math:`R`
-    is a retraction and :math:`P` the projection to the tangent space.
+    is a retraction and :math:`P` the projection to the tangent space. What changes that
+    difference afterwards moves along a chord: put `optax.scale`, clipping or
+    `optax.contrib.reduce_on_plateau` before this piece, never behind it.
 
     Args:
       method: static; see `retract`.
@@ -50,7 +58,9 @@ def retract_updates(
 
     Returns:
       A transformation with `RetractUpdatesState`. Its `init` refuses parameters that
-      are not orthonormal, its `update` needs `params`.
+      are not orthonormal, its `update` needs `params`. It records whether the points
+      that it is given are those that it reached: outside of `jax.jit` it raises if not,
+      inside of it see `check_on_manifold`.
 
     Raises:
       ValueError: if `method` is unknown, or `stabilize_every` a number below 1.
@@ -79,7 +89,7 @@ def retract_updates(
 
     def init(params):
         check_points("retract_updates", params)
-        return RetractUpdatesState(jnp.zeros((), jnp.int32))
+        return RetractUpdatesState(jnp.zeros((), jnp.int32), init_feasibility(params))
 
     def update(updates, state, params=None, **extra):
         del extra
@@ -92,9 +102,9 @@ def retract_updates(
             reached = retract(point, change, method=method)
             return _stabilized(reached, count, stabilize_every) - point
 
-        return as_params(map_points(step, updates, params), params), (
-            RetractUpdatesState(jnp.asarray(count))
-        )
+        steps = as_params(map_points(step, updates, params), params)
+        found = update_feasibility("retract_updates", state.feasibility, params, steps)
+        return steps, RetractUpdatesState(jnp.asarray(count), found)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

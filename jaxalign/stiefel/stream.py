@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from jaxalign.array_types import Array
 from jaxalign.status import Status, check_status
 from jaxalign.stiefel.components import determinant_sign
+from jaxalign.stiefel.feasibility import largest_excess
 from jaxalign.stiefel.leaves import check_points
 from jaxalign.stiefel.measures import PointTree, drift, settle
 
@@ -37,7 +38,8 @@ class StreamSolution:
       determinant: +1 or -1, that of `init` still; 0 where points are not square, or
         are several.
       steps: batches seen, those before a resumed fit not among them.
-      status: a `Status` code: NON_FINITE or OK, which does not say that it converged.
+      status: a `Status` code: NON_FINITE, OFF_MANIFOLD or OK, which does not say that
+        it converged.
       recorded_steps: batches seen at each record, shape ``(records,)``.
       recorded_values: mean loss since the record before, ``(records,)``.
       state: of the optimizer, to go on from.
@@ -77,7 +79,8 @@ def fit_stream(
       init: orthonormal, in the component that is wanted: a stream passes once. The
         closed form of the anchors' moments serves best.
       optimizer: any of this room; give it a schedule that falls, or the point goes on
-        wandering as far as the batches differ.
+        wandering as far as the batches differ. It is given ``value``, the batch's loss,
+        as `optax.contrib.reduce_on_plateau` asks (as `step_transform`).
       batches: PyTrees of arrays, all of one shape; pad and mask the last. Split over a
         mesh, each device works on its rows.
       state: of an earlier solution, whose `point` is `init`; default: a fresh one.
@@ -140,14 +143,18 @@ def fit_stream(
     if steps[-1:] != [count]:
         keep()
     point = settle(point)
-    finite = np.isfinite(values[-1]) and np.isfinite(float(drift(point, 0)))
+    status = Status.OK
+    if any(np.max(np.asarray(one)) > 0 for one in largest_excess(state)):
+        status = Status.OFF_MANIFOLD
+    if not (np.isfinite(values[-1]) and np.isfinite(float(drift(point, 0)))):
+        status = Status.NON_FINITE
     return StreamSolution(
         point=point,
         value=jnp.asarray(values[-1]),
         orthogonality_error=drift(point, 0),
         determinant=determinant_sign(point, 0),
         steps=jnp.asarray(count),
-        status=jnp.asarray(int(Status.OK if finite else Status.NON_FINITE)),
+        status=jnp.asarray(int(status)),
         recorded_steps=jnp.asarray(steps),
         recorded_values=jnp.asarray(values),
         state=state,
@@ -170,5 +177,6 @@ def _step(point, state, batch, *, loss, optimizer):
         return value
 
     value, gradient = jax.value_and_grad(scalar)(point)
-    updates, state = optimizer.update(gradient, state, point)
+    optimizer = optax.with_extra_args_support(optimizer)
+    updates, state = optimizer.update(gradient, state, point, value=value)
     return optax.apply_updates(point, updates), state, value

@@ -223,3 +223,19 @@ def test_errors_say_what_to_do():
         ja.merge_moments(empty, ja.init_moments(3, 4))
     with pytest.raises(ValueError, match="grams=True"):
         ja.merge_moments(empty, ja.init_moments(4, 3, grams=True))
+
+
+def test_bad_pairs_are_skipped_on_request():
+    source, target = rows_pair(np.random.default_rng(20), 60, 6, 4)
+    kept = np.setdiff1d(np.arange(60), [3, 5, 9, 20])
+    weights = np.linspace(0.5, 2.0, 60)
+    expected = reference_moments(source[kept], target[kept], weights=weights[kept])
+    source[3], target[[5, 9]], source[20] = np.nan, np.inf, 0.0
+    empty = ja.init_moments(6, 4)
+    moments = ja.update_moments(empty, source, target, weights=weights, skip_bad=True)
+    assert int(moments.rows) == 56
+    assert_moments_close(moments, expected, SUMS * eps(np.float32))
+    batches = ja.array_pairs(source, target, weights=weights, batch_size=24)
+    passed = ja.accumulate_moments(batches, skip_bad=True)
+    assert int(passed.rows) == 56
+    assert_moments_close(passed, expected, SUMS * eps(np.float32))

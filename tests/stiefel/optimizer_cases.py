@@ -45,7 +45,7 @@ class OptimizerCase:
 
 
 def _with(factory, **options):
-    return lambda rate: factory(rate, **options)
+    return functools.partial(factory, **options)
 
 
 st = ja.stiefel
@@ -113,6 +113,15 @@ def planted(seed, shape, *, sign=1, batch=(), dtype=np.float32):
         wrong = np.sign(np.linalg.det(start)) != np.sign(np.linalg.det(rotation))
         start[..., :, 0] *= np.where(wrong, -1.0, 1.0)[..., None]
     return tuple(jnp.asarray(one.astype(dtype)) for one in (cross, rotation, start))
+
+
+def linear(cross):
+    """Make -<Q, C> that carries its matrix as data."""
+    return jax.tree_util.Partial(_linear, cross)
+
+
+def _linear(cross, point):
+    return -jnp.sum(cross * point, axis=(-2, -1))
 
 
 @functools.partial(jax.jit, static_argnames=("optimizer", "steps", "gradient"))

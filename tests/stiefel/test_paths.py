@@ -44,6 +44,7 @@ def test_a_module_trains_with_one_orthonormal_weight():
 
     before = module.turn[...], module.head.kernel[...]
     values = [float(step(module, trainer)) for _ in range(200)]
+    ja.stiefel.check_on_manifold(trainer.opt_state)
     assert values[-1] < 0.05 * values[0]
     turn = np.asarray(module.turn[...])
     assert np.abs(turn.T @ turn - np.eye(6)).max() < 20 * eps(np.float32)
