@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
+import jaxtyping
 from absl import flags, logging
 from absl.testing import flagsaver
 
@@ -52,12 +53,22 @@ def launch_here(module: str, *arguments: str, unused: Sequence[str] = ()) -> Don
 def launch_main(
     main: Callable[[], None], *arguments: str, unused: Sequence[str] = ()
 ) -> Done:
-    """Launch a main function in this process; leave flags and signals as they were."""
+    """Launch a main function in this process; leave flags and signals as they were.
+
+    Shapes are not checked, as they are not for users.
+    """
     was_parsed, verbosity = flags.FLAGS.is_parsed(), logging.get_verbosity()
     output, errors = io.StringIO(), io.StringIO()
     code = 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(flagsaver.flagsaver())
+        checked = not jaxtyping.config.jaxtyping_disable
+        jaxtyping.config.update("jaxtyping_disable", True)
+        stack.callback(jaxtyping.config.update, "jaxtyping_disable", not checked)
+        own = flags.FLAGS.get_key_flags_for_module(main.__module__)
+        for flag in (flags.FLAGS[name] for name in flags.FLAGS):
+            if flag not in own:  # another experiment may require it
+                stack.enter_context(mock.patch.object(flag, "validators", []))
         stack.callback(logging.set_verbosity, verbosity)
         if threading.current_thread() is threading.main_thread():
             before = signal.getsignal(signal.SIGINT)
