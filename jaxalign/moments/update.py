@@ -104,7 +104,11 @@ def _add_batch(moments, source, target, weights, group, decay, *, skip_bad):
     """Merge the moments of a batch, in the dtype of `moments` and with its Grams."""
     if skip_bad:
         good = _is_good(source) & _is_good(target)
-        weights = good if weights is None else jnp.where(good, weights, 0)
+        weights = (
+            good
+            if weights is None
+            else jnp.where(good, weights, jnp.zeros_like(weights))
+        )
     if decay is not None:
         moments = weigh_moments(moments, decay)
     if group is None:
