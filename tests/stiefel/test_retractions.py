@@ -325,12 +325,12 @@ def test_what_is_not_finite_shows(method):
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_name_the_argument():
     point = np.eye(3, dtype=np.float32)
-    with pytest.raises(ValueError, match="method"):
+    with pytest.raises(ValueError, match="method="):
         retract(point, point, method="exp")
     for method in RETRACTIONS:
-        with pytest.raises(ValueError, match="tangent"):
+        with pytest.raises(ValueError, match="tangent="):
             retract(point, point[:2], method=method)
-        with pytest.raises(ValueError, match="point"):
+        with pytest.raises(ValueError, match="point="):
             retract(point.astype(int), point, method=method)
 
 
