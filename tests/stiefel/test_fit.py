@@ -250,8 +250,7 @@ def test_mistakes_are_refused_by_name(no_shape_hook):
         ("components", {"components": "all"}),
         ("components", {"init": tall, "components": "both"}),
         ("init", {"init": "closed_form"}),
-        # By the place in a tree of points.
-        ("params", {"init": np.ones((4, 4), np.float32)}),
+        ("init", {"init": np.ones((4, 4), np.float32)}),
         ("objective", {"objective": 3.0}),
         ("objective", {"objective": lambda point: point[0]}),
     ):
@@ -260,5 +259,5 @@ def test_mistakes_are_refused_by_name(no_shape_hook):
             "init": jnp.eye(4),
             "optimizer": STEADY,
         }
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(ValueError, match=rf"{name}(=|\(params)"):
             st.fit(**options | change)
