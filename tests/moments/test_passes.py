@@ -276,27 +276,25 @@ def test_float32_keeps_five_digits_over_ten_million_rows():
     turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
     means = 0.93 * turn[:2]
 
-    def batch(number):
-        # Spread and mean of real unit rows: norm 0.93, energy 1 - 0.93^2 about it.
-        own = np.random.default_rng((9, number))
-        latent = own.standard_normal((block, d)) * np.sqrt((1 - 0.93**2) / d)
-        noise = 0.1 * own.standard_normal((block, d)) / d
-        return (
-            (latent + means[0]).astype(np.float32),
-            (latent @ turn.T + noise + means[1]).astype(np.float32),
-        )
+    sums, products = np.zeros((2, d)), np.zeros((d, d))
 
-    moments = ja.accumulate_moments(
-        (batch(number) for number in range(blocks)), mesh=ja.data_mesh()
-    )
-    count, sums, products = 0, [np.zeros(d), np.zeros(d)], np.zeros((d, d))
-    for number in range(blocks):
-        source, target = (side.astype(np.float64) for side in batch(number))
-        count += block
-        sums[0] += (source - means[0]).sum(0)
-        sums[1] += (target - means[1]).sum(0)
-        products += (target - means[1]).T @ (source - means[0])
-    exact = products - np.outer(sums[1], sums[0]) / count
+    def batches():
+        for _ in range(blocks):
+            # Spread and mean of real unit rows: norm 0.93, energy 1 - 0.93^2 about it.
+            latent = rng.standard_normal((block, d)) * np.sqrt((1 - 0.93**2) / d)
+            noise = 0.1 * rng.standard_normal((block, d)) / d
+            source = (latent + means[0]).astype(np.float32)
+            target = (latent @ turn.T + noise + means[1]).astype(np.float32)
+            yield source, target
+            exact = [
+                side.astype(np.float64) - mean
+                for side, mean in zip((source, target), means, strict=True)
+            ]
+            sums[:] += np.sum(exact, axis=1)
+            products[:] += exact[1].T @ exact[0]
+
+    moments = ja.accumulate_moments(batches(), mesh=ja.data_mesh())
+    exact = products - np.outer(sums[1], sums[0]) / (block * blocks)
     error = np.linalg.norm(np.asarray(moments.cross_covariance, np.float64) - exact)
-    assert int(moments.rows) == count == 10_000_000
+    assert int(moments.rows) == block * blocks == 10_000_000
     assert error < 1e-5 * np.linalg.norm(exact)

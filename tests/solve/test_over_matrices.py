@@ -38,6 +38,7 @@ def test_vmap_adds_axes():
     assert_parts(jax.vmap(one, in_axes=1)(rows), np.swapaxes(rows, 0, 1))
 
 
+@pytest.mark.compiled_text
 @pytest.mark.parametrize("spec", [("data",), (None, "data"), (None, None, "data")])
 def test_split_over_any_axis_gives_the_same(spec):
     rows = np.random.default_rng(2).standard_normal((8, 8, 8, 3)).astype(np.float32)

@@ -13,7 +13,7 @@ from tests.cases import rows_pair
 from tests.trust.planted_blocks import Population, moments_of_blocks
 
 POPULATION = Population(8, 0.5)
-GROUPS, REPLICATES = 16, 40
+GROUPS, REPLICATES, MOST = 16, 40, 6400
 
 
 def assess(moments, **options):
@@ -21,9 +21,24 @@ def assess(moments, **options):
     return ja.assess_map(moments, replicates=REPLICATES, chunk=64, **options)
 
 
+def blocks_of(source, target, group=None, weights=None):
+    """Moments of blocks, by one program: rows of weight 0 fill up."""
+    n = len(source)
+    group = np.arange(n) % GROUPS if group is None else group
+    weights = np.ones(n, np.float32) if weights is None else weights
+    padded = [ja.pad_rows(each, MOST)[0] for each in (source, target, group, weights)]
+    return moments_of_blocks(*padded[:3], GROUPS, padded[3])
+
+
+def drawn(seed, n, population=POPULATION):
+    return blocks_of(*population.draw(seed, n))
+
+
 @pytest.fixture(scope="module")
 def moments():
-    return POPULATION.blocks(jax.random.key(0), 800, GROUPS)
+    # Uneven blocks.
+    rows = POPULATION.draw(0, 800)
+    return blocks_of(*rows, group=np.random.default_rng(0).integers(0, GROUPS, 800))
 
 
 def test_a_good_fit(moments):
@@ -43,12 +58,12 @@ def test_a_good_fit(moments):
 
 
 def test_the_judged_map_is_the_fitted_one():
-    source, target = POPULATION.rows(jax.random.key(9), 800)
+    source, target = POPULATION.draw(9, 800)
     # Of another spread: a map without a scale leaves more than all of it.
-    target = np.float32(0.3) * np.asarray(target)
-    fitted = ja.fit_map({"image": (np.asarray(source), target)}).card["fit"]
+    target = np.float32(0.3) * target
+    fitted = ja.fit_map({"image": (source, target)}).card["fit"]
     left = fitted["modalities"]["image"]["relative_residual"]
-    moments = moments_of_blocks(source, target, np.arange(800) % GROUPS, GROUPS)
+    moments = blocks_of(source, target)
     trust = assess(moments)
     for found in (trust.metrics, trust.delta.metrics):
         assert found.relative_residual.low < left < found.relative_residual.high
@@ -73,8 +88,7 @@ def test_several_axes_of_groups_count_as_one(moments):
 
 
 def test_wider_with_fewer_anchors_and_more_asked_for():
-    few = assess(POPULATION.blocks(jax.random.key(1), 100, GROUPS), tolerance=0.01)
-    many = assess(POPULATION.blocks(jax.random.key(1), 6400, GROUPS), tolerance=0.01)
+    few, many = (assess(drawn(1, n), tolerance=0.01) for n in (100, 6400))
     for name in ("largest_angle", "geodesic_angle"):
         # Angles go with the root of the number of anchors, here 8 times.
         ratio = getattr(few, name).bound / getattr(many, name).bound
@@ -84,36 +98,31 @@ def test_wider_with_fewer_anchors_and_more_asked_for():
 
 def test_the_anchors_asked_for_are_enough():
     noisy = Population(8, 1.5)
-    first = assess(noisy.blocks(jax.random.key(3), 120, GROUPS), tolerance=0.01)
+    first = assess(drawn(3, 120, noisy), tolerance=0.01)
     more = float(first.learning.more)
     assert int(first.status) == ja.Status.MORE_ANCHORS
     assert 60 < more < 2000
-    later = noisy.blocks(jax.random.key(4), 120 + int(more), GROUPS)
-    later = assess(later, tolerance=0.01)
+    later = assess(drawn(4, 120 + int(more), noisy), tolerance=0.01)
     # An estimate from 120 anchors: within a factor of two of the promised 1 %.
     left = float(later.learning.at_all / later.learning.limit) - 1
     assert 0.005 < left < 0.02
 
 
-def test_weights_of_zero_are_no_anchors(moments):
-    source, target = POPULATION.rows(jax.random.key(0), 800)
-    group = np.arange(800) % GROUPS
-    weights = np.ones(800, np.float32)
-    weights[600:] = 0
-    masked = moments_of_blocks(source, target, group, GROUPS, weights)
-    cut = moments_of_blocks(source[:600], target[:600], group[:600], GROUPS)
+def test_weights_of_zero_are_no_anchors():
+    source, target = POPULATION.draw(0, 800)
+    masked = blocks_of(source, target, weights=1.0 * (np.arange(800) < 600))
+    group = np.arange(600) % GROUPS
+    cut = moments_of_blocks(source[:600], target[:600], group, GROUPS)
     one, other = assess(masked), assess(cut)
     assert int(one.anchors) == 600
     assert one.held_out.high == pytest.approx(float(other.held_out.high), rel=1e-4)
 
 
-def test_a_spectrum_that_ends_is_told(moments):
-    source, target = POPULATION.rows(jax.random.key(5), 800)
+def test_a_spectrum_that_ends_is_told():
+    source, target = POPULATION.draw(5, 800)
     # Three directions hold nothing.
-    source, target = np.array(source), np.array(target)
     source[:, 5:] = 1.0
-    group = np.arange(800) % GROUPS
-    trust = assess(moments_of_blocks(source, target, group, GROUPS))
+    trust = assess(blocks_of(source, target))
     assert int(trust.rank) == int(trust.determined) == 5
     assert int(trust.status) == ja.Status.RANK_DEFICIENT
     # Angles are those of what is determined, not of the arbitrary rest.
@@ -121,7 +130,7 @@ def test_a_spectrum_that_ends_is_told(moments):
 
 
 def test_directions_that_are_noise_are_not_determined():
-    trust = assess(Population(8, 0.5, 3.0).blocks(jax.random.key(6), 800, GROUPS))
+    trust = assess(drawn(6, 800, Population(8, 0.5, 3.0)))
     assert int(trust.rank) == 8
     assert 2 <= int(trust.determined) <= 6
     assert float(trust.largest_angle.bound) < 0.5
@@ -130,15 +139,14 @@ def test_directions_that_are_noise_are_not_determined():
 def test_noise_alone_determines_nothing():
     rng = np.random.default_rng(0)
     source, target = rng.standard_normal((2, 400, 8)).astype(np.float32)
-    trust = assess(moments_of_blocks(source, target, np.arange(400) % GROUPS, GROUPS))
+    trust = assess(blocks_of(source, target))
     assert int(trust.determined) == 0
     assert float(trust.largest_angle.bound) == pytest.approx(np.pi)
     assert trust.metrics.agreement.low < 0.05
 
 
 def test_no_noise_leaves_nothing_to_gain():
-    source, target = Population(8, 0.0).rows(jax.random.key(7), 400)
-    trust = assess(moments_of_blocks(source, target, np.arange(400) % GROUPS, GROUPS))
+    trust = assess(drawn(7, 400, Population(8, 0.0)))
     assert int(trust.check().determined) == 8
     assert float(trust.learning.at_half) < 1e-5
     assert float(trust.largest_angle.bound) < 1e-4
@@ -165,9 +173,7 @@ def test_a_wider_source():
     ],
 )
 def test_trouble_is_a_status(spoil, status):
-    source, target = (
-        np.array(side) for side in POPULATION.rows(jax.random.key(0), 800)
-    )
+    source, target = POPULATION.draw(0, 800)
     group, weights = np.arange(800) % GROUPS, np.ones(800, np.float32)
     if spoil == "nan":
         source[3, 2] = np.nan
@@ -175,7 +181,7 @@ def test_trouble_is_a_status(spoil, status):
         weights[:] = 0
     else:
         group = np.minimum(group, 1)
-    trust = assess(moments_of_blocks(source, target, group, GROUPS, weights))
+    trust = assess(blocks_of(source, target, group, weights))
     assert int(trust.status) == status
     with pytest.raises(ja.SolveError, match=status.name):
         trust.check()
@@ -198,18 +204,12 @@ def test_student_quantiles_are_scipys(share):
 
 
 @pytest.mark.usefixtures("no_shape_hook")
-def test_errors(moments):
-    few = ja.init_moments(2, 2, groups=7)
+def test_errors_name_the_argument():
     for call in (ja.assess_map, ja.delta_intervals):
-        with pytest.raises(ValueError, match="keep rows apart in blocks"):
-            call(few)
-        with pytest.raises(ValueError, match="keep rows apart in blocks"):
-            call(ja.init_moments(2, 2))
-        with pytest.raises(ValueError, match="make them by `init_moments"):
-            call(np.eye(3))
-    with pytest.raises(ValueError, match="0.95 is usual"):
-        ja.assess_map(moments, level=95)
-    with pytest.raises(ValueError, match="1000 are usual"):
-        ja.assess_map(moments, replicates=5)
-    with pytest.raises(ValueError, match="0.05 is usual"):
-        ja.assess_map(moments, tolerance=0)
+        for few in (ja.init_moments(2, 2, groups=7), ja.init_moments(2, 2), np.eye(3)):
+            with pytest.raises(ValueError, match="moments="):
+                call(few)
+    moments = ja.init_moments(2, 2, groups=GROUPS)
+    for options in ({"level": 95}, {"replicates": 5}, {"tolerance": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}="):
+            ja.assess_map(moments, **options)
