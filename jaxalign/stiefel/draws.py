@@ -77,7 +77,7 @@ def random_tangent(
       ValueError: if `point` is no floating matrix.
 
     >>> turn = random_tangent(jax.random.key(0), jnp.eye(2))
-    >>> bool(turn[0, 1] == -turn[1, 0])
+    >>> bool(jnp.isclose(turn[0, 1], -turn[1, 0]))
     True
     """
     check_point("random_tangent", point)

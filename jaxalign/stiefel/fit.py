@@ -109,8 +109,10 @@ def fit(
     >>> def nearest(point):
     ...     return -jnp.sum(point * jnp.diag(jnp.array([2.0, -1.0])))
     >>> found = fit(nearest, jnp.eye(2), riemannian_sgd(0.4))
-    >>> found.point.round(3).tolist(), int(found.determinant), bool(found.reflected)
-    ([[1.0, 0.0], [0.0, -1.0]], -1, True)
+    >>> bool(jnp.allclose(found.point, jnp.diag(jnp.array([1.0, -1.0])), atol=1e-3))
+    True
+    >>> int(found.determinant), bool(found.reflected)
+    (-1, True)
     """
     _check_options(steps, tolerance, record_every)
     arguments, static = _split(objective)
