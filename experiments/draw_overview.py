@@ -19,6 +19,7 @@ from experiments.splits import embed_split
 from jaxalign.data import catalog
 from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.maps.fit import fit_map
+from jaxalign.report.figure_texts import take_texts_as_they_are
 from jaxalign.report.gallery import GalleryItem, sample_gallery
 
 INK, QUIET, BLUE, GREEN, RED = "#1c1e21", "#5a6068", "#0072b2", "#0b6b3a", "#a33b20"
@@ -124,7 +125,9 @@ def main() -> None:
         seeds=launch.parse_seeds()[:1],
     )
     workdir = launch.open_workdir("runs/draw_overview")
-    draw(gather_items(config), config).savefig(workdir / "overview.png")
+    figure = draw(gather_items(config), config)
+    take_texts_as_they_are(figure)
+    figure.savefig(workdir / "overview.png")
     print(f"written: {workdir / 'overview.png'}")
 
 

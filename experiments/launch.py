@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -14,6 +15,8 @@ from typing import cast
 import jax
 from absl import app, flags, logging
 
+from experiments.mistakes import is_mistake
+from jaxalign.backend import start_backend
 from jaxalign.data import catalog
 from jaxalign.data.catalog import default_data_dir
 from jaxalign.encoders.encoders import Encoders
@@ -42,7 +45,8 @@ DATASET = flags.DEFINE_string(
 DATA_DIR = flags.DEFINE_string(
     "data_dir",
     None,
-    f"Where prepared data sets live. Default: {default_data_dir()}.",
+    "Where prepared data sets live. Default: jaxalign/datasets in the user's cache "
+    "folder ($XDG_CACHE_HOME, or ~/.cache).",
 )
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where results go. Default: runs/<experiment>."
@@ -129,16 +133,17 @@ def launch(main: Callable[[], None], *, unused: Sequence[str] = ()) -> None:
       main: reads the flags and runs.
       unused: shared flags that this experiment has no use for.
 
-    Bad flags, leftover arguments and `ValueError`, `ModuleNotFoundError` and `OSError`
-    become one message and exit code 2, Ctrl-C one line and 130; `--verbosity=1` shows
-    the traceback.
+    Bad flags, leftover arguments and what `is_mistake` finds become one message and
+    exit code 2, with the traceback under `--verbosity=1`; Ctrl-C becomes one line and
+    130. Other exceptions are bugs: a traceback and exit code 1.
     """
     # What a run that ends early leaves in shared memory, Python's tracker removes, and
     # warns of. It is started with these options.
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
 
     def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(max(logging.get_verbosity() - 1, logging.WARNING))
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity(max(verbosity - 1, logging.WARNING))
         try:
             if len(argv) > 1:
                 raise ValueError(
@@ -153,11 +158,15 @@ def launch(main: Callable[[], None], *, unused: Sequence[str] = ()) -> None:
             _use_compilation_cache()
             signal.signal(signal.SIGINT, _interrupt)
             main()
-        except (ValueError, ModuleNotFoundError, OSError) as error:
-            if flags.FLAGS.verbosity >= 1:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            _end(2)
+        except Exception as error:
+            mistake = error if is_mistake(error) else _missing_backend()
+            traced = mistake is None or verbosity >= 1
+            if traced:
+                traceback.print_exception(error)
+            if mistake is not None:
+                hint = "" if traced else " (--verbosity=1 shows where this is raised)"
+                print(f"error: {mistake}{hint}", file=sys.stderr)
+            _end(1 if mistake is None else 2)
         except KeyboardInterrupt:
             _say_interrupted()
 
@@ -171,6 +180,15 @@ def launch(main: Callable[[], None], *, unused: Sequence[str] = ()) -> None:
             sys.exit(2)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _missing_backend() -> ValueError | None:
+    """Return the reason where JAX has no device: then nothing else was at fault."""
+    try:
+        start_backend()
+    except ValueError as error:
+        return error
+    return None
 
 
 def _refuse_repeated(argv: Sequence[str]) -> None:
@@ -224,6 +242,12 @@ def _end(code: int, *, at_once: bool = False) -> None:
 
 def _use_compilation_cache() -> None:
     """Keep compiled programs between runs, beside the prepared data sets."""
-    folder = default_data_dir().parent / "compiled"
+    if jax.config.jax_compilation_cache_dir:  # the user's JAX_COMPILATION_CACHE_DIR
+        return
+    try:
+        folder = default_data_dir().parent / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError):  # no cache folder: programs are compiled every time
+        return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.backend import start_backend
 
 DATA_AXIS = "data"
 
@@ -23,10 +24,16 @@ def data_mesh(devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
     The axis type is Auto: `jax.make_mesh` gives Explicit axes, under which the
     contraction of a sharded axis, as in ``target.T @ source``, raises.
 
+    Raises:
+      ValueError: if JAX has no device, see `start_backend`.
+
     >>> data_mesh(jax.devices()[:1]).axis_names
     ('data',)
     """
-    chosen = np.array(jax.devices() if devices is None else list(devices))
+    if devices is None:
+        start_backend()
+        devices = jax.devices()
+    chosen = np.array(list(devices))
     axis_types = (jax.sharding.AxisType.Auto,)
     return jax.sharding.Mesh(chosen, (DATA_AXIS,), axis_types=axis_types)
 

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of every test: 8 virtual CPU devices, no silent rank promotion, keys."""
+"""Settings of every test: 8 virtual CPU devices, no silent promotion, one cache.
+
+Nearly all of a test's time is compilation, so programs are compiled with few
+optimisations, and once for all workers of a run: the cache folder is the run's own.
+"""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
 import pytest
+
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 # No test needs a network; one that asked for it would hang or depend on the day.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,10 +21,57 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Before any backend starts: sharding is tested on 8 virtual devices everywhere.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 # They hold no doctests, and two of one name cannot both be imported to look for some.
 collect_ignore_glob = ["*/conftest.py"]
+
+
+def pytest_configure(config):
+    """Make the run's cache folder; workers and child processes inherit it."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_FOLDER] = tempfile.mkdtemp(prefix="jaxalign-tests-")
+        os.environ[_CACHE] = config.stash[_FOLDER]
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    jax.config.update("jax_compilation_cache_dir", os.environ[_CACHE])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+_FOLDER = pytest.StashKey[str]()
+
+
+def pytest_unconfigure(config):
+    """Remove the run's cache folder."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)
+
+
+def _promotion_of(node):
+    """Standard promotion of dtypes if a node asks for it."""
+    standard = node.get_closest_marker("standard_promotion") is not None
+    return jax.numpy_dtype_promotion("standard" if standard else "strict")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _promotion_of_module(request):
+    """Let a module that calls optax or flax promote dtypes as they do."""
+    with _promotion_of(request.node):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _promotion_and_optimizations(request):
+    """The same for one test; one that reads compiled text compiles as users do."""
+    with _promotion_of(request.node):
+        if request.node.get_closest_marker("compiled_text") is None:
+            yield
+        else:
+            jax.config.update("jax_disable_most_optimizations", False)
+            yield
+            jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="module", autouse=True)

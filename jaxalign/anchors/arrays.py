@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.float_rows import check_float_rows, native_floats
 from jaxalign.moments.passes import PairBatch
 from jaxalign.read_ahead import ReadAhead, is_mapped, touch
 
@@ -52,9 +53,9 @@ class PairSlices:
         start = self._next
         stop = min(start + self._batch_size, self._rows.stop)
         self._next = stop
-        source, target = (_frozen(side[start:stop]) for side in self._sides)
-        mapped = is_mapped(source) or is_mapped(target)
-        if stop < self._rows.stop and mapped:
+        slices = [side[start:stop] for side in self._sides]
+        source, target = (_frozen(native_floats(rows)) for rows in slices)
+        if stop < self._rows.stop and any(map(is_mapped, slices)):
             following = slice(stop, min(stop + self._batch_size, self._rows.stop))
             self._ahead.start(lambda: self._touch(following))
         weights = None if self._weights is None else self._weights[start:stop]
@@ -103,7 +104,7 @@ def array_pairs(
     batch_size: int = BATCH_SIZE,
     rows: range | None = None,
 ) -> PairSlices:
-    """Cut paired rows into batches, without a copy.
+    """Cut paired rows into batches, without a copy of rows in native byte order.
 
     Args:
       source: ``(n, d_source)``, NumPy (memory-mapped too) or JAX.
@@ -124,12 +125,13 @@ def array_pairs(
     >>> [len(batch.source) for batch in batches]
     [2, 2, 1]
     """
-    call = "`array_pairs(source=..., target=...)`"
-    shapes = [getattr(side, "shape", type(side).__name__) for side in (source, target)]
-    if any(len(shape) != 2 for shape in shapes) or shapes[0][0] != shapes[1][0]:
+    source = check_float_rows("array_pairs", "source", source)
+    target = check_float_rows("array_pairs", "target", target)
+    if source.shape[0] != target.shape[0]:
         raise ValueError(
-            f"{call}: expected arrays of shapes (n, d_source) and (n, d_target) with "
-            f"one n, got {shapes[0]} and {shapes[1]}; row i of both must be one anchor."
+            f"`array_pairs(source=..., target=...)`: expected as many target rows as "
+            f"source rows, got {source.shape[0]} and {target.shape[0]}; row i of both "
+            "must be one anchor."
         )
     n = source.shape[0]
     for name, values in (("weights", weights), ("group", group)):

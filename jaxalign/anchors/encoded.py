@@ -97,7 +97,7 @@ def encoded_pairs(
     source: Encoders,
     target: Encoders,
     examples: Source,
-    modality: Modality = "image",
+    modality: Modality,
     *,
     batch_size: int = 128,
     by_label: bool = False,

@@ -89,7 +89,7 @@ def match_stores(source: EmbeddingStore, target: EmbeddingStore) -> MatchedRows:
 def store_pairs(
     source: EmbeddingStore,
     target: EmbeddingStore,
-    modality: Modality = "image",
+    modality: Modality | None = None,
     *,
     matched: MatchedRows | None = None,
     weights: ArrayLike | None = None,
@@ -102,7 +102,7 @@ def store_pairs(
     Args:
       source: of the source model.
       target: of the target model.
-      modality: which rows, of both.
+      modality: which rows, of both; may be left out where both stores have one alone.
       matched: what `match_stores` found; found anew without it.
       weights: ``(n,)`` one a pair, in the order of the pairs.
       group: ``(n,)`` numbers of groups, likewise, or a function from the numbers of
@@ -114,8 +114,17 @@ def store_pairs(
       An iterator of `PairBatch` for `accumulate_moments`, that knows its place.
 
     Raises:
-      ValueError: see `match_stores`; or if a store lacks the modality.
+      ValueError: see `match_stores`; or if a store lacks the modality, or none is named
+        of several.
     """
+    if modality is None:
+        shared = sorted(set(source.modalities) & set(target.modalities))
+        if len(shared) != 1:
+            raise ValueError(
+                f"`store_pairs(modality=None)`: expected one of {shared}, the "
+                "modalities that both stores have; name it."
+            )
+        (modality,) = shared
     for store in (source, target):
         store.dim(modality)  # Refuses a modality that the store lacks.
     matched = match_stores(source, target) if matched is None else matched

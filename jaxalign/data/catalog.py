@@ -32,9 +32,21 @@ from jaxalign.data.tfds_sets import TFDS_SETS
 
 
 def default_data_dir() -> Path:
-    """Return the user's cache folder for prepared data sets."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "jaxalign" / "datasets"
+    """Return the folder for prepared data sets within the user's cache folder.
+
+    Raises:
+      ValueError: if the user has neither.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = Path(cache) if cache else Path.home() / ".cache"
+    except RuntimeError as error:  # no HOME, and a user without an entry for one
+        raise ValueError(
+            "`data_dir=None`: expected a home folder for the user's cache, got none; "
+            "name a folder for prepared data sets as data_dir (--data_dir), or set "
+            "HOME or XDG_CACHE_HOME."
+        ) from error
+    return folder / "jaxalign" / "datasets"
 
 
 def load_dataset(
@@ -52,8 +64,8 @@ def load_dataset(
         path of your own data, see `own_data.py`: a folder with a CSV or JSONL file of
         captions and labels, WebDataset tar files, or a folder that TFDS has prepared.
       split: one of `dataset_info(name).splits`.
-      data_dir: where prepared data sets live; the user's cache folder by default. Not
-        used for a path.
+      data_dir: where prepared data sets live; in the user's cache folder by default.
+        Not used for a path.
       in_memory: decode every picture now and keep it, for training over many epochs
         (12 KB a picture of OpenMoji, 100 MB for a training split).
 
@@ -73,7 +85,9 @@ def load_dataset(
             f"`load_dataset({name!r}, split={split!r})`: no such split; "
             f"{name} has {', '.join(splits)}."
         )
-    source = dataset.load(split, Path(data_dir or default_data_dir()))
+    if not data_dir and name in _CATALOG:  # a path needs no folder, nor a home
+        data_dir = default_data_dir()
+    source = dataset.load(split, Path(data_dir or ""))
     return InMemorySource(source) if in_memory else source
 
 

@@ -220,7 +220,7 @@ def open_split(
     # Any, for the decorator of `as_data_source` hides its signature.
     builder: Any = prepare(data_dir, config=config)
     folder = _folder(Path(os.path.expanduser(data_dir)), config)
-    with _told_damage(folder), _quiet_tfds():
+    with _told_damage(folder):
         source = builder.as_data_source(
             split, decoders={"image": tfds.decode.SkipDecoding()}
         )
@@ -232,12 +232,11 @@ def open_split(
 
 
 def _builder(root: Path, config: str) -> OpenMoji:
-    with _quiet_tfds():
-        return OpenMoji(
-            data_dir=os.fspath(root),
-            config=config,
-            file_format=tfds.core.FileFormat.ARRAY_RECORD,
-        )
+    return OpenMoji(
+        data_dir=os.fspath(root),
+        config=config,
+        file_format=tfds.core.FileFormat.ARRAY_RECORD,
+    )
 
 
 def _folder(root: Path, config: str) -> Path:
@@ -282,8 +281,12 @@ def _clear_unfinished(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet_tfds() -> Iterator[None]:
-    """Hide TFDS's chatter: progress bars without totals, prints, warnings."""
+    """Hide TFDS's chatter while it prepares: bars without totals, prints, warnings.
+
+    It concerns the whole process, so that nothing is read under it: reading is silent.
+    """
     verbosity = logging.get_verbosity()
+    shown = getattr(tfds.core.utils.tqdm_utils, "_active", True)
     tfds.disable_progress_bar()
     logging.set_verbosity(logging.ERROR)
     try:
@@ -292,4 +295,4 @@ def _quiet_tfds() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
-        tfds.enable_progress_bar()
+        tfds.display_progress_bar(shown)

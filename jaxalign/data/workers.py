@@ -2,13 +2,15 @@
 """Grain's worker processes, kept in order: Ctrl-C, a killed parent, a killed worker.
 
 Left alone, workers die of a Ctrl-C that was meant for the main process, which then
-waits for them; they outlive a main process that is killed, with all they hold; and a
-worker that is killed shows as an error that says nothing of memory.
+waits for them; they outlive a main process that is killed, with all they hold; a worker
+that is killed shows as an error that says nothing of memory; and a script without a
+main guard shows as a page of tracebacks.
 """
 
 import contextlib
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +18,11 @@ from typing import Any
 
 import grain
 from absl import flags
+
+# Exit code of a worker that runs an unguarded script; no other program's convention.
+_NO_MAIN_GUARD = 86
+_PROFILING_FLAG = "grain_enable_multiprocess_worker_profiling"
+_flags_lock = threading.Lock()
 
 
 class WorkerDiedError(OSError):
@@ -32,10 +39,6 @@ class WorkerBatches:
     """
 
     def __init__(self, batches: grain.IterDataset, *, num_workers: int, ahead: int):
-        if not flags.FLAGS.is_parsed():
-            # Grain asks its own flags for every worker; a program without absl has
-            # none.
-            flags.FLAGS.mark_as_parsed()
         self._batches = batches.mp_prefetch(
             grain.MultiprocessingOptions(
                 num_workers=num_workers, per_worker_buffer_size=ahead
@@ -44,23 +47,74 @@ class WorkerBatches:
         )
 
     def __iter__(self) -> Iterator[Any]:
-        iterator: Any = iter(self._batches)
-        try:
-            with _interrupts_ignored():
-                batch = next(iterator, None)
-            while batch is not None:
-                yield batch
-                batch = next(iterator, None)
-        except RuntimeError as error:
-            if "terminated unexpectedly" not in str(error):
-                raise
-            raise WorkerDiedError(
-                "a process that decodes pictures was killed, for want of memory most "
-                "likely; take fewer workers (--workers) or smaller batches, and start "
-                "again."
-            ) from error
-        finally:
-            iterator.close()
+        _end_if_main_is_imported()
+        with _readable_flag():
+            iterator: Any = iter(self._batches)
+            try:
+                with _interrupts_ignored():
+                    batch = next(iterator, None)
+                while batch is not None:
+                    yield batch
+                    batch = next(iterator, None)
+            except RuntimeError as error:
+                died = re.search(r"terminated unexpectedly.*code (-?\d+)", str(error))
+                if died is None:
+                    raise
+                raise WorkerDiedError(_explain(int(died[1]))) from None
+            finally:
+                iterator.close()
+
+
+def _explain(exit_code: int) -> str:
+    """Say why a worker ended; a negative code is the signal that killed it."""
+    if exit_code == _NO_MAIN_GUARD:
+        return (
+            "a worker process ran this script from its top, as each worker does when "
+            "it imports the main module, and asked for workers itself; put the "
+            'script\'s work under `if __name__ == "__main__":`, or pass num_workers=0.'
+        )
+    if exit_code < 0:
+        return (
+            "a process that decodes pictures was killed by signal "
+            f"{-exit_code}, for want of memory most likely; take fewer workers "
+            "(--workers) or smaller batches, and start again."
+        )
+    return (
+        f"a process that decodes pictures ended with exit code {exit_code}; its own "
+        "message is above. Each worker imports the main module: put a script's work "
+        'under `if __name__ == "__main__":`, or pass num_workers=0.'
+    )
+
+
+def _end_if_main_is_imported() -> None:
+    """End this process if it is a worker that is still importing the main module.
+
+    It could start no workers of its own: `multiprocessing` raises, in this process,
+    with a traceback that buries the reason. The parent says it by the exit code.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(_NO_MAIN_GUARD)
+
+
+@contextlib.contextmanager
+def _readable_flag() -> Iterator[None]:
+    """Let Grain read its one flag in a program that has parsed none.
+
+    absl lets a flag be read once it is present. The flags of the program are left
+    alone: to mark them all as parsed would hide from absl that they are not.
+    """
+    if flags.FLAGS.is_parsed() or _PROFILING_FLAG not in flags.FLAGS:
+        yield
+        return
+    flag = flags.FLAGS[_PROFILING_FLAG]
+    with _flags_lock:
+        flag.present += 1
+    try:
+        yield
+    finally:
+        with _flags_lock:
+            # Zero if the program has cleared its flags meanwhile.
+            flag.present = max(flag.present - 1, 0)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from jaxalign.backend import start_backend
+
 # What CPU devices ask of memory that they take over instead of copying it.
 _ALIGNMENT = 64
 _BLOCK_ENTRIES = 1 << 20
@@ -44,6 +46,7 @@ def place(tensor: Shaped[np.ndarray, "..."], dtype: str) -> Float[Array, "..."]:
             host[block] = tensor[block]
         if not np.isfinite(host[block]).all():
             raise NotWeights("got infinities or NaN")
+    start_backend()
     return jax.device_put(host)
 
 

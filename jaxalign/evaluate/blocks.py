@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Queries against an index in blocks: the loop under every retrieval metric."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.buckets import bucket_size, keeps_shape
+from jaxalign.float_rows import native_floats
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+
+# Fewer rows take no less time.
+_LEAST = 256
+# Rows of an index, or pairs, that are copied to be padded, at most.
+_COPIED = 8192
 
 
 class IndexBlocks(NamedTuple):
@@ -59,9 +66,25 @@ def over_query_blocks(function, sides: tuple, size: int):
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)
 
 
-def pad_rows(array: ArrayLike, multiple: int, fill: int = 0) -> ArrayLike:
-    """Pad the first axis to a multiple, on the host if the array is there."""
-    tail = -array.shape[0] % multiple
-    xp = np if isinstance(array, np.ndarray) else jnp
-    widths = ((0, tail),) + ((0, 0),) * (array.ndim - 1)
-    return xp.pad(array, widths, constant_values=fill)
+def row_size(count: int, *arrays: ArrayLike | None) -> int:
+    """Size to pad `count` rows to; `count` if one of the arrays must keep its shape."""
+    return count if keeps_shape(*arrays) else max(_LEAST, bucket_size(count))
+
+
+def few_rows_size(count: int, *arrays: ArrayLike | None) -> int:
+    """Size to pad `count` rows to; many are not copied at every call."""
+    return count if count > _COPIED else row_size(count, *arrays)
+
+
+def check_offsets(call: str, offsets: Any, count: int) -> ArrayLike:
+    """Validate the offsets of an index's `count` rows; None stands for zeros."""
+    if offsets is None:
+        return np.zeros(count, np.float32)
+    array = offsets if isinstance(offsets, jax.Array) else np.asarray(offsets)
+    if array.shape != (count,) or not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(
+            f"`{call}(offsets=...)`: expected real floating offsets of shape "
+            f"({count},), got {array.dtype} of shape {array.shape}; give one offset "
+            "per index row."
+        )
+    return native_floats(array)

@@ -10,11 +10,17 @@ References:
   Representation Learning", arXiv 2602.17584 (mean cosine of pairs before and after).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.buckets import first_rows, pad_to_size
+from jaxalign.evaluate.blocks import few_rows_size
+from jaxalign.float_rows import float_rows, wide_dtype
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -29,12 +35,18 @@ def unit_rows(rows: Float[ArrayLike, "*batch d"]) -> Float[Array, "*batch d"]:
       ``(..., d)`` unit rows; a zero row stays zero, so its cosines are 0.
     """
     array = jnp.asarray(rows)
-    array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    array = array.astype(wide_dtype(array.dtype))
     norm = jnp.linalg.norm(array, axis=-1, keepdims=True)
     return array / jnp.maximum(norm, jnp.finfo(array.dtype).tiny)
 
 
-@jax.jit
+def unit_sides(left, right):
+    """Unit rows of two sides, in one dtype."""
+    left, right = unit_rows(left), unit_rows(right)
+    dtype = np.promote_types(left.dtype, right.dtype)
+    return left.astype(dtype), right.astype(dtype)
+
+
 def pair_cosines(
     left: Float[ArrayLike, "n d"], right: Float[ArrayLike, "n d"]
 ) -> Float[Array, " n"]:
@@ -46,13 +58,14 @@ def pair_cosines(
 
     Returns:
       ``(n,)`` cosines; their mean is `mean_cosine`.
+
+    Raises:
+      ValueError: if a side is no matrix of real floating rows, or the shapes differ.
     """
-    _check_pairs("pair_cosines", left, right)
-    # Rounding may step past 1 by an eps or two.
-    return jnp.clip(jnp.sum(unit_rows(left) * unit_rows(right), axis=-1), -1.0, 1.0)
+    left, right, count = _padded_pairs("pair_cosines", left, right)
+    return first_rows(_pair_cosines(left, right), int(count))
 
 
-@jax.jit
 def mean_cosine(
     left: Float[ArrayLike, "n d"], right: Float[ArrayLike, "n d"]
 ) -> Float[Array, ""]:
@@ -65,14 +78,16 @@ def mean_cosine(
     Returns:
       A scalar in ``[-1, 1]``.
 
+    Raises:
+      ValueError: if a side is no matrix of real floating rows, or the shapes differ.
+
     >>> rows = jnp.eye(2, 3)
-    >>> mean_cosine(rows, 5.0 * rows).item()
+    >>> round(float(mean_cosine(rows, 5.0 * rows)), 3)
     1.0
     """
-    return jnp.mean(pair_cosines(left, right))
+    return _mean_cosine(*_padded_pairs("mean_cosine", left, right))
 
 
-@jax.jit
 def mismatched_cosine(
     left: Float[ArrayLike, "n d"], right: Float[ArrayLike, "n d"]
 ) -> Float[Array, ""]:
@@ -89,21 +104,18 @@ def mismatched_cosine(
       A scalar in ``[-1, 1]``: near `mean_cosine` if the sets have collapsed.
 
     Raises:
-      ValueError: if there are fewer than two pairs.
+      ValueError: if there are fewer than two pairs, a side is no matrix of real
+        floating rows, or the shapes differ.
     """
-    _check_pairs("mismatched_cosine", left, right)
-    n = left.shape[0]
-    if n < 2:
+    left, right, count = _padded_pairs("mismatched_cosine", left, right)
+    if count < 2:
         raise ValueError(
-            f"`mismatched_cosine(left=...)` expected at least 2 rows, got {n}; one "
-            "pair has no mismatched partner."
+            f"`mismatched_cosine(left=...)`: expected at least 2 rows, got {count}; "
+            "one pair has no mismatched partner."
         )
-    x, y = unit_rows(left), unit_rows(right)
-    all_pairs = jnp.vdot(jnp.sum(x, axis=0), jnp.sum(y, axis=0), precision=_HIGHEST)
-    return (all_pairs - jnp.sum(x * y)) / (n * (n - 1))
+    return _mismatched_cosine(left, right, count)
 
 
-@jax.jit
 def centred_pair_cosines(
     left: Float[ArrayLike, "n d"],
     right: Float[ArrayLike, "n d"],
@@ -123,16 +135,15 @@ def centred_pair_cosines(
 
     Returns:
       ``(n,)`` cosines; their mean is `centred_cosine`.
+
+    Raises:
+      ValueError: if a side is no matrix of real floating rows, or the shapes differ.
     """
-    _check_pairs("centred_pair_cosines", left, right)
-    x, y = unit_rows(left), unit_rows(right)
-    x_mean = jnp.mean(x, axis=0) if left_mean is None else jnp.asarray(left_mean)
-    y_mean = jnp.mean(y, axis=0) if right_mean is None else jnp.asarray(right_mean)
-    x, y = x - x_mean[None, :], y - y_mean[None, :]
-    return jnp.clip(jnp.sum(_centred_units(x) * _centred_units(y), axis=-1), -1.0, 1.0)
+    left, right, count = _padded_pairs("centred_pair_cosines", left, right)
+    cosines = _centred_pair_cosines(left, right, count, left_mean, right_mean)
+    return first_rows(cosines, int(count))
 
 
-@jax.jit
 def centred_cosine(
     left: Float[ArrayLike, "n d"],
     right: Float[ArrayLike, "n d"],
@@ -150,26 +161,102 @@ def centred_cosine(
 
     Returns:
       A scalar in ``[-1, 1]``, 0 if a side is constant.
+
+    Raises:
+      ValueError: if a side is no matrix of real floating rows, or the shapes differ.
     """
-    return jnp.mean(
-        centred_pair_cosines(left, right, left_mean=left_mean, right_mean=right_mean)
+    left, right, count = _padded_pairs("centred_cosine", left, right)
+    return _centred_cosine(left, right, count, left_mean, right_mean)
+
+
+def agreement(
+    left: Float[ArrayLike, "n d"], right: Float[ArrayLike, "n d"]
+) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, ""] | None]:
+    """Compute all cosines of paired rows in one program.
+
+    Args:
+      left: ``(n, d)``, rows of any norm.
+      right: ``(n, d)``; row ``i`` belongs to row ``i`` of ``left``.
+
+    Returns:
+      `pair_cosines`, `centred_pair_cosines` and `mismatched_cosine`; None for the last
+      if there is one pair only.
+    """
+    left, right, count = _padded_pairs("agreement", left, right)
+    cosines, centred, mismatched = _agreement(left, right, count)
+    n = int(count)
+    return first_rows(cosines, n), first_rows(centred, n), mismatched if n > 1 else None
+
+
+# Rows beyond `count` are zero on both sides, and so are their cosines and unit rows.
+
+
+@jax.jit
+def _pair_cosines(left, right):
+    # Rounding may step past 1 by an eps or two.
+    left, right = unit_sides(left, right)
+    return jnp.clip(jnp.sum(left * right, axis=-1), -1.0, 1.0)
+
+
+@jax.jit
+def _mean_cosine(left, right, count):
+    cosines = _pair_cosines(left, right)
+    return jnp.sum(cosines) / count.astype(cosines.dtype)
+
+
+@jax.jit
+def _mismatched_cosine(left, right, count):
+    x, y = unit_sides(left, right)
+    all_pairs = jnp.vdot(jnp.sum(x, axis=0), jnp.sum(y, axis=0), precision=_HIGHEST)
+    n = count.astype(x.dtype)
+    return (all_pairs - jnp.sum(x * y)) / jnp.maximum(n * (n - 1), 1)
+
+
+@jax.jit
+def _centred_pair_cosines(left, right, count, left_mean, right_mean):
+    x, y = unit_sides(left, right)
+    x, y = _centred_units(x, left_mean, count), _centred_units(y, right_mean, count)
+    return jnp.clip(jnp.sum(x * y, axis=-1), -1.0, 1.0)
+
+
+@jax.jit
+def _centred_cosine(left, right, count, left_mean, right_mean):
+    cosines = _centred_pair_cosines(left, right, count, left_mean, right_mean)
+    return jnp.sum(cosines) / count.astype(cosines.dtype)
+
+
+@jax.jit
+def _agreement(left, right, count):
+    return (
+        _pair_cosines(left, right),
+        _centred_pair_cosines(left, right, count, None, None),
+        _mismatched_cosine(left, right, count),
     )
 
 
-def _centred_units(centred: Float[Array, "n d"]) -> Float[Array, "n d"]:
+def _centred_units(units, mean, count):
     """Unit rows of centred unit rows; rounding noise about the mean counts as zero."""
+    if mean is None:
+        mean = jnp.sum(units, axis=0) / count.astype(units.dtype)
+    centred = units - jnp.asarray(mean, units.dtype)[None, :]
+    real = (jnp.arange(units.shape[0], dtype=jnp.int32) < count)[:, None]
     norm = jnp.linalg.norm(centred, axis=-1, keepdims=True)
     # A constant set leaves a few eps after centring: without the floor that noise
     # would be blown up to unit rows with a cosine of its own.
     floor = 16 * jnp.finfo(centred.dtype).eps
-    return jnp.where(norm > floor, centred / jnp.maximum(norm, floor), 0.0)
+    return jnp.where(real & (norm > floor), centred / jnp.maximum(norm, floor), 0.0)
 
 
-def _check_pairs(call: str, left: ArrayLike, right: ArrayLike) -> None:
-    """Raise unless both sides are matrices of one shape."""
-    if left.ndim != 2 or left.shape != right.shape or left.shape[0] == 0:
+def _padded_pairs(call: str, left: Any, right: Any):
+    """Validate both sides and pad them to one bucket; also give the number of pairs."""
+    left = float_rows(call, "left", left)
+    right = float_rows(call, "right", right, width=left.shape[1])
+    n = left.shape[0]
+    if right.shape[0] != n or n == 0:
         raise ValueError(
-            f"`{call}(left=..., right=...)` expected two arrays of one shape (n, d), "
+            f"`{call}(left=..., right=...)`: expected two arrays of one shape (n, d), "
             f"n at least 1, got {left.shape} and {right.shape}; carry the rows of both "
             "sides to one space first."
         )
+    size = few_rows_size(n, left, right)
+    return pad_to_size(left, size), pad_to_size(right, size), np.int32(n)

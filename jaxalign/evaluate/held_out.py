@@ -17,14 +17,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Modality
-from jaxalign.evaluate.blocks import pad_rows
 from jaxalign.evaluate.hubness import hubness_offsets
 from jaxalign.evaluate.recipes import Recipe, Searcher, Side
 from jaxalign.evaluate.standing import Standing, pooled_top1, stand_out
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.folds import fold_rows
-
-_PAD = 256
 
 Pairs = Mapping[Modality, tuple[np.ndarray, np.ndarray]]
 
@@ -162,7 +159,8 @@ class FoldSearch:
         Returns:
           By recipe and job, the standing of the rows that are asked; None without any.
         """
-        searcher = Searcher(amap, recipes[0])
+        # Held-out anchors may be shorter or longer than those that a fold fits on.
+        searcher = Searcher(dataclasses.replace(amap, source_norms=None), recipes[0])
         sources: dict[tuple, np.ndarray] = {}
 
         def prepared(which: str, name: Modality, side: str) -> np.ndarray:
@@ -174,7 +172,8 @@ class FoldSearch:
                 prepare = searcher.prepare_source
                 if not is_source:
                     prepare = searcher.prepare_target
-                kept[key] = _padded(prepare, pairs[name][0 if is_source else 1], name)
+                rows = pairs[name][0 if is_source else 1]
+                kept[key] = np.asarray(prepare(rows, name))
             return kept[key]
 
         found: list[list[Standing | None]] = [[] for _ in recipes]
@@ -202,11 +201,6 @@ class FoldSearch:
                     )
                 )
         return found
-
-
-def _padded(prepare, rows: np.ndarray, modality: Modality) -> np.ndarray:
-    """Prepare rows at one of a few sizes, so that folds share a compiled program."""
-    return np.asarray(prepare(pad_rows(rows, _PAD), modality))[: len(rows)]
 
 
 def join_folds(

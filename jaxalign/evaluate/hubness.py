@@ -10,19 +10,22 @@ References:
   2018, arXiv 1710.04087 (CSLS; here its index side alone, measured on anchors).
 """
 
+import functools
+import numbers
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.evaluate.blocks import pad_rows
+from jaxalign.buckets import bucket_size, first_rows, keeps_shape, pad_to_size
+from jaxalign.evaluate.block_search import best_rows
+from jaxalign.evaluate.blocks import check_offsets, few_rows_size, row_size
 from jaxalign.evaluate.cosine import unit_rows
-from jaxalign.evaluate.retrieval import top_k
+from jaxalign.float_rows import float_rows
 
-# Up to so many rows are padded to a multiple, so that sets of nearly one size share a
-# compiled program; beyond, a copy would cost more than a compilation.
-_PADDED, _PAD = 8192, 256
+_QUERY_BLOCK = 1024
 
 
 def hubness_offsets(
@@ -49,7 +52,8 @@ def hubness_offsets(
       ``(m,)`` offsets, between -0.5 and 0.5.
 
     Raises:
-      ValueError: if widths differ, or `k` does not fit.
+      ValueError: if a side is no matrix of real floating rows, widths differ, or `k`
+        does not fit.
 
     Notes:
       O(n m d) time, in blocks: no m x n table is held. An anchor that stands in the
@@ -61,22 +65,47 @@ def hubness_offsets(
     >>> [round(offset, 2) for offset in offsets.tolist()]
     [0.45, 0.15]
     """
-    if not 1 <= k <= aligned_anchors.shape[0]:
+    call = "hubness_offsets"
+    index = float_rows(call, "index", index)
+    anchors = float_rows(call, "aligned_anchors", aligned_anchors, width=index.shape[1])
+    n, m = anchors.shape[0], index.shape[0]
+    if not isinstance(k, numbers.Integral) or not 1 <= k <= n:
         raise ValueError(
-            f"`hubness_offsets(k={k})`: expected 1 to {aligned_anchors.shape[0]}, the "
-            "number of anchors; pass more anchors, or a smaller k."
+            f"`hubness_offsets(k={k!r})`: expected 1 to {n}, the number of anchors; "
+            "pass more anchors, or a smaller k."
         )
-    n, m = aligned_anchors.shape[0], index.shape[0]
-    # A padded anchor is out of reach.
-    away = np.zeros(n, np.float32)
-    if max(n, m) <= _PADDED:
-        aligned_anchors, index = (pad_rows(x, _PAD) for x in (aligned_anchors, index))
-        away = np.pad(away, (0, -n % _PAD), constant_values=np.inf)
-    cosines, _ = top_k(index, aligned_anchors, k, offsets=away, block_size=block_size)
-    return jnp.asarray(0.5 * np.asarray(cosines[:, :k]).mean(axis=1)[:m])
+    n_padded, m_padded = row_size(n, anchors, index), few_rows_size(m, anchors, index)
+    most = int(k)
+    if not keeps_shape(anchors, index):
+        most = min(bucket_size(most), n_padded)
+    offsets = _offsets(
+        pad_to_size(anchors, n_padded),
+        pad_to_size(index, m_padded),
+        np.int32(n),
+        np.int32(k),
+        most=most,
+        block_size=block_size,
+    )
+    return first_rows(offsets, m)
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames=("most", "block_size"))
+def _offsets(anchors, index, count, k, *, most, block_size):
+    """Half the mean cosine of the `k` nearest of `count` anchors, `k` up to `most`."""
+    cosines, _ = best_rows(
+        index,
+        anchors,
+        jnp.zeros(anchors.shape[0], jnp.float32),
+        count,
+        k=most,
+        block_size=block_size,
+        query_block_size=_QUERY_BLOCK,
+    )
+    counted = jnp.arange(most, dtype=jnp.int32)[None, :] < k
+    total = jnp.sum(jnp.where(counted, cosines, 0.0), axis=1)
+    return 0.5 * total / k.astype(cosines.dtype)
+
+
 def append_offsets(
     index: Float[ArrayLike, "m d"], offsets: Float[ArrayLike, " m"]
 ) -> Float[Array, "m d_plus_1"]:
@@ -94,20 +123,28 @@ def append_offsets(
       normalise them.
 
     Raises:
-      ValueError: if there is not one offset a row.
+      ValueError: if `index` is no matrix of real floating rows, or there is not one
+        offset a row.
     """
-    if offsets.shape != index.shape[:1]:
-        raise ValueError(
-            f"`append_offsets(offsets=...)`: expected shape {index.shape[:1]}, got "
-            f"{offsets.shape}; give one offset per index row."
-        )
-    units = unit_rows(index)
-    last = -jnp.asarray(offsets, units.dtype)[:, None]
-    return jnp.concatenate([units, last], axis=1)
+    index = float_rows("append_offsets", "index", index)
+    offsets = check_offsets("append_offsets", offsets, index.shape[0])
+    size = few_rows_size(index.shape[0], index, offsets)
+    wide = _append(pad_to_size(index, size), pad_to_size(offsets, size))
+    return first_rows(wide, index.shape[0], index.shape[1] + 1)
+
+
+def append_one(queries: Float[ArrayLike, "n d"]) -> Float[Array, "n d_plus_1"]:
+    """Make queries for an index of `append_offsets`: unit rows, and a 1."""
+    queries = float_rows("append_one", "queries", queries)
+    n, width = queries.shape
+    size = few_rows_size(n, queries)
+    # The last column is minus the offset.
+    wide = _append(pad_to_size(queries, size), np.full(size, -1.0, np.float32))
+    return first_rows(wide, n, width + 1)
 
 
 @jax.jit
-def append_one(queries: Float[ArrayLike, "n d"]) -> Float[Array, "n d_plus_1"]:
-    """Make queries for an index of `append_offsets`: unit rows, and a 1."""
-    units = unit_rows(queries)
-    return jnp.concatenate([units, jnp.ones_like(units[:, :1])], axis=1)
+def _append(rows, offsets):
+    """Unit rows with minus their offset as one more column."""
+    units = unit_rows(rows)
+    return jnp.concatenate([units, -offsets.astype(units.dtype)[:, None]], axis=1)

@@ -17,6 +17,7 @@ from jaxalign.evaluate.held_out import Job
 from jaxalign.evaluate.protocol import MapRows
 from jaxalign.evaluate.rows import MEAN_ONLY, NO_MAP
 from jaxalign.evaluate.select import MapChoice, choose_map
+from jaxalign.float_rows import float_rows
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
 
@@ -48,6 +49,14 @@ class Anchors:
     text_labels: Int[ArrayLike, " m"]
     image_ids: Shaped[ArrayLike, " n"] | None = None
     text_ids: Shaped[ArrayLike, " m"] | None = None
+
+    def __post_init__(self):
+        for side in ("source", "target"):
+            width = None
+            for name in (f"{side}_images", f"{side}_texts"):
+                rows = float_rows("Anchors", name, getattr(self, name), width=width)
+                object.__setattr__(self, name, rows)
+                width = rows.shape[1]
 
     @property
     def labels(self) -> dict[Modality, ArrayLike]:

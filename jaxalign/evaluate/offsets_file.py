@@ -38,7 +38,7 @@ def save_offsets(
     *,
     searcher: Searcher,
     index: ArrayLike | str,
-    query_modality: Modality = "image",
+    query_modality: Modality | None = None,
 ) -> None:
     """Write the offsets of an index atomically.
 
@@ -47,11 +47,16 @@ def save_offsets(
       offsets: ``(m,)``, as `Searcher.measure_offsets` gave them.
       searcher: that they were measured by.
       index: the rows as stored, ``(m, d)``, or a fingerprint of yours.
-      query_modality: that they were measured for.
+      query_modality: that they were measured for; may be left out if the map holds one
+        only.
 
     Raises:
-      ValueError: if `path` ends otherwise, or there is not one offset a row.
+      ValueError: if `path` ends otherwise, there is not one offset a row, or the map
+        does not hold `query_modality`.
     """
+    query_modality = searcher.amap.check_modality(
+        "save_offsets(query_modality={})", query_modality
+    )
     place = Path(path)
     if place.suffix != ".safetensors":
         raise ValueError(
@@ -80,7 +85,7 @@ def load_offsets(
     *,
     searcher: Searcher,
     index: ArrayLike | str,
-    query_modality: Modality = "image",
+    query_modality: Modality | None = None,
 ) -> Float[np.ndarray, " m"]:
     """Read offsets that `save_offsets` wrote, for the same map, recipe and index.
 
@@ -88,15 +93,19 @@ def load_offsets(
       path: the file.
       searcher: that will search with them.
       index: the rows as stored, or the fingerprint that they were saved under.
-      query_modality: of the queries.
+      query_modality: of the queries; may be left out if the map holds one only.
 
     Returns:
       ``(m,)`` offsets.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is damaged, or made for something else.
+      ValueError: if the file is damaged, or made for something else, or the map does
+        not hold `query_modality`.
     """
+    query_modality = searcher.amap.check_modality(
+        "load_offsets(query_modality={})", query_modality
+    )
     call = f"`load_offsets({str(path)!r})`"
     try:
         with safetensors.safe_open(path, framework="numpy") as opened:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.float_rows import float_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +47,18 @@ class PairedSet:
         groups = ids if self.groups is None else self.groups
         object.__setattr__(self, "ids", ids)
         object.__setattr__(self, "groups", groups)
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, np.asarray(getattr(self, field.name)))
+        for name in ("labels", "class_ids", "ids", "groups"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name)))
         if n == 0:
-            raise ValueError("`PairedSet(labels=...)` expected at least one example.")
+            raise ValueError("`PairedSet(labels=...)`: expected at least one example.")
         for side in ("source", "target"):
-            self._check_rows(side)
+            self._validate_rows(side)
         for name in ("labels", "ids", "groups"):
             self._check_shape(name, (n,))
         missing = np.setdiff1d(self.labels, self.class_ids)
         if missing.size:
             raise ValueError(
-                "`PairedSet(class_ids=...)` expected the classes of all examples, "
+                "`PairedSet(class_ids=...)`: expected the classes of all examples, "
                 f"{missing[:5].tolist()} are missing; give one class text per class."
             )
 
@@ -84,18 +85,21 @@ class PairedSet:
             }
         )
 
-    def _check_rows(self, side: str) -> None:
+    def _validate_rows(self, side: str) -> None:
         """Raise unless one model's rows have one width, are finite and not zero."""
-        n, width = len(self.labels), getattr(self, f"{side}_images").shape[-1]
-        self._check_shape(f"{side}_images", (n, width))
-        self._check_shape(f"{side}_texts", (n, width))
-        self._check_shape(f"{side}_class_texts", (len(self.class_ids), width))
+        width = None
         for name in ("images", "texts", "class_texts"):
-            rows = getattr(self, f"{side}_{name}")
+            field = f"{side}_{name}"
+            count = len(self.class_ids if name == "class_texts" else self.labels)
+            given = float_rows("PairedSet", field, getattr(self, field), width=width)
+            rows = np.asarray(given)
+            object.__setattr__(self, field, rows)
+            width = rows.shape[1]
+            self._check_shape(field, (count, width))
             bad = ~np.isfinite(rows).all(axis=1) | ~rows.any(axis=1)
             if bad.any():
                 raise ValueError(
-                    f"`PairedSet({side}_{name}=...)` expected finite rows, none of "
+                    f"`PairedSet({field}=...)`: expected finite rows, none of "
                     f"them zero, got {bad.sum()} others, the first at row "
                     f"{bad.argmax()}; look at the encoder's output."
                 )
@@ -105,6 +109,6 @@ class PairedSet:
         shape = getattr(self, name).shape
         if shape != expected:
             raise ValueError(
-                f"`PairedSet({name}=...)` expected shape {expected}, got {shape}; all "
+                f"`PairedSet({name}=...)`: expected shape {expected}, got {shape}; all "
                 "sides hold the same examples in one order, and a model has one width."
             )

@@ -16,11 +16,10 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 
 from jaxalign.array_types import ArrayLike, Modality
-from jaxalign.evaluate import cosine
+from jaxalign.evaluate.cosine import agreement
 from jaxalign.evaluate.intervals import ClusterBootstrap
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.recipes import Searcher, Side
@@ -32,6 +31,7 @@ from jaxalign.evaluate.rows import (
     ResultRow,
 )
 from jaxalign.evaluate.zeroshot import zeroshot_hits
+from jaxalign.float_rows import float_rows
 
 MapRows: TypeAlias = Callable[[ArrayLike, Modality], ArrayLike]
 """Carries source rows ``(n, d_source)`` of a modality to ``(n, d_target)``."""
@@ -113,7 +113,7 @@ def evaluate_map(
     }
     for kind, (mapped, target) in pairs.items():
         of_classes = kind == "class_text"
-        cosines, centred, mismatched = _agreement(mapped, target)
+        cosines, centred, mismatched = agreement(mapped, target)
         log.add(f"{kind}_cosine", cosines, of_classes)
         log.add(f"{kind}_centred_cosine", centred, of_classes)
         log.add_number(f"{kind}_mismatched_cosine", mismatched, len(mapped))
@@ -191,16 +191,6 @@ def evaluate_native(
         log.add_recall("image_to_text", images, getattr(paired_set, f"{side}_texts"))
         rows += log.rows
     return rows
-
-
-@jax.jit
-def _agreement(mapped: ArrayLike, target: ArrayLike):
-    """Cosines of pairs, centred ones, and the mismatched mean, in one program."""
-    mismatched = None
-    if mapped.shape[0] > 1:
-        mismatched = cosine.mismatched_cosine(mapped, target)
-    cosines = cosine.pair_cosines(mapped, target)
-    return cosines, cosine.centred_pair_cosines(mapped, target), mismatched
 
 
 class _RowLog:
@@ -303,16 +293,17 @@ def _checked(name: str, map_rows: MapRows | Searcher | None, width: int):
         map_rows = map_rows.prepare_source
 
     def carry(rows: ArrayLike, modality: Modality) -> np.ndarray:
-        mapped = np.asarray(rows if map_rows is None else map_rows(rows, modality))
+        moved = rows if map_rows is None else map_rows(rows, modality)
+        mapped = np.asarray(float_rows("evaluate_map", "map_rows", moved))
         if mapped.shape != (len(rows), width):
             raise ValueError(
-                f"`evaluate_map(map_rows=...)` of {name!r} expected {modality} rows of "
-                f"shape {(len(rows), width)}, got {mapped.shape}; a map returns one "
+                f"`evaluate_map(map_rows=...)` of {name!r}: expected {modality} rows "
+                f"of shape {(len(rows), width)}, got {mapped.shape}; a map returns one "
                 "row of the target's width per source row."
             )
         if not np.isfinite(mapped).all():
             raise ValueError(
-                f"`evaluate_map(map_rows=...)` of {name!r} expected finite {modality} "
+                f"`evaluate_map(map_rows=...)` of {name!r}: expected finite {modality} "
                 "rows, got NaN or infinite ones; look at how the map was fitted."
             )
         return mapped

@@ -12,13 +12,15 @@ import numbers
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax.numpy as jnp
+import jax
 from jaxtyping import Array, Float, Int
 
 from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.evaluate.cosine import unit_rows
 from jaxalign.evaluate.hubness import hubness_offsets
 from jaxalign.evaluate.retrieval import top_k
+from jaxalign.float_rows import float_rows
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.checks import FIT_KINDS
 from jaxalign.maps.fit import Kind, fit_map
@@ -163,24 +165,16 @@ class Searcher:
         """Bring target rows to where they are compared; unit rows.
 
         Raises:
-          ValueError: if they are centred, and the width or modality is not the map's.
+          ValueError: if `rows` is no matrix of real floating rows of the map's target
+            width, or they are centred and the map lacks the modality.
         """
-        if not self.recipe.centre_target:
-            return unit_rows(rows)
-        if modality not in self.amap.target_means:
-            raise ValueError(
-                f"`searcher.prepare_target(modality={modality!r})`: expected one of "
-                f"{list(self.amap.modalities)}, whose means the map holds; fit the map "
-                f"with pairs of {modality!r}, or name the modality of the rows."
-            )
-        mean = self.amap.target_means[modality]
-        if rows.ndim != 2 or rows.shape[1] != mean.shape[0]:
-            raise ValueError(
-                "`searcher.prepare_target(rows=...)`: expected shape "
-                f"(n, {mean.shape[0]}), got {rows.shape}; pass rows of the target "
-                "model."
-            )
-        return unit_rows(jnp.asarray(rows, mean.dtype) - mean[None, :])
+        width = self.amap.d_target
+        rows = float_rows("searcher.prepare_target", "rows", rows, width=width)
+        mean = None
+        if self.recipe.centre_target:
+            call = "searcher.prepare_target(modality={})"
+            mean = self.amap.target_means[self.amap.check_modality(call, modality)]
+        return first_rows(_centred_units(pad_to_bucket(rows), mean), rows.shape[0])
 
     def measure_offsets(
         self,
@@ -226,7 +220,7 @@ class Searcher:
         index: Float[ArrayLike, "m d_target"],
         k: int,
         *,
-        modality: Modality = "image",
+        modality: Modality | None = None,
         index_modality: Modality | None = None,
         offsets: Float[ArrayLike, " m"] | None = None,
     ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
@@ -236,7 +230,7 @@ class Searcher:
           queries: ``(n, d_source)``, of the source model.
           index: ``(m, d_target)``, of the target model.
           k: rows to find, between 1 and ``m``.
-          modality: of the queries.
+          modality: of the queries; may be left out if the map holds one only.
           index_modality: of the index; default that of the queries.
           offsets: ``(m,)`` measured before, such as by `load_offsets`; default measured
             here, if the recipe has any.
@@ -251,14 +245,27 @@ class Searcher:
           Prepares the whole index at every call. For many calls prepare it once by
           `prepare_target`, and call `top_k`.
 
-        >>> rows = jnp.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -1.0]])
+        >>> import numpy as np
+        >>> rows = np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -1.0]])
         >>> searcher = Searcher(fit_map({"image": (rows, -rows)}), Recipe())
         >>> searcher.search(rows, -rows, 1)[1][:, 0].tolist()
         [0, 1, 2]
         """
+        call = "searcher.search"
+        modality = self.amap.check_modality(f"{call}(modality={{}})", modality)
+        queries = float_rows(call, "queries", queries, width=self.amap.d_source)
+        index = float_rows(call, "index", index, width=self.amap.d_target)
         prepared = self.prepare_target(index, index_modality or modality)
         if offsets is None:
             offsets = self.measure_offsets(prepared, modality)
         return top_k(
             self.prepare_source(queries, modality), prepared, k, offsets=offsets
         )
+
+
+@jax.jit
+def _centred_units(rows, mean):
+    """Unit rows, about a mean if there is one."""
+    if mean is None:
+        return unit_rows(rows)
+    return unit_rows(rows.astype(mean.dtype) - mean[None, :])

@@ -19,8 +19,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.retrieval import exact_recall
+from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.moments import Moments
 from jaxalign.solve.scale import Scale
 from jaxalign.trust.grouping import (
@@ -51,7 +53,9 @@ class RefittedMap(NamedTuple):
 
     def __call__(self, rows: Float[ArrayLike, "n s"]) -> Float[Array, "n t"]:
         """Carry source rows of the anchors' modality to the target space."""
-        return _carry(self, rows)
+        width = self.source_mean.shape[0]
+        rows = float_rows("refitted_map", "rows", rows, width=width)
+        return first_rows(_carry(self, pad_to_bucket(rows)), rows.shape[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +183,9 @@ def rescore_recall(
     Raises:
       ValueError: as `rescore` and `exact_recall` do.
     """
+    call = "rescore_recall"
+    queries = float_rows(call, "queries", queries, width=moments.d_source)
+    index = float_rows(call, "index", index, width=moments.d_target)
 
     def score(refitted: RefittedMap) -> float:
         found = exact_recall(
@@ -222,6 +229,11 @@ def _fit(moments, weights, *, scale, proper):
 @jax.jit
 def _carry(refitted, rows):
     """Apply a map to rows, in its dtype at least."""
-    centred = jnp.asarray(rows) - refitted.source_mean[None, :]
+    dtype = np.promote_types(wide_dtype(rows.dtype), refitted.rotation.dtype)
+    rows, refitted = (
+        rows.astype(dtype),
+        jax.tree.map(lambda leaf: leaf.astype(dtype), refitted),
+    )
+    centred = rows - refitted.source_mean[None, :]
     turned = jnp.matmul(centred, refitted.rotation.T, precision=_HIGHEST)
     return refitted.scale * turned + refitted.target_mean[None, :]

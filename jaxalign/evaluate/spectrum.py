@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.float_rows import float_rows
 
 
 def dimensions_used(rows: Float[ArrayLike, "n d"], *, share: float = 0.99) -> int:
@@ -21,17 +22,18 @@ def dimensions_used(rows: Float[ArrayLike, "n d"], *, share: float = 0.99) -> in
       The smallest number of principal directions with that share, 0 without variance.
 
     Raises:
-      ValueError: for a share outside (0, 1].
+      ValueError: for a share outside (0, 1], or if `rows` is no matrix of real floating
+        rows.
 
     >>> dimensions_used(np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.1]]))
     1
     """
     if not 0 < share <= 1:
         raise ValueError(
-            f"`dimensions_used(share={share})` expected a share in (0, 1]; 0.99 is "
+            f"`dimensions_used(share={share})`: expected a share in (0, 1]; 0.99 is "
             "99 % of the variance."
         )
-    centred = np.asarray(rows, np.float64)
+    centred = np.asarray(float_rows("dimensions_used", "rows", rows), np.float64)
     centred = centred - centred.mean(axis=0)
     variances = np.linalg.svd(centred, compute_uv=False) ** 2
     total = variances.sum()

@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.evaluate.blocks import over_query_blocks, pad_rows
-from jaxalign.evaluate.cosine import unit_rows
+from jaxalign.buckets import pad_to_size
+from jaxalign.evaluate.blocks import over_query_blocks, row_size
+from jaxalign.evaluate.cosine import unit_sides
 
 _HIGHEST = jax.lax.Precision.HIGHEST
-_PAD = 256
 _BLOCK = 512
 # As in retrieval: scores that differ by less are ties, which count against the query.
 _TIE = 8 * float(np.finfo(np.float32).eps)
@@ -70,12 +70,13 @@ def stand_out(
     """
     n, m = queries.shape[0], index.shape[0]
     offsets = np.zeros(m, np.float32) if offsets is None else offsets
+    n_padded, m_padded = row_size(n), row_size(m)
     hits, lead, beside = _compare(
-        pad_rows(queries, _PAD),
-        pad_rows(np.asarray(query_ids, np.int32), _PAD),
-        pad_rows(index, _PAD),
-        pad_rows(np.asarray(index_ids, np.int32), _PAD, fill=-1),
-        pad_rows(offsets, _PAD),
+        pad_to_size(queries, n_padded),
+        pad_to_size(np.asarray(query_ids, np.int32), n_padded),
+        pad_to_size(index, m_padded),
+        pad_to_size(np.asarray(index_ids, np.int32), m_padded, fill=-1),
+        pad_to_size(offsets, m_padded),
     )
     scores = np.asarray(beside)[:n, :m].ravel()
     # Right rows are minus infinity, and NaN stands above nothing.
@@ -127,7 +128,7 @@ def pooled_top1(
 @jax.jit
 def _compare(queries, query_ids, index, index_ids, offsets):
     """Hits, leads and rivals' scores about their mean, block by block of queries."""
-    queries, index = unit_rows(queries), unit_rows(index)
+    queries, index = unit_sides(queries, index)
 
     def compare(rows, ids):
         cosines = jnp.matmul(rows, index.T, precision=_HIGHEST)  # (q, m)
@@ -137,7 +138,7 @@ def _compare(queries, query_ids, index, index_ids, offsets):
         best = jnp.max(jnp.where(right, scores, -jnp.inf), axis=1)
         other = jnp.max(jnp.where(rival, scores, -jnp.inf), axis=1)
         total = jnp.sum(jnp.where(rival, scores, 0.0), axis=1)
-        mean = total / jnp.maximum(jnp.sum(rival, axis=1), 1)
+        mean = total / jnp.maximum(jnp.sum(rival, axis=1, dtype=total.dtype), 1)
         beside = jnp.where(rival, scores - mean[:, None], -jnp.inf)
         return best > other + _TIE, best - mean, beside
 

@@ -15,11 +15,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.evaluate.cosine import unit_rows
 from jaxalign.evaluate.retrieval import class_top1
+from jaxalign.float_rows import check_floating, float_rows, wide_dtype
 
 
-@jax.jit
 def average_prompts(
     prompt_rows: Float[ArrayLike, "classes prompts d"],
 ) -> Float[Array, "classes d"]:
@@ -32,16 +33,31 @@ def average_prompts(
       ``(classes, d)``: mean of the normalised rows, normalised again.
 
     Raises:
-      ValueError: if `prompt_rows` does not have three axes.
+      ValueError: if `prompt_rows` does not have three axes, or is not real floating.
 
-    >>> average_prompts(jnp.array([[[2.0, 0.0], [0.0, 5.0]]])).round(3).tolist()
-    [[0.7070000171661377, 0.7070000171661377]]
+    >>> average = average_prompts(jnp.array([[[2.0, 0.0], [0.0, 5.0]]]))
+    >>> bool(jnp.allclose(average, jnp.sqrt(0.5)))
+    True
     """
-    if prompt_rows.ndim != 3:
+    if not hasattr(prompt_rows, "shape") or len(prompt_rows.shape) != 3:
+        got = getattr(prompt_rows, "shape", type(prompt_rows).__name__)
         raise ValueError(
-            "`average_prompts(prompt_rows=...)` expected shape (classes, prompts, d), "
-            f"got {prompt_rows.shape}; embed all prompts of a class and stack classes."
+            "`average_prompts(prompt_rows=...)`: expected shape (classes, prompts, d), "
+            f"got {got}; embed all prompts of a class and stack classes."
         )
+    classes, prompts, width = prompt_rows.shape
+    if isinstance(prompt_rows, jax.Array):
+        check_floating("average_prompts", "prompt_rows", prompt_rows)
+    else:
+        flat = prompt_rows.reshape(classes * prompts, width)
+        rows = np.asarray(float_rows("average_prompts", "prompt_rows", flat))
+        prompt_rows = rows.reshape(classes, prompts, width)
+    return first_rows(_average(pad_to_bucket(prompt_rows)), classes)
+
+
+@jax.jit
+def _average(prompt_rows):
+    """Mean of the normalised rows of each class, normalised again."""
     return unit_rows(jnp.mean(unit_rows(prompt_rows), axis=1))
 
 
@@ -86,8 +102,20 @@ def class_similarities(
       ``(classes, classes)``: entry ``(i, j)`` is the mean cosine of the images of class
       ``class_ids[i]`` with text ``j``; NaN in a row whose class has no image.
     """
+    images, texts = (
+        _host_units(float_rows("class_similarities", name, rows))
+        for name, rows in (("images", images), ("class_texts", class_texts))
+    )
     members = np.asarray(labels)[None, :] == np.asarray(class_ids)[:, None]
     counts = members.sum(axis=1, keepdims=True)
-    sums = members.astype(np.float32) @ np.asarray(unit_rows(images))
+    sums = members.astype(images.dtype) @ images
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-    return means @ np.asarray(unit_rows(class_texts)).T
+    return means @ texts.T
+
+
+def _host_units(rows: ArrayLike) -> np.ndarray:
+    """Unit rows, on the host."""
+    array = np.asarray(rows)
+    array = array.astype(wide_dtype(array.dtype))
+    norms = np.linalg.norm(array, axis=1, keepdims=True)
+    return array / np.maximum(norms, np.finfo(array.dtype).tiny)

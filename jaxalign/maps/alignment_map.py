@@ -19,14 +19,17 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike, Modality
+from jaxalign.buckets import first_rows, pad_to_bucket
+from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.maps.composition import composed_kind
 from jaxalign.maps.contents import check_contents
 from jaxalign.maps.file import checksum, read_map, write_map
+from jaxalign.maps.norms import check_norms, norm_range, rescale_rows
 from jaxalign.solve.mlp import residual_layer
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
-# What jaxalign could read before there were other kinds.
+# Kinds storable in format version 1.
 _FIRST_KINDS = ("orthogonal", "linear", "mean_only")
 
 
@@ -43,6 +46,9 @@ class AlignmentMap:
       scales: s by modality, scalars.
       source_means: by modality, ``(d_source,)``.
       target_means: by modality, ``(d_target,)``.
+      source_norms: by modality, ``(3,)``: smallest, root mean square and largest norm
+        of the anchors' source rows; None where they are unknown, as in older files.
+      target_norms: the same for the target rows.
       mlp: of the kind "mlp" only, what is added to M x for a centred row x, before
         the scale: ``outer @ gelu(inner @ x + inner_bias)``, with ``inner (hidden,
         d_source)``, ``inner_bias (hidden,)`` and ``outer (d_target, hidden)``.
@@ -58,6 +64,8 @@ class AlignmentMap:
     scales: dict[Modality, Float[Array, ""]]
     source_means: dict[Modality, Float[Array, " d_source"]]
     target_means: dict[Modality, Float[Array, " d_target"]]
+    source_norms: dict[Modality, Float[Array, "3"]] | None = None
+    target_norms: dict[Modality, Float[Array, "3"]] | None = None
     mlp: dict[str, Float[Array, "..."]] | None = None
     source_space: str | None = flax.struct.field(pytree_node=False, default=None)
     target_space: str | None = flax.struct.field(pytree_node=False, default=None)
@@ -96,18 +104,44 @@ class AlignmentMap:
 
     @property
     def fingerprint(self) -> str:
-        """What the map does, as a sha256: of all but its card."""
+        """What the map does, as a sha256: of all but its card and the norms."""
         tensors, header = self._contents()
         del header["card"]
+        tensors = {key: x for key, x in tensors.items() if "_norms/" not in key}
         return checksum(json.dumps(header, sort_keys=True), tensors)
+
+    def __repr__(self) -> str:
+        """One line: kind, widths, modalities, anchors and residuals, spaces."""
+        fit = self.card.get("fit", {})
+        told = fit.get("modalities", {})
+        parts = []
+        for name in self.modalities:
+            facts = told.get(name)
+            parts.append(
+                f"{name}: {facts['anchors']:,} anchors, "
+                f"{100 * facts['relative_residual']:.1f} % of spread left"
+                if facts
+                else name
+            )
+        spaces = [
+            "unknown" if space is None else space[:12]
+            for space in (self.source_space, self.target_space)
+        ]
+        shape = getattr(self.matrix, "shape", None)
+        widths = f"{shape[-1]} -> {shape[-2]}" if shape and len(shape) > 1 else "?"
+        return (
+            f"AlignmentMap({self.kind}, {widths}; {'; '.join(parts)}; spaces "
+            f"{spaces[0]} -> {spaces[1]})"
+        )
 
     def __call__(
         self,
         rows: Float[ArrayLike, "n d_source"],
-        modality: Modality = "image",
+        modality: Modality | None = None,
         *,
         space: str | None = None,
         normalize: bool = False,
+        normalize_input: bool = False,
         subtract_source_mean: bool = True,
         add_target_mean: bool = True,
     ) -> Float[Array, "n d_target"]:
@@ -115,9 +149,12 @@ class AlignmentMap:
 
         Args:
           rows: shape ``(n, d_source)``, of the source model.
-          modality: whose means and scale to use.
+          modality: whose means and scale to use; may be left out where the map holds
+            one modality alone.
           space: fingerprint of the space of `rows`; checked if the map knows its own.
           normalize: static; divide each row that comes out by its norm.
+          normalize_input: static; bring each row to the norm of the anchors (their root
+            mean square; 1 if the map does not know it) before it is carried.
           subtract_source_mean: static; if false, rows are rotated about the origin.
           add_target_mean: static; if false, rows come out centred, the better query
             where the target rows sit in a tight cone. With both false the map is
@@ -127,38 +164,58 @@ class AlignmentMap:
           Rows of the target space, shape ``(n, d_target)``.
 
         Raises:
-          ValueError: if the width, the space or the modality is not the map's own.
+          ValueError: if the width, the space or the modality is not the map's own, or
+            the norm of a row is less than half of the anchors' smallest, or more than
+            twice their largest. Rows that are zero or not finite have no norm to check.
+
+        Notes:
+          The check reads two numbers back, and so waits for the result; inside
+          `jax.jit`, or with `normalize_input`, nothing is checked. Numbers of rows
+          share programs: they are padded to few sizes.
         """
         self._check_space(space)
-        if modality not in self.scales:
-            raise ValueError(
-                f"`amap(rows, modality={modality!r})`: expected one of "
-                f"{list(self.modalities)}, whose means the map holds; fit the map with "
-                f"pairs of {modality!r}, or name the modality of the rows."
-            )
-        if not isinstance(rows, jax.Array | np.ndarray):
-            raise ValueError(
-                f"`amap(rows=...)`: expected an array of shape (n, {self.d_source}), "
-                f"got {type(rows).__name__}; convert it with "
-                "`numpy.asarray(rows, numpy.float32)`."
-            )
-        if rows.ndim != 2 or rows.shape[1] != self.d_source:
-            raise ValueError(
-                f"`amap(rows=...)`: expected shape (n, {self.d_source}), got "
-                f"{rows.shape}; pass rows of the source model, or use `amap.inverse()` "
-                "for rows of the target model."
-            )
-        return _apply(
-            jnp.asarray(rows),
+        name = self.check_modality("amap(rows, modality={})", modality)
+        array = float_rows("amap", "rows", rows, width=self.d_source)
+        norms = None if self.source_norms is None else self.source_norms[name]
+        moved, low, high = _apply(
+            pad_to_bucket(array),
             self.matrix,
             self.mlp,
-            self.scales[modality],
-            self.source_means[modality],
-            self.target_means[modality],
+            self.scales[name],
+            self.source_means[name],
+            self.target_means[name],
+            norms,
             normalize=normalize,
+            normalize_input=normalize_input,
             subtract=subtract_source_mean,
             add=add_target_mean,
         )
+        traced = isinstance(low, jax.core.Tracer)
+        if norms is not None and not normalize_input and not traced:
+            check_norms(
+                "amap(rows=...)", low, high, norms, centred=not subtract_source_mean
+            )
+        return first_rows(moved, array.shape[0])
+
+    def check_modality(self, call: str, modality: Modality | None) -> Modality:
+        """Return the modality whose means to use: the one named, or the only one.
+
+        Args:
+          call: for the error, with ``{}`` for the modality.
+          modality: None: the only one.
+
+        Raises:
+          ValueError: if the map does not hold it, or holds several and none is named.
+        """
+        if modality is None and len(self.scales) == 1:
+            return self.modalities[0]
+        if modality is None or modality not in self.scales:
+            raise ValueError(
+                f"`{call.format(repr(modality))}`: expected one of "
+                f"{list(self.modalities)}, whose means the map holds; name the "
+                "modality of the rows, or fit the map with pairs of it."
+            )
+        return modality
 
     def inverse(self) -> "AlignmentMap":
         """Turn the map around: rows of the target space to the source space.
@@ -185,6 +242,8 @@ class AlignmentMap:
             scales={name: 1.0 / scale for name, scale in self.scales.items()},
             source_means=dict(self.target_means),
             target_means=dict(self.source_means),
+            source_norms=self.target_norms,
+            target_norms=self.source_norms,
             source_space=self.target_space,
             target_space=self.source_space,
             kind=self.kind,
@@ -224,6 +283,8 @@ class AlignmentMap:
             scales={name: s * earlier.scales[name] for name, s in self.scales.items()},
             source_means=dict(earlier.source_means),
             target_means=target_means,
+            source_norms=earlier.source_norms,
+            target_norms=self.target_norms,
             source_space=earlier.source_space,
             target_space=self.target_space,
             kind=composed_kind(
@@ -252,9 +313,11 @@ class AlignmentMap:
         tensors, header = read_map(path)
         check_contents(path, tensors, header)
 
-        def by_name(group: str) -> dict[str, Array]:
-            names = header["modalities"]
-            return {name: jnp.asarray(tensors[f"{group}/{name}"]) for name in names}
+        def by_name(group: str, optional: bool = False) -> Any:
+            keys = {name: f"{group}/{name}" for name in header["modalities"]}
+            if optional and not set(keys.values()) <= set(tensors):
+                return None
+            return {name: jnp.asarray(tensors[key]) for name, key in keys.items()}
 
         beyond = {
             key.removeprefix("mlp/"): jnp.asarray(value)
@@ -266,6 +329,8 @@ class AlignmentMap:
             scales=by_name("scales"),
             source_means=by_name("source_means"),
             target_means=by_name("target_means"),
+            source_norms=by_name("source_norms", optional=True),
+            target_norms=by_name("target_norms", optional=True),
             mlp=beyond if header["kind"] == "mlp" else None,
             source_space=header.get("source_space"),
             target_space=header.get("target_space"),
@@ -280,6 +345,10 @@ class AlignmentMap:
             tensors[f"scales/{name}"] = np.asarray(self.scales[name])
             tensors[f"source_means/{name}"] = np.asarray(self.source_means[name])
             tensors[f"target_means/{name}"] = np.asarray(self.target_means[name])
+            for side in ("source_norms", "target_norms"):
+                norms = getattr(self, side)
+                if norms is not None:
+                    tensors[f"{side}/{name}"] = np.asarray(norms[name])
         for name, value in (self.mlp or {}).items():
             tensors[f"mlp/{name}"] = np.asarray(value)
         return tensors, {
@@ -303,12 +372,37 @@ class AlignmentMap:
         )
 
 
-@functools.partial(jax.jit, static_argnames=("normalize", "subtract", "add"))
+@functools.partial(
+    jax.jit, static_argnames=("normalize", "normalize_input", "subtract", "add")
+)
 def _apply(
-    rows, matrix, mlp, scale, source_mean, target_mean, *, normalize, subtract, add
+    rows,
+    matrix,
+    mlp,
+    scale,
+    source_mean,
+    target_mean,
+    norms,
+    *,
+    normalize,
+    normalize_input,
+    subtract,
+    add,
 ):
-    """Apply one modality's map; jitted apart from the card, which would retrace it."""
-    rows = rows.astype(matrix.dtype)
+    """Apply one modality's map; jitted apart from the card, which would retrace it.
+
+    Returns:
+      Rows in the dtype of the matrix, computed in float32 or better, and the smallest
+      and largest norm of the rows that came.
+    """
+    kept, dtype = matrix.dtype, wide_dtype(matrix.dtype)
+    rows, matrix, mlp, scale, source_mean, target_mean = jax.tree.map(
+        lambda leaf: leaf.astype(dtype),
+        (rows, matrix, mlp, scale, source_mean, target_mean),
+    )
+    low, high = norm_range(rows)
+    if normalize_input:
+        rows = rescale_rows(rows, norms)
     if subtract:
         rows = rows - source_mean[None, :]
     # (n, d_source) @ (d_source, d_target)
@@ -319,10 +413,10 @@ def _apply(
     if add:
         moved = moved + target_mean[None, :]
     if normalize:
-        norms = jnp.linalg.norm(moved, axis=-1, keepdims=True)
+        lengths = jnp.linalg.norm(moved, axis=-1, keepdims=True)
         tiny = float(jnp.finfo(moved.dtype).tiny)
-        moved = moved / jnp.maximum(norms, jnp.full_like(norms, tiny))
-    return moved
+        moved = moved / jnp.maximum(lengths, jnp.full_like(lengths, tiny))
+    return moved.astype(kept), low, high
 
 
 def _check_composable(later: AlignmentMap, earlier: AlignmentMap) -> None:

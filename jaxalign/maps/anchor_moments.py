@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.array_types import Modality
-from jaxalign.maps.checks import as_float
+from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.buckets import bucket_size, pad_to_bucket
+from jaxalign.maps.anchor_rows import as_float
 from jaxalign.moments import Moments, init_moments, merge_moments, update_moments
 from jaxalign.moments.merging import weigh_moments
 from jaxalign.sharding import pad_rows
 
-Pairs = Mapping[Modality, tuple[np.ndarray, np.ndarray]]
-"""By modality, source rows and target rows, checked."""
+Pairs = Mapping[Modality, tuple[ArrayLike, ArrayLike]]
+"""By modality, source rows and target rows, checked; both NumPy or both JAX."""
 
 SMALLEST_BATCH = 256
 
@@ -41,8 +42,8 @@ def moments_of(
     """Moments of one modality, batch by batch, one compilation for all batches.
 
     Args:
-      source: ``(n, d_source)``.
-      target: ``(n, d_target)``.
+      source: ``(n, d_source)``; JAX rows stay where they are.
+      target: ``(n, d_target)``, NumPy or JAX as `source` is.
       weights: ``(n,)`` or None.
       grams: whether to accumulate Grams.
       batch_size: rows a batch.
@@ -50,14 +51,12 @@ def moments_of(
       groups: how many, or None.
     """
     moments = init_moments(source.shape[1], target.shape[1], groups=groups, grams=grams)
-    for start, (left, right, mask) in _batches(source, target, batch_size):
+    for start, left, right, size in _batches(source, target, batch_size):
+        rows = slice(start, start + size)
+        mask = np.arange(size) < source.shape[0] - start
         if weights is not None:
-            size = left.shape[0]
-            part, _ = pad_rows(as_float(weights[start : start + size]), size)
-            mask = part
-        of = None
-        if group is not None:
-            of, _ = pad_rows(group[start : start + left.shape[0]], left.shape[0])
+            mask, _ = pad_rows(as_float(weights[rows]), size)
+        of = None if group is None else pad_rows(group[rows], size)[0]
         moments = update_moments(moments, left, right, weights=mask, group=of)
     return moments
 
@@ -65,11 +64,15 @@ def moments_of(
 def _batches(source, target, batch_size) -> Iterator[tuple]:
     """Cut rows into padded batches; all small sets share one size and compilation."""
     n = source.shape[0]
+    if isinstance(source, jax.Array):
+        # In memory as it is: one batch, which `update_moments` cuts into blocks.
+        yield 0, pad_to_bucket(source), pad_to_bucket(target), bucket_size(n)
+        return
     size = min(batch_size, max(SMALLEST_BATCH, 1 << (n - 1).bit_length()))
     for start in range(0, n, size):
-        left, mask = pad_rows(as_float(source[start : start + size]), size)
-        right, _ = pad_rows(as_float(target[start : start + size]), size)
-        yield start, (left, right, mask)
+        rows = slice(start, start + size)
+        sides = (pad_rows(as_float(side[rows]), size)[0] for side in (source, target))
+        yield start, *sides, size
 
 
 def pool_moments(left: Moments, right: Moments) -> Moments:

@@ -14,6 +14,7 @@ from jaxalign._version import __version__
 from jaxalign.array_types import Array, Modality
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.checks import ALL
+from jaxalign.maps.norms import anchor_norms
 from jaxalign.moments import Moments
 from jaxalign.solve.procrustes import (
     ProcrustesSolution,
@@ -24,6 +25,15 @@ from jaxalign.solve.scale import Scale, fit_scale, map_residual
 from jaxalign.status import Status
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+
+# Root mean square distance of rows from their mean, relative to their norm, below which
+# they count as equal: half precision moves equal rows by up to 5e-4, and the rows of
+# real models lie at 0.3 to 1.
+LEAST_SPREAD = 1e-3
+
+
+NormRanges = tuple[tuple[float, float], tuple[float, float]]
+"""Smallest and largest norm of source rows, and of target rows."""
 
 
 class Fitted(NamedTuple):
@@ -48,6 +58,8 @@ def make_map(
     source_space: str | None = None,
     target_space: str | None = None,
     card: Mapping[str, Any] | None = None,
+    norm_ranges: Mapping[Modality, NormRanges] | None = None,
+    skipped: Mapping[Modality, int] | None = None,
 ) -> AlignmentMap:
     """Put a map together from what was solved and measured.
 
@@ -62,10 +74,14 @@ def make_map(
       source_space: see `fit_map`.
       target_space: see `fit_map`.
       card: see `fit_map`.
+      norm_ranges: by modality, smallest and largest norm of the anchors of each side,
+        where rows were at hand.
+      skipped: by modality, bad pairs that were left out, to note.
 
     Raises:
       ValueError: for a scale that is not positive, or a card that is no JSON.
     """
+    ranges: Mapping[Modality, Any] = norm_ranges or {}
     for name, (factor, _) in measured.items():
         _check_scale(call, name, float(factor), scale)
     of_fit: dict[str, Any] = {"fit_on": fit_on, "scale": scale, "kind": fitted.kind}
@@ -78,12 +94,32 @@ def make_map(
         }
         for name, (factor, residual) in measured.items()
     }
+    for name, number in (skipped or {}).items():
+        of_fit["modalities"][name]["skipped"] = number
     of_fit["jaxalign"] = __version__
     return AlignmentMap(
         matrix=fitted.matrix,
         scales={name: found[0] for name, found in measured.items()},
         source_means={name: part.source_mean for name, part in moments.items()},
         target_means={name: part.target_mean for name, part in moments.items()},
+        source_norms={
+            name: anchor_norms(
+                part.count,
+                part.source_mean,
+                part.source_energy,
+                *ranges.get(name, ())[:1],
+            )
+            for name, part in moments.items()
+        },
+        target_norms={
+            name: anchor_norms(
+                part.count,
+                part.target_mean,
+                part.target_energy,
+                *ranges.get(name, ())[1:],
+            )
+            for name, part in moments.items()
+        },
         mlp=fitted.mlp,
         source_space=source_space,
         target_space=target_space,
@@ -210,15 +246,30 @@ def check_moments(
 
 
 def check_spread(call: str, name: Modality, moments: Moments) -> None:
-    """Refuse rows that are all equal: nothing is left of them once centred."""
-    for side, energy in (
-        ("source", moments.source_energy),
-        ("target", moments.target_energy),
-    ):
-        if not float(energy) > 0:
+    """Raise unless the moments are finite, and rows of both sides differ.
+
+    Nothing is left of equal rows once they are centred. Rows that an encoder made of
+    one input in several batches differ by its rounding alone, which is no spread.
+    """
+    spreads = {
+        "source": (moments.source_energy, moments.source_mean),
+        "target": (moments.target_energy, moments.target_mean),
+    }
+    rows = int(moments.rows)
+    for side, (energy, mean) in spreads.items():
+        about_mean = float(energy)
+        in_mean = float(moments.count) * float(np.sum(np.square(np.asarray(mean))))
+        if not np.isfinite(about_mean + in_mean):
             raise ValueError(
-                f"`{call}[{name!r}]`: expected {side} rows that differ, got "
-                f"{int(moments.rows)} equal ones; pass embeddings of different inputs."
+                f"`{call}[{name!r}]`: expected finite {side} rows, got moments of "
+                f"{rows} rows with NaN or infinity among them; give such pairs "
+                "weight 0, or pass skip_bad=True where the rows are accumulated."
+            )
+        if about_mean <= LEAST_SPREAD**2 * (about_mean + in_mean):
+            raise ValueError(
+                f"`{call}[{name!r}]`: expected {side} rows that differ, got {rows} "
+                "rows that are equal, or nearly so: they lie about their mean within "
+                f"{LEAST_SPREAD:g} of their norm; pass embeddings of different inputs."
             )
 
 

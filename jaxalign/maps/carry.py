@@ -9,6 +9,7 @@ import numbers
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,10 @@ from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.atomic_files import open_atomically
+from jaxalign.buckets import pad_to_bucket
+from jaxalign.float_rows import check_float_rows, native_floats, wide_dtype
 from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.norms import check_norms, norm_range, rescale_rows
 from jaxalign.read_ahead import ReadAhead, touch
 
 DTYPES = ("float16", "float32")
@@ -31,10 +35,11 @@ def carry_rows(
     amap: AlignmentMap,
     rows: Float[ArrayLike, "n d_source"],
     path: str | os.PathLike[str],
-    modality: Modality = "image",
+    modality: Modality | None = None,
     *,
     space: str | None = None,
     normalize: bool = True,
+    normalize_input: bool = False,
     dtype: str = "float32",
     batch_size: int = 8192,
     report: Callable[[int], None] = lambda done: None,
@@ -49,9 +54,11 @@ def carry_rows(
       rows: shape ``(n, d_source)``, floating; best mapped from a file by
         ``numpy.load(..., mmap_mode="r")`` or `EmbeddingStore.rows`.
       path: of the file to write; an older one is replaced.
-      modality: of the rows.
+      modality: of the rows; may be left out where the map holds one alone.
       space: fingerprint of the space of `rows`; checked if the map knows its own.
       normalize: divide each row that comes out by its norm, as cosine indexes want.
+      normalize_input: bring each row to the norm of the anchors first, see
+        `AlignmentMap`.
       dtype: of the file, "float16" or "float32".
       batch_size: rows a step.
       report: told the rows written so far.
@@ -61,7 +68,8 @@ def carry_rows(
 
     Raises:
       ValueError: for another dtype, a batch without rows, no row, entries that are out
-        of the range of float16, or as the map does. Then no file appears.
+        of the range of float16, or as the map does (norms unlike those of the anchors
+        are met batch by batch). Then no file appears.
 
     Notes:
       A row that is not finite stays NaN, which no search finds. Cost O(n d_source
@@ -79,22 +87,33 @@ def carry_rows(
             f"`carry_rows(dtype={dtype!r})`: expected one of {DTYPES}; float16 halves "
             "the file."
         )
-    shape = getattr(rows, "shape", type(rows).__name__)
-    whole = isinstance(batch_size, numbers.Integral) and batch_size >= 1
-    if not whole or len(shape) != 2 or not shape[0]:
+    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
         raise ValueError(
-            f"`carry_rows(rows=..., batch_size={batch_size})`: expected an array of "
-            f"shape (n, {amap.d_source}) with a row or more and whole batches of at "
-            f"least 1, got shape {shape}; read a file by "
+            f"`carry_rows(batch_size={batch_size!r})`: expected a whole number of at "
+            "least 1; leave it out for the default."
+        )
+    rows = check_float_rows("carry_rows", "rows", rows, width=amap.d_source)
+    if not rows.shape[0]:
+        raise ValueError(
+            f"`carry_rows(rows=...)`: expected one row or more of shape (n, "
+            f"{amap.d_source}), got none; read a file by "
             "`numpy.load(path, mmap_mode='r')`."
         )
+    modality = amap.check_modality("carry_rows(modality={})", modality)
     target, n = Path(path), rows.shape[0]
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
         "fortran_order": False,
         "shape": (n, amap.d_target),
     }
-    carry = _batch_carrier(amap, rows, modality, space=space, normalize=normalize)
+    carry = _batch_carrier(
+        amap,
+        rows,
+        modality,
+        space=space,
+        normalize=normalize,
+        normalize_input=normalize_input,
+    )
     unsynced: list[int] = []
     with (
         contextlib.closing(ReadAhead()) as ahead,
@@ -103,9 +122,11 @@ def carry_rows(
     ):
         np.lib.format.write_array_header_1_0(stream, header)
 
-        def write(carried: jax.Array) -> int:
+        def write(batch: _Carried) -> int:
+            batch.check()
+            carried = np.asarray(batch.rows)[: batch.count]
             with np.errstate(over="ignore"):
-                block = np.asarray(carried).astype(dtype, copy=False)
+                block = carried.astype(dtype, copy=False)
             # Float32 has the range of what was computed, and costs no look.
             if dtype == "float16" and np.any(np.isinf(block)):
                 raise ValueError(
@@ -139,40 +160,86 @@ def carry_rows(
     return target
 
 
+class _Carried(NamedTuple):
+    """A batch on its way to the file: carried rows, padded, and the norms that came."""
+
+    rows: jax.Array
+    count: int
+    low: jax.Array
+    high: jax.Array
+    norms: jax.Array | None
+
+    def check(self) -> None:
+        """Raise for rows whose norms lie outside those of the map's anchors."""
+        if self.norms is not None:
+            check_norms("carry_rows(rows=...)", self.low, self.high, self.norms)
+
+
 def _batch_carrier(
-    amap: AlignmentMap, rows, modality: Modality, *, space, normalize: bool
-) -> Callable[[ArrayLike], jax.Array]:
+    amap: AlignmentMap,
+    rows: ArrayLike,
+    modality: Modality,
+    *,
+    space: str | None,
+    normalize: bool,
+    normalize_input: bool,
+) -> Callable[[ArrayLike], _Carried]:
     """Return what carries a batch: a product and a sum where the map is a matrix."""
     # What is wrong with the rows or the names shows on the first.
-    amap(rows[:1], modality, space=space)
+    amap(rows[:1], modality, space=space, normalize_input=normalize_input)
+    norms = None if amap.source_norms is None else amap.source_norms[modality]
+    checked = None if normalize_input else norms
     if amap.kind == "mlp":
-        return lambda batch: amap(batch, modality, normalize=normalize)
-    scaled = amap.scales[modality] * amap.matrix
-    moved = jnp.matmul(scaled, amap.source_means[modality], precision=_HIGHEST)
-    offset = amap.target_means[modality] - moved
+        options = {"normalize": normalize, "normalize_input": normalize_input}
 
-    def carry(batch: ArrayLike) -> jax.Array:
-        # Aligned rows of a memory map are used where they lie.
-        return _carry(jax.device_put(batch), scaled, offset, normalize=normalize)
+        def carry_by_map(batch: ArrayLike) -> _Carried:
+            moved = amap(batch, modality, **options)
+            return _Carried(moved, len(batch), moved, moved, None)
+
+        return carry_by_map
+    wide = wide_dtype(amap.matrix.dtype)
+    matrix = amap.matrix.astype(wide)
+    scaled = amap.scales[modality].astype(wide) * matrix
+    source_mean = amap.source_means[modality].astype(wide)
+    moved_mean = jnp.matmul(scaled, source_mean, precision=_HIGHEST)
+    offset = amap.target_means[modality].astype(wide) - moved_mean
+
+    def carry(batch: ArrayLike) -> _Carried:
+        # Aligned rows of a memory map are used where they lie; the last batch is
+        # padded, so that few programs serve files of any length.
+        padded = jax.device_put(pad_to_bucket(native_floats(batch)))
+        moved, low, high = _carry(
+            padded,
+            scaled,
+            offset,
+            norms,
+            normalize=normalize,
+            normalize_input=normalize_input,
+        )
+        return _Carried(moved, batch.shape[0], low, high, checked)
 
     return carry
 
 
-@functools.partial(jax.jit, static_argnames="normalize")
-def _carry(rows, matrix, offset, *, normalize):
-    """Carry rows in blocks that stay in the cache."""
+@functools.partial(jax.jit, static_argnames=("normalize", "normalize_input"))
+def _carry(rows, matrix, offset, norms, *, normalize, normalize_input):
+    """Carry rows in blocks that stay in the cache; with their range of norms."""
 
     def block(part):
         # (k, d_source) @ (d_source, d_target)
         part = part.astype(matrix.dtype)
+        low, high = norm_range(part)
+        if normalize_input:
+            part = rescale_rows(part, norms)
         moved = jnp.matmul(part, matrix.T, precision=_HIGHEST) + offset[None, :]
-        if not normalize:
-            return moved
-        norms = jnp.linalg.norm(moved, axis=-1, keepdims=True)
-        return moved / jnp.maximum(norms, float(jnp.finfo(moved.dtype).tiny))
+        if normalize:
+            lengths = jnp.linalg.norm(moved, axis=-1, keepdims=True)
+            tiny = float(jnp.finfo(moved.dtype).tiny)
+            moved = moved / jnp.maximum(lengths, jnp.full_like(lengths, tiny))
+        return moved, low, high
 
     n, width = rows.shape
     if n % _BLOCK or n <= _BLOCK:
         return block(rows)
-    carried = jax.lax.map(block, rows.reshape(-1, _BLOCK, width))
-    return carried.reshape(n, -1)
+    moved, low, high = jax.lax.map(block, rows.reshape(-1, _BLOCK, width))
+    return moved.reshape(n, -1), jnp.min(low), jnp.max(high)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a fit of maps asks of a user's rows and options, before any arithmetic.
+"""What a fit of maps asks of a user's options, before any arithmetic.
 
 Each refusal names the call and the argument, what was expected, what came, and what to
 do. The call is the one that the user wrote: several share these checks.
@@ -8,7 +8,6 @@ do. The call is the one that the user wrote: several share these checks.
 import numbers
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,11 +19,6 @@ ALL = "all"
 FIT_KINDS = ("orthogonal", "linear", "mlp", "mean_only")
 
 
-def as_float(rows) -> np.ndarray:
-    """Rows in the accumulation dtype: half precision overflows before it is checked."""
-    return np.asarray(rows).astype(jax.dtypes.canonicalize_dtype(float), copy=False)
-
-
 def check_modalities(call: str, pairs) -> None:
     """Refuse what is no dictionary of modality to rows."""
     if not isinstance(pairs, Mapping) or not pairs or ALL in pairs:
@@ -34,6 +28,25 @@ def check_modalities(call: str, pairs) -> None:
             f"target), {ALL!r} not among them, got {got}; pass "
             "{'image': (source_rows, target_rows)}."
         )
+
+
+def default_fit_on(call: str, modalities, fit_on: Modality | None) -> Modality:
+    """Return the modality to fit on: the one given, the only one, or "image".
+
+    Raises:
+      ValueError: if none is given and several could be meant.
+    """
+    if fit_on is not None:
+        return fit_on
+    names = sorted(modalities)
+    if len(names) == 1:
+        return names[0]
+    if "image" in names:
+        return "image"
+    raise ValueError(
+        f"`{call}(fit_on=None)`: expected {ALL!r} or one of {names}, as there are "
+        "several modalities and 'image' is none of them; name the one to fit on."
+    )
 
 
 def check_options(
@@ -200,83 +213,3 @@ def _by_modality(call, option, values, hosts) -> dict[Modality, np.ndarray]:
                 f"{rows.shape}; pass one value for each anchor."
             )
     return found
-
-
-def check_pairs(call: str, pairs) -> dict[Modality, tuple[np.ndarray, np.ndarray]]:
-    """Bring rows to the host; refuse what cannot pair or cannot be embeddings."""
-    check_modalities(call, pairs)
-    widths = None
-    hosts = {}
-    for name, sides in pairs.items():
-        argument = f"`{call}(pairs[{name!r}])`"
-        if not isinstance(sides, tuple | list) or len(sides) != 2:
-            raise ValueError(
-                f"{argument}: expected a pair (source, target), got "
-                f"{type(sides).__name__}; pass {{{name!r}: (source_rows, "
-                "target_rows)}."
-            )
-        # A memory map stays one, to be read block by block.
-        source, target = (
-            side if isinstance(side, np.ndarray) else np.asarray(side) for side in sides
-        )
-        shapes = (source.shape, target.shape)
-        if any(len(shape) != 2 for shape in shapes) or shapes[0][0] != shapes[1][0]:
-            raise ValueError(
-                f"{argument}: expected shapes (n, d_source) and (n, d_target) with one "
-                f"n, got {shapes[0]} and {shapes[1]}; row i of both must be one anchor."
-            )
-        if shapes[0][0] < 2:
-            raise ValueError(
-                f"{argument}: expected at least 2 anchors, got {shapes[0][0]}; pass "
-                "more pairs, at best more than the embeddings have dimensions."
-            )
-        found = (shapes[0][1], shapes[1][1])
-        if widths is not None and found != widths:
-            raise ValueError(
-                f"{argument}: expected widths {widths} as of the other modalities, got "
-                f"{found}; all modalities share one source and one target model."
-            )
-        widths = found
-        for side, rows in (("source", source), ("target", target)):
-            _check_rows(argument, side, rows)
-        hosts[name] = (source, target)
-    return hosts
-
-
-def _check_rows(argument, side, rows, block=65536) -> None:
-    """Refuse rows not floating, not finite, zero, or out of range, block by block."""
-    if not jnp.issubdtype(rows.dtype, jnp.floating):
-        raise ValueError(
-            f"{argument}: expected floating {side} rows, got {rows.dtype}; convert "
-            "them with `rows.astype(numpy.float32)`."
-        )
-    largest = 0.0
-    for start in range(0, rows.shape[0], block):
-        part = as_float(rows[start : start + block])
-        for fault, bad in (
-            ("finite", ~np.all(np.isfinite(part), axis=1)),
-            ("nonzero", ~np.any(part, axis=1)),
-        ):
-            if np.any(bad):
-                first = start + int(np.argmax(bad))
-                raise ValueError(
-                    f"{argument}: expected {fault} {side} rows, got {int(bad.sum())} "
-                    f"that are not, the first at row {first}; drop these anchors on "
-                    "both sides, or embed them again."
-                )
-        largest = max(largest, float(np.max(np.abs(part))))
-    _check_size(argument, side, largest)
-
-
-def _check_size(argument, side, largest) -> None:
-    """Refuse rows whose squares would overflow in a sum, or vanish."""
-    limits = jnp.finfo(jax.dtypes.canonicalize_dtype(float))
-    # The factors leave room for 1e10 summed squares, and for spreads 1e-5 of the size.
-    high, low = 1e-5 * float(limits.max) ** 0.5, 1e5 * float(limits.tiny) ** 0.5
-    if not low <= largest <= high:
-        raise ValueError(
-            f"{argument}: expected {side} rows of a size between {low:.0e} and "
-            f"{high:.0e}, got a largest entry of {largest:.0e}, whose square is out of "
-            f"the range of {limits.dtype}; normalise the rows, such as each by its "
-            "norm."
-        )

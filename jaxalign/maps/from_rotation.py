@@ -70,8 +70,8 @@ def map_from_rotation(
     >>> moments = ja.update_moments(ja.init_moments(2, 2), rows, rows[:, ::-1])
     >>> swap = np.array([[0.0, 1.0], [1.0, 0.0]])
     >>> amap = map_from_rotation(swap, {"image": moments}, fit_on="image")
-    >>> amap(rows, "image", normalize=False).round(3).tolist()
-    [[0.0, 1.0], [2.0, 0.0], [-1.0, -1.0]]
+    >>> bool(np.allclose(amap(rows, "image"), rows[:, ::-1], atol=1e-6))
+    True
     """
     call = "map_from_rotation"
     check_moments(call, moments, grouped=False, kind="orthogonal", partial=False)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxalign.array_types import Array, Modality
 from jaxalign.maps.anchor_moments import Pairs, Weights
-from jaxalign.maps.checks import as_float
+from jaxalign.maps.anchor_rows import as_float
 from jaxalign.maps.folds import fold_rows
 from jaxalign.moments import Moments
 from jaxalign.solve.mlp import fit_mlp

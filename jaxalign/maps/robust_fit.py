@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxalign.array_types import Modality
 from jaxalign.maps.anchor_moments import Pairs, Weights
-from jaxalign.maps.checks import as_float
+from jaxalign.maps.anchor_rows import as_float
 from jaxalign.solve.robust import Loss, solve_robust
 from jaxalign.status import Status
 

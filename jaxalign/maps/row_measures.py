@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.maps.checks import as_float
+from jaxalign.maps.anchor_rows import as_float
 from jaxalign.moments import Moments
 from jaxalign.solve.mlp import residual_layer
 from jaxalign.solve.scale import Scale

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.buckets import bucket_size
 from jaxalign.maps import checks
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.anchor_moments import pool_weighted
@@ -41,7 +42,7 @@ def maps_of_subsets(
     moments: Mapping[Modality, Moments],
     subsets: Shaped[ArrayLike, "s g"],
     *,
-    fit_on: Modality = "image",
+    fit_on: Modality | None = None,
     scale: Scale | None = None,
     kind: MomentsKind = "orthogonal",
     ridge: float | None = None,
@@ -97,6 +98,7 @@ def maps_of_subsets(
     call = "maps_of_subsets"
     partial = identified_only or rank is not None
     check_moments(call, moments, grouped=True, kind=kind, partial=partial)
+    fit_on = checks.default_fit_on(call, moments, fit_on)
     checks.check_options(
         call,
         moments,
@@ -175,11 +177,16 @@ def _entry(tree, index):
 def _choose(moments, whole, fitted_on, subset) -> float:
     """Choose the ridge of one subset by holding out its groups one at a time."""
     taken = np.flatnonzero(subset)
+    # Filled up with a group of no weight: few programs for any number of groups.
+    filled = np.full(bucket_size(len(taken)), taken[0])
+    filled[: len(taken)] = taken
+    of_groups = np.zeros(len(filled), subset.dtype)
+    of_groups[: len(taken)] = subset[taken]
     pooled = _pool_groups(
         {name: moments[name] for name in fitted_on},
         {name: whole[name] for name in fitted_on},
-        {name: weight * subset[taken] for name, weight in fitted_on.items()},
-        taken,
+        {name: weight * of_groups for name, weight in fitted_on.items()},
+        filled,
     )
     return float(choose_ridge(pooled).ridge)
 

@@ -80,7 +80,7 @@ def _order_by_group(group, weights, groups):
     # Rows of weight 0 or of no group come last, and are in no count.
     kept = (group >= 0) & (group < groups)
     if weights is not None:
-        kept &= weights != 0
+        kept &= weights.astype(bool)
     number = jnp.where(kept, group, jnp.full_like(group, groups)).astype(jnp.int32)
     counts = jnp.bincount(number, length=groups + 1)[:groups]
     return counts, jnp.argsort(number, stable=True)

@@ -31,14 +31,14 @@ def merge_moments(left: Moments, right: Moments) -> Moments:
       right: moments of the same widths, leading axes and kind (with Grams or without).
 
     Returns:
-      The moments of all rows. Commutative and associative up to rounding; exact if
-      one side is empty.
+      The moments of all rows, in the wider dtype of the two. Commutative and
+      associative up to rounding; exact if one side is empty.
 
     Raises:
       ValueError: if widths or Grams differ.
     """
     check_pair("merge_moments", left, right)
-    return merge_checked(left, right)
+    return merge_checked(*_in_one_dtype(left, right))
 
 
 @jax.jit
@@ -48,13 +48,23 @@ def merge_checked(left: Moments, right: Moments) -> Moments:
     # An empty pair divides 0 by 1, not by 0.
     safe = jnp.where(count == 0, jnp.ones_like(count), count)
     share = right.count / safe
+
+    def mean(of_left, of_right):
+        # From the heavier side: of a light one, however far, little may be left.
+        step = of_right - of_left
+        return jnp.where(
+            (right.count > left.count)[..., None],
+            of_right - (left.count / safe)[..., None] * step,
+            of_left + share[..., None] * step,
+        )
+
     return _combine(
         left,
         right,
         count=count,
         rows=add_rows(left.rows, right.rows),
         sign=1,
-        mean_shift=share,
+        mean=mean,
         spread=left.count * share,
     )
 
@@ -81,7 +91,7 @@ def subtract_moments(whole: Moments, part: Moments) -> Moments:
             "`subtract_moments(whole, part)`: expected a part of the whole, got one of "
             "more rows; pass the larger first, of which `part` holds some rows."
         )
-    return _subtract(whole, part)
+    return _subtract(*_in_one_dtype(whole, part))
 
 
 @jax.jit
@@ -101,7 +111,7 @@ def _subtract(whole, part):
         count=count,
         rows=rows,
         sign=-1,
-        mean_shift=-share,
+        mean=lambda of_all, own: of_all + share[..., None] * (of_all - own),
         spread=-whole.count * share,
     )
     # Rounding left over from an emptied accumulator would break "empty is neutral".
@@ -137,12 +147,17 @@ def decay_moments(moments: Moments, factor: float | Float[ArrayLike, "*g"]) -> M
     1.0
     """
     check_moments("decay_moments", moments)
+    check_factor("decay_moments", "factor", factor)
+    return weigh_moments(moments, factor)
+
+
+def check_factor(call: str, argument: str, factor: object) -> None:
+    """Raise if a factor of forgetting is a number outside 0 to 1."""
     if isinstance(factor, float | int) and not 0 <= factor <= 1:
         raise ValueError(
-            f"`decay_moments(factor={factor})`: expected 0 to 1; 1 forgets nothing, "
+            f"`{call}({argument}={factor})`: expected 0 to 1; 1 forgets nothing, "
             "and 0.99 halves a row's weight in about 69 updates."
         )
-    return weigh_moments(moments, factor)
 
 
 @jax.jit
@@ -166,11 +181,10 @@ def weigh_moments(moments: Moments, factor: float | Float[ArrayLike, "*g"]) -> M
     return jax.tree.map(scaled, moments)
 
 
-def _combine(left, right, *, count, rows, sign, mean_shift, spread):
+def _combine(left, right, *, count, rows, sign, mean, spread):
     """Add or subtract centred sums, with the term between the two means."""
     delta_x = right.source_mean - left.source_mean
     delta_y = right.target_mean - left.target_mean
-    shift = mean_shift[..., None]
 
     def outer(left_sum, right_sum, rows_delta, columns_delta):
         between = rows_delta[..., :, None] * columns_delta[..., None, :]
@@ -187,8 +201,8 @@ def _combine(left, right, *, count, rows, sign, mean_shift, spread):
     return Moments(
         count=count,
         rows=rows,
-        source_mean=left.source_mean + shift * delta_x,
-        target_mean=left.target_mean + shift * delta_y,
+        source_mean=mean(left.source_mean, right.source_mean),
+        target_mean=mean(left.target_mean, right.target_mean),
         cross_covariance=outer(
             left.cross_covariance, right.cross_covariance, delta_y, delta_x
         ),
@@ -197,6 +211,20 @@ def _combine(left, right, *, count, rows, sign, mean_shift, spread):
         source_gram=source_gram,
         target_gram=target_gram,
     )
+
+
+def _in_one_dtype(left: Moments, right: Moments) -> tuple[Moments, Moments]:
+    """Bring two moments to the wider of their dtypes: float64 may join later."""
+    wider = max(left.count.dtype, right.count.dtype, key=lambda one: one.itemsize)
+
+    def widened(moments):
+        if moments.count.dtype == wider:
+            return moments
+        return jax.tree.map(
+            lambda leaf: leaf if leaf is moments.rows else leaf.astype(wider), moments
+        )
+
+    return widened(left), widened(right)
 
 
 def check_pair(call, left, right):

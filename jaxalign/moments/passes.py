@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.float_rows import check_float_rows, native_floats
 from jaxalign.moments.finish import finish_pass
 from jaxalign.moments.merging import merge_moments
 from jaxalign.moments.statistics import Moments, init_moments
-from jaxalign.moments.update import check_numbers, update_moments
+from jaxalign.moments.update import check_numbers, check_whole, update_moments
 from jaxalign.sharding import DATA_AXIS, data_mesh, pad_rows
 
 
@@ -62,6 +63,7 @@ def accumulate_moments(
     groups: int | None = None,
     grams: bool = False,
     decay: float | None = None,
+    skip_bad: bool = False,
     state: Moments | None = None,
     checkpoints: Checkpoints | None = None,
     report: Callable[[int], None] = lambda rows: None,
@@ -79,6 +81,8 @@ def accumulate_moments(
       grams: static; also accumulate both Gram matrices.
       decay: forget by this factor before each batch, see `decay_moments`. Each process
         counts its own batches: give them as many each.
+      skip_bad: leave out pairs of which a row is not finite or is zero, see
+        `update_moments`. Without it one such row makes the moments NaN.
       state: moments of earlier rows, merged with those of this pass. The same on all
         processes.
       checkpoints: keeps the pass on disk, so that a run that was killed goes on from
@@ -116,6 +120,9 @@ def accumulate_moments(
         "processes": jax.process_count() if mesh.is_multi_process else 1,
         "dtype": str(jax.dtypes.canonicalize_dtype(float)),
     }
+    if skip_bad:
+        # Named only then: checkpoints of passes before this option stay valid.
+        settings["skip_bad"] = True
     kept = checkpoints.restore(iterator, settings) if checkpoints else None
     local, size = (None, 0) if kept is None else kept
     if local is not None:
@@ -123,7 +130,7 @@ def accumulate_moments(
     # The size is that of the first batch of all, wherever a run goes on: padding
     # decides which device adds a row, and so the bits.
     feed = _Feed(local_mesh, groups, size)
-    seen, started = 0, None
+    seen, started, lost = 0, None, None
     for arrived in iterator:
         batch = _as_batch(arrived)
         if local is None:
@@ -132,11 +139,15 @@ def accumulate_moments(
         placed = feed.place(batch)
         # Two batches at a time: one computing, and this one, which has been read.
         jax.block_until_ready(started)
-        local, started = _step(local_mesh, decay)(local, placed)
+        feed.check_groups(lost)
+        local, started, lost = _step(local_mesh, decay, skip_bad)(local, placed)
         seen += 1
         report(feed.rows)
         if checkpoints is not None:
+            # What is kept must not lack rows: here alone the step is waited for.
+            feed.check_groups(lost)
             checkpoints.save(seen, local, iterator, size=feed.size)
+    feed.check_groups(lost)
     moments = finish_pass(local, mesh, groups=groups, grams=grams)
     return moments if state is None else merge_moments(state, moments)
 
@@ -164,12 +175,13 @@ def _make_local(d_source, d_target, mesh, groups, grams):
 
 
 @functools.lru_cache(maxsize=32)
-def _step(mesh: jax.sharding.Mesh, decay: float | None):
+def _step(mesh: jax.sharding.Mesh, decay: float | None, skip_bad: bool = False):
     """Make the step of a pass: each device adds its rows to its moments."""
     spec = jax.sharding.PartitionSpec(DATA_AXIS)
 
-    def add(local: Moments, batch: PairBatch) -> Moments:
+    def add(local: Moments, batch: PairBatch) -> tuple[Moments, jax.Array]:
         own = jax.tree.map(lambda leaf: leaf[0], local)
+        lost = _count_strays(batch.group, own.groups)
         own = update_moments(
             own,
             batch.source,
@@ -177,19 +189,27 @@ def _step(mesh: jax.sharding.Mesh, decay: float | None):
             weights=batch.weights,
             group=batch.group,
             decay=decay,
+            skip_bad=skip_bad,
         )
-        return jax.tree.map(lambda leaf: leaf[None], own)
+        return jax.tree.map(lambda leaf: leaf[None], (own, lost))
 
     mapped = jax.shard_map(
         add, mesh=mesh, in_specs=(spec, spec), out_specs=spec, check_vma=False
     )
 
-    def step(local: Moments, batch: PairBatch) -> tuple[Moments, jax.Array]:
-        added = mapped(local, batch)
+    def step(local: Moments, batch: PairBatch) -> tuple[Moments, jax.Array, jax.Array]:
+        added, lost = mapped(local, batch)
         # A copy of its own: the moments are given to the next step, and gone.
-        return added, added.rows + 0
+        return added, added.rows + 0, lost
 
     return jax.jit(step, donate_argnums=0)
+
+
+def _count_strays(group, groups: tuple[int, ...]):
+    """Count the rows of groups that do not exist, which an update leaves out."""
+    if group is None:
+        return jnp.int32(0)
+    return jnp.sum((group < 0) | (group >= groups[0]), dtype=jnp.int32)
 
 
 class _Feed:
@@ -197,6 +217,7 @@ class _Feed:
 
     def __init__(self, mesh: jax.sharding.Mesh, groups: int | None, size: int):
         self.rows, self.size = 0, size
+        self._unchecked = False
         self._mesh, self._groups = mesh, groups
         self._sharding = _by_device(mesh)
 
@@ -220,12 +241,30 @@ class _Feed:
             )
         if self._groups is not None and batch.group is not None:
             # Under jit, rows of a group that does not exist would be lost unseen.
-            check_numbers("accumulate_moments", batch.group, self._groups)
+            # Numbers on devices are not waited for: the step counts what it leaves out.
+            if isinstance(batch.group, jax.Array):
+                self._unchecked = True
+                check_whole("accumulate_moments", batch.group)
+            else:
+                check_numbers("accumulate_moments", batch.group, self._groups)
         self.rows += n
         weights = batch.weights
         if n < self.size and weights is None:
             weights = np.ones(n, bool)
-        return jax.tree.map(self._spread, batch._replace(weights=weights))
+        whole = jax.tree.map(native_floats, batch._replace(weights=weights))
+        return jax.tree.map(self._spread, whole)
+
+    def check_groups(self, lost: jax.Array | None) -> None:
+        """Raise if the last step left out rows of groups that do not exist."""
+        if lost is None or not self._unchecked:
+            return
+        number = int(np.asarray(lost).sum())
+        if number:
+            raise ValueError(
+                f"`accumulate_moments(group=...)`: expected 0 to {self._groups} - 1, "
+                f"got other numbers for {number} rows of a batch; give padding weight "
+                "0 and any group that exists."
+            )
 
     def _spread(self, rows: ArrayLike) -> jax.Array:
         """Pad rows on the host or where they are, and give each device its share."""
@@ -254,7 +293,11 @@ def _as_batch(arrived: Any) -> PairBatch:
             getattr(field, "ndim", None) == axes or (field is None and axes == 1)
             for field, axes in zip(batch, wanted, strict=True)
         ):
-            return batch
+            source, target = (
+                check_float_rows("accumulate_moments", "batches", side)
+                for side in (batch.source, batch.target)
+            )
+            return batch._replace(source=source, target=target)
         got = dict(zip(PairBatch._fields, shapes, strict=True))
     else:
         got = type(arrived).__name__

@@ -99,7 +99,8 @@ def _reduce(moments, weights):
         )
         merged = _merge_groups(cleaned, weights)
         spoiled = (~finite).reshape(-1).astype(jnp.float32)
-        held = jnp.matmul((weights != 0).astype(jnp.float32), spoiled) > 0
+        taken = weights.astype(bool).astype(jnp.float32)
+        held = jnp.matmul(taken, spoiled) > 0
 
         def spoil(leaf):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -158,12 +159,12 @@ def _merge_groups(moments, weights):
 
 def _about_own_mean(means, shares):
     """Mean of each subset, (S, d), and the groups' means about it, (S, G, d)."""
-    # A point amid the groups comes first: subsets differ little from it.
-    centre = jnp.mean(means, axis=0)
-    about = means - centre[None, :]
     # (S, G) @ (G, d)
-    mean = jnp.matmul(shares, about, precision=_HIGHEST)
-    return mean + centre[None, :], about[None, :, :] - mean[:, None, :]
+    mean = jnp.matmul(shares, means, precision=_HIGHEST)
+    about = means[None, :, :] - mean[:, None, :]
+    # What rounding has left: (S, 1, G) @ (S, G, d)
+    rest = jnp.matmul(shares[:, None, :], about, precision=_HIGHEST)
+    return mean + rest[:, 0, :], about - rest
 
 
 def _count_rows(rows, taken):

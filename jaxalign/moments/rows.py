@@ -8,7 +8,8 @@ from jaxalign.moments.statistics import Moments
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
-# Rows whose mean stands for that of all: it is off by a sixth of their spread.
+# Rows of equal weight whose mean stands for that of all: it is off by a sixth of their
+# spread.
 _FEW = 32
 
 
@@ -17,9 +18,11 @@ def moments_of_block(
 ) -> Moments:
     r"""Moments of rows that are all in memory, about their own means.
 
-    Sums are taken about a point :math:`p`, the mean of a few rows, and brought to the
-    mean of all, :math:`m = p + r`: the products lose :math:`n r_y r_x^\top`. The point
-    is so near the mean that nothing cancels, and costs no pass over the rows.
+    Sums are taken about a point :math:`p` and brought to the mean of all,
+    :math:`m = p + r`: the products lose :math:`n r_y r_x^\top`. The point must be so
+    near the mean that nothing cancels. Rows of equal weight have it for free, in the
+    mean of a few of them; with weights it is the weighted mean of all, up to rounding,
+    since the few may weigh nothing.
 
     Args:
       source: ``(k, d_source)``, any floating dtype.
@@ -45,7 +48,7 @@ def moments_of_block(
     safe = jnp.where(count == 0, jnp.ones_like(count), count)
 
     def about_a_point(side):
-        point = _near_mean(side, kept)
+        point = _near_mean(side, kept, None if weights is None else weights / safe)
         moved = side - point[None, :]
         if kept is not None:
             moved = jnp.where(kept[:, None], moved, jnp.zeros_like(moved))
@@ -86,11 +89,15 @@ def moments_of_block(
     )
 
 
-def _near_mean(side, kept):
-    """Mean of the first rows, or the first row that counts if none of these does."""
-    few = side[:_FEW]
+def _near_mean(side, kept, shares):
+    """Mean of the first rows that count, or, given the rows' shares, of all rows."""
     if not side.shape[0]:
         return jnp.zeros_like(side, shape=side.shape[1:])
+    if shares is not None:
+        counted = jnp.where(kept[:, None], side, jnp.zeros_like(side))
+        # (k,) @ (k, d)
+        return jnp.matmul(shares, counted, precision=_HIGHEST)
+    few = side[:_FEW]
     if kept is None:
         return jnp.mean(few, axis=0)
     head = kept[:_FEW]

@@ -16,10 +16,12 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.float_rows import float_rows, native_floats
 from jaxalign.moments.grouped import grouped_batch
-from jaxalign.moments.merging import decay_moments, merge_checked
+from jaxalign.moments.merging import check_factor, merge_checked, weigh_moments
 from jaxalign.moments.rows import moments_of_block
 from jaxalign.moments.statistics import Moments, check_moments
+from jaxalign.moments.weights import row_weights
 
 # Rows of a block: few enough that two blocks of d = 768 stay in the cache, enough that
 # adding their product to the sum, O(d^2), is small beside the product.
@@ -34,6 +36,8 @@ def update_moments(
     weights: Shaped[ArrayLike, " n"] | None = None,
     group: Int[ArrayLike, " n"] | None = None,
     decay: float | None = None,
+    skip_bad: bool = False,
+    donate: bool = False,
 ) -> Moments:
     r"""Add one batch of paired rows.
 
@@ -45,7 +49,7 @@ def update_moments(
     Args:
       moments: of the rows so far; with one leading axis if there are groups. Use
         `jax.vmap` for batches of problems whose rows are apart.
-      source: shape ``(n, d_source)``, any floating dtype.
+      source: shape ``(n, d_source)``, any real floating dtype.
       target: shape ``(n, d_target)``; row i belongs to row i of `source`.
       weights: shape ``(n,)``, not negative, or a boolean mask. A row of weight 0 is
         padding: it may hold anything, NaN too. Default: all 1.
@@ -53,40 +57,72 @@ def update_moments(
         and only if `moments` has groups. Within `jax.jit`, where numbers cannot be
         checked, a row of a group that does not exist is left out.
       decay: forget first, as `decay_moments` does. Default: nothing is forgotten.
+      skip_bad: static; give weight 0 to pairs of which a row is not finite or is zero,
+        as a failed embedding is. Their number is that of the rows less `rows`.
+      donate: static; whether the result may take the memory of `moments`, which must
+        not be used afterwards, as in ``moments = update_moments(moments, ...,
+        donate=True)``. It spares a copy of all groups a batch. Within `jax.jit` it
+        does nothing: donate the arguments of the outermost call instead.
 
     Returns:
       The moments with the batch added, accumulated in the dtype of `moments`.
 
     Raises:
       ValueError: if shapes do not pair with each other or with `moments`, a group does
-        not exist, or an argument is no array.
+        not exist, rows are not real floating numbers, or an argument is no array.
 
     Notes:
       Cost O(n d_source d_target), the Grams as much again. Groups cost at most twice
       as much where they have some 128 rows each or more; smaller ones cost more, since
       each needs a product of its own. No collectives of its own. The result does not
-      depend on how rows are cut into batches, up to rounding.
+      depend on how rows are cut into batches, up to rounding. Group numbers on the
+      host are checked there; those on a device are waited for, once.
 
     >>> import jaxalign as ja
     >>> rows = np.array([[1.0, 0.0], [3.0, 0.0]], np.float32)
     >>> moments = update_moments(ja.init_moments(2, 2), rows, rows)
-    >>> moments.source_mean.tolist(), float(moments.source_energy)
-    ([2.0, 0.0], 2.0)
+    >>> float(moments.count), float(moments.source_mean[0])
+    (2.0, 2.0)
     """
     check_moments("update_moments", moments)
-    _check_batch(moments, source, target, weights)
+    source = float_rows("update_moments", "source", source, width=moments.d_source)
+    target = float_rows("update_moments", "target", target, width=moments.d_target)
+    _check_pairs(source, target)
+    if weights is not None:
+        weights = row_weights("update_moments", weights, source.shape[0])
     _check_group(moments, source, group)
+    if group is not None:
+        group = native_floats(group)
     if decay is not None:
-        moments = decay_moments(moments, decay)
-    return _update(moments, source, target, weights, group)
+        check_factor("update_moments", "decay", decay)
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(moments))
+    update = _update_in_place if donate and not traced else _update
+    return update(moments, source, target, weights, group, decay, skip_bad=skip_bad)
 
 
-@jax.jit
-def _update(moments, source, target, weights, group):
+def _add_batch(moments, source, target, weights, group, decay, *, skip_bad):
     """Merge the moments of a batch, in the dtype of `moments` and with its Grams."""
+    if skip_bad:
+        good = _is_good(source) & _is_good(target)
+        weights = (
+            good
+            if weights is None
+            else jnp.where(good, weights, jnp.zeros_like(weights))
+        )
+    if decay is not None:
+        moments = weigh_moments(moments, decay)
     if group is None:
         return merge_checked(moments, _batch_moments(moments, source, target, weights))
     return grouped_batch(moments, source, target, weights, group)
+
+
+_update = jax.jit(_add_batch, static_argnames="skip_bad")
+_update_in_place = jax.jit(_add_batch, static_argnames="skip_bad", donate_argnums=0)
+
+
+def _is_good(rows):
+    """Tell which rows are finite and not zero."""
+    return jnp.all(jnp.isfinite(rows), axis=1) & jnp.any(rows != 0, axis=1)
 
 
 def _batch_moments(like, source, target, weights):
@@ -141,7 +177,7 @@ def _check_group(moments, source, group):
 
 
 def check_numbers(call: str, group: ArrayLike, groups: int) -> None:
-    """Refuse numbers of groups that do not exist, where they can be seen.
+    """Raise if a group does not exist, where its number can be seen.
 
     Args:
       call: named in the error.
@@ -151,16 +187,15 @@ def check_numbers(call: str, group: ArrayLike, groups: int) -> None:
     Raises:
       ValueError: saying which came.
     """
-    if not jnp.issubdtype(group.dtype, jnp.integer):
-        raise ValueError(
-            f"`{call}(group=...)`: expected whole numbers, got {group.dtype}; "
-            "number the groups from 0, as by `numpy.unique(..., return_inverse=True)`."
-        )
+    check_whole(call, group)
     if isinstance(group, jax.core.Tracer) or not group.size:
         return
-    if isinstance(group, jax.Array) and not group.is_fully_addressable:
+    if isinstance(group, np.ndarray):
+        low, high = group.min(), group.max()
+    elif group.is_fully_addressable:
+        low, high = np.asarray(_range(group))
+    else:
         return
-    low, high = int(group.min()), int(group.max())
     if low < 0 or high >= groups:
         raise ValueError(
             f"`{call}(group=...)`: expected 0 to {groups - 1}, got "
@@ -168,38 +203,26 @@ def check_numbers(call: str, group: ArrayLike, groups: int) -> None:
         )
 
 
-def _check_batch(moments, source, target, weights):
-    """Refuse a batch whose shapes do not fit, naming the argument."""
-    for name, value in (("source", source), ("target", target), ("weights", weights)):
-        missing = name == "weights" and value is None
-        if not (missing or isinstance(value, jax.Array | np.ndarray)):
-            raise ValueError(
-                f"`update_moments({name}=...)`: expected an array, got "
-                f"{type(value).__name__}; convert it with `numpy.asarray`."
-            )
-    for name, rows, width in (
-        ("source", source, moments.d_source),
-        ("target", target, moments.d_target),
-    ):
-        if rows.ndim != 2 or rows.shape[1] != width:
-            raise ValueError(
-                f"`update_moments({name}=...)`: expected rows of shape (n, {width}), "
-                f"got {rows.shape}; make the moments by `init_moments` with the widths "
-                "of the two models, and pass source before target."
-            )
+def check_whole(call: str, group: ArrayLike) -> None:
+    """Raise if the numbers of groups are of no integer dtype."""
+    if not jnp.issubdtype(group.dtype, jnp.integer):
+        raise ValueError(
+            f"`{call}(group=...)`: expected whole numbers, got {group.dtype}; "
+            "number the groups from 0, as by `numpy.unique(..., return_inverse=True)`."
+        )
+
+
+@jax.jit
+def _range(numbers):
+    """Least and greatest, in one array: one read, not two."""
+    return jnp.stack([jnp.min(numbers), jnp.max(numbers)])
+
+
+def _check_pairs(source, target):
+    """Raise if rows do not pair."""
     if source.shape[0] != target.shape[0]:
         raise ValueError(
             f"`update_moments(source, target)`: expected as many target rows as source "
             f"rows, got {source.shape[0]} and {target.shape[0]}; row i of one must "
             "describe the same anchor as row i of the other."
-        )
-    if isinstance(weights, np.ndarray) and weights.size and weights.min() < 0:
-        raise ValueError(
-            "`update_moments(weights=...)`: expected numbers of at least 0, got "
-            f"{weights.min():.3g}; take rows out by `subtract_moments`."
-        )
-    if weights is not None and weights.shape != source.shape[:1]:
-        raise ValueError(
-            f"`update_moments(weights=...)`: expected shape ({source.shape[0]},), got "
-            f"{weights.shape}; pass one weight per row, 0 for padding."
         )

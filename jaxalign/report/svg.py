@@ -8,6 +8,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from jaxalign.report.figure_texts import no_glyph_warnings, take_texts_as_they_are
+
 # A colour that nothing else uses stands for "the colour of the page's text".
 INK = "#010203"
 
@@ -25,8 +27,9 @@ def to_svg(figure: Figure, description: str) -> str:
         axes.tick_params(color=INK, labelcolor=INK)
         for spine in axes.spines.values():
             spine.set_edgecolor(INK)
+    take_texts_as_they_are(figure)
     buffer = io.StringIO()
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), no_glyph_warnings():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.float_rows import float_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,8 @@ def solve_least_squares(
       The solution.
 
     Raises:
-      ValueError: without a block.
+      ValueError: without a block, or if rows are not real floating numbers, or do not
+        pair.
 
     Notes:
       The triangular factor of ``[source, target]`` takes one block after another, so
@@ -69,9 +71,19 @@ def solve_least_squares(
     (2, True)
     """
     factor: np.ndarray | None = None
-    d_source, rounding = 0, 0.0
-    for source, target in blocks:
-        d_source = source.shape[1]
+    d_source, widths, rounding = 0, (None, None), 0.0
+    for block in blocks:
+        source, target = (
+            float_rows("solve_least_squares", "blocks", side, width=width)
+            for side, width in zip(block, widths, strict=True)
+        )
+        if source.shape[0] != target.shape[0]:
+            raise ValueError(
+                "`solve_least_squares(blocks=...)`: expected as many target rows as "
+                f"source rows in a block, got {source.shape[0]} and {target.shape[0]}; "
+                "row i of both must be the same anchor."
+            )
+        widths = d_source, _ = source.shape[1], target.shape[1]
         rounding = max(rounding, float(jnp.finfo(source.dtype).eps))
         sides = [np.asarray(side, np.float64) for side in (source, target)]
         # (n, d_source + d_target), below the factor of the blocks before

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.float_rows import float_rows
 from jaxalign.moments import init_moments, update_moments
+from jaxalign.moments.weights import row_weights
 from jaxalign.solve.gram_spectrum import GramSpectrum
 from jaxalign.solve.ridge_choice import DEFAULT_RIDGES, RidgeChoice
 
@@ -65,6 +67,16 @@ def leave_one_out(
             f"`leave_one_out(ridges={tuple(ridges)})`: expected one number or more, "
             "each at least 0; leave it out for the default grid."
         )
+    source = float_rows("leave_one_out", "source", source)
+    target = float_rows("leave_one_out", "target", target)
+    if source.shape[0] != target.shape[0]:
+        raise ValueError(
+            f"`leave_one_out(source, target)`: expected as many target rows as source "
+            f"rows, got {source.shape[0]} and {target.shape[0]}; row i of one must "
+            "describe the same anchor as row i of the other."
+        )
+    if weights is not None:
+        weights = row_weights("leave_one_out", weights, source.shape[0])
     empty = init_moments(source.shape[1], target.shape[1], grams=True)
     moments = update_moments(empty, source, target, weights=weights)
     strengths = jnp.asarray(ridges, moments.count.dtype)

@@ -18,7 +18,9 @@ import optax
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.float_rows import float_rows
 from jaxalign.moments import init_moments, update_moments
+from jaxalign.moments.weights import row_weights
 from jaxalign.solve.procrustes import solve_procrustes
 from jaxalign.status import Status, check_status
 
@@ -70,14 +72,10 @@ class MlpSolution:
           Rows of the target space, shape ``(n, d_target)``, not normalised.
 
         Raises:
-          ValueError: if the rows have another width.
+          ValueError: if the rows have another width, or are not real floating numbers.
         """
         width = self.source_mean.shape[0]
-        if rows.ndim != 2 or rows.shape[1] != width:
-            raise ValueError(
-                f"`MlpSolution(rows=...)`: expected shape (n, {width}), got "
-                f"{rows.shape}; pass rows of the source model."
-            )
+        rows = float_rows("MlpSolution", "rows", rows, width=width)
         dtype = self.source_mean.dtype
         before = self.source_mean if source_mean is None else source_mean
         after = self.target_mean if target_mean is None else target_mean
@@ -148,7 +146,7 @@ def fit_mlp(
 
     Raises:
       ValueError: if the rows do not pair, there are fewer than ten, none is left
-        to train or to select on, or the weights are none.
+        to train or to select on, or the weights are not valid.
 
     Notes:
       One jitted scan, compiled once per shape. Cost O(steps * batch * d * hidden).
@@ -156,8 +154,9 @@ def fit_mlp(
     References:
       Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv 1711.05101.
     """
-    paired = source.ndim == target.ndim == 2 and source.shape[0] == target.shape[0]
-    if not paired or source.shape[0] < 10:
+    source = float_rows("fit_mlp", "source", source)
+    target = float_rows("fit_mlp", "target", target)
+    if source.shape[0] != target.shape[0] or source.shape[0] < 10:
         raise ValueError(
             "`fit_mlp(source, target)`: expected (n, d_source) and (n, d_target) with "
             f"one n of at least 10, got {source.shape} and {target.shape}; pass paired "
@@ -185,7 +184,9 @@ def fit_mlp(
             f"some rows, not all, got shape {chosen.shape} with {int(chosen.sum())}; "
             "leave it out for a random tenth."
         )
-    _check_weights(weights, chosen)
+    if weights is not None:
+        weights = row_weights("fit_mlp", weights, n)
+        _check_weights(weights, chosen)
     return _train(
         jnp.asarray(source),
         jnp.asarray(target),
@@ -226,10 +227,8 @@ def _forward(parameters, rows):
 
 def _check_weights(weights, held_out) -> None:
     """Refuse weights that leave nothing to train or to select on."""
-    if weights is None:
-        return
     found = np.asarray(weights)
-    whole = found.shape == held_out.shape and np.all(np.isfinite(found) & (found >= 0))
+    whole = np.all(np.isfinite(found) & (found >= 0))
     if not whole or not found[held_out].any() or not found[~held_out].any():
         raise ValueError(
             f"`fit_mlp(weights=...)`: expected shape {held_out.shape}, finite, not "

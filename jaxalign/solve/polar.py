@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.float_rows import float_array, wide_dtype
 from jaxalign.solve.newton_schulz import newton_schulz_factor, scale_to_unit
 from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.solve.polar_gradient import polar_tangent
@@ -82,26 +83,24 @@ def polar_factor(
       polar decomposition", 2010 (qdwh).
       Amsel, Persson, Musco, Gower, "The Polar Express", 2025, arXiv 2505.16932.
 
-    >>> polar_factor(2.0 * jnp.eye(2)).factor.tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
+    >>> bool(jnp.allclose(polar_factor(2.0 * jnp.eye(2)).factor, jnp.eye(2)))
+    True
     """
-    shape = getattr(matrix, "shape", (type(matrix).__name__,))
-    dtype = getattr(matrix, "dtype", None)
-    floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
-    if len(shape) < 2 or 0 in shape[-2:] or not floating:
+    shape = "(..., rows, columns)"
+    array = float_array("polar_factor", "matrix", matrix, axes=2, expected=shape)
+    if 0 in array.shape[-2:]:
         raise ValueError(
-            "`polar_factor(matrix=...)`: expected a floating array of shape (..., "
-            f"rows, columns), got {dtype} of shape {shape}; "
-            "pass a matrix such as `moments.cross_covariance`."
+            f"`polar_factor(matrix=...)`: expected shape {shape} with no empty side, "
+            f"got {array.shape}; pass a matrix such as `moments.cross_covariance`."
         )
     check_method("polar_factor", method)
-    return _polar_factor(jnp.asarray(matrix), method=method)
+    return _polar_factor(jnp.asarray(array), method=method)
 
 
 @functools.partial(jax.jit, static_argnames="method")
 def _polar_factor(matrix, *, method):
     """Factorise, and measure the result."""
-    array = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
+    array = matrix.astype(wide_dtype(matrix.dtype))
     factor, iterations, regular = _differentiable_factor(array, method)
     error = orthogonality_error(jax.lax.stop_gradient(factor))
     return PolarFactor(
@@ -166,7 +165,7 @@ def thin_svd(
 ]:
     """Factorise by thin SVD, in float32 at least; not differentiable."""
     array = jnp.asarray(matrix)
-    array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    array = array.astype(wide_dtype(array.dtype))
     array = jax.lax.stop_gradient(array)
     return over_matrices(
         lambda one: tuple(jnp.linalg.svd(one, full_matrices=False)), array

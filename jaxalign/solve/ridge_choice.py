@@ -138,10 +138,14 @@ def _grouped_errors(moments, ridges):
     )
     whole = reduce_groups(flat)
 
+    def held_out(group):
+        return _held_out_errors(subtract_moments(whole, group), group, ridges)
+
     def add(errors, group):
-        found = _held_out_errors(subtract_moments(whole, group), group, ridges)
-        # An empty group has nothing to say, and may leave nothing to fit.
-        return errors + jnp.where(group.rows > 0, found, jnp.zeros_like(found)), None
+        # An empty group has no error, may leave nothing to fit, and costs nothing.
+        empty = (group.rows == 0) | (group.count == 0)
+        found = jax.lax.cond(empty, lambda _: jnp.zeros_like(ridges), held_out, group)
+        return errors + found, None
 
     errors, _ = jax.lax.scan(add, jnp.zeros_like(ridges), flat)
     return errors / whole.count

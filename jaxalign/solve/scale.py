@@ -20,6 +20,9 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 Scale = Literal["none", "least_squares", "energy"]
 SCALES: tuple[str, ...] = typing.get_args(Scale)
 
+ORTHOGONAL_SCALE: Scale = "energy"
+"""Default of `fit_map` for an orthogonal map, and so of all that judges such a map."""
+
 
 def projected_energy(
     moments: Moments, matrix: Float[ArrayLike, "*batch d_target d_source"]

@@ -14,10 +14,8 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxalign.moments import Moments, reduce_groups
-from jaxalign.solve.procrustes import (
-    Scale,
-    identified_directions,
-)
+from jaxalign.solve.procrustes import identified_directions
+from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
 from jaxalign.status import Status
 from jaxalign.trust.blocks import half_samples
 from jaxalign.trust.delta import delta_intervals
@@ -66,7 +64,7 @@ def assess_map(
     replicates: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-    scale: Scale = "none",
+    scale: Scale = ORTHOGONAL_SCALE,
     proper: bool = False,
     tolerance: float = 0.05,
     chunk: int = 4,
@@ -84,8 +82,10 @@ def assess_map(
       replicates: static; how many solves the intervals rest on.
       level: static; confidence of intervals and bounds, each for itself.
       seed: of all draws; the same seed gives the same bits.
-      scale: static; of `solve_procrustes`.
-      proper: static; of `solve_procrustes`.
+      scale: static; that of the map, see `solve_procrustes`. Default: that of
+        `fit_map`; where the anchors leave directions open, "energy" compares the
+        spread on the others alone if the moments hold Grams, as `fit_map` does.
+      proper: static; of the map, see `solve_procrustes`.
       tolerance: there are enough anchors if the held-out error is within this
         share of its limit for any number of them (or 0.001 of the target's spread).
       chunk: static; replicates solved at a time. Raise it on accelerators.
@@ -235,7 +235,8 @@ def _fold_weights(groups: int, seed: int) -> Int[np.ndarray, "folds g"]:
 
 def _determined(turned, rank):
     """Leading directions along which Q errs little, at most the rank."""
-    good = (turned < DETERMINED) & (jnp.arange(turned.shape[0]) < rank)
+    places = jnp.arange(turned.shape[0], dtype=rank.dtype)
+    good = (turned < DETERMINED) & (places < rank)
     return jnp.sum(jnp.cumprod(good.astype(jnp.int32)), dtype=jnp.int32)
 
 

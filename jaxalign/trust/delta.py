@@ -19,7 +19,9 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.moments import Moments, reduce_groups
-from jaxalign.solve.procrustes import Scale, solve_procrustes
+from jaxalign.solve.procrustes import solve_procrustes
+from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
+from jaxalign.status import Status
 from jaxalign.trust.frame import (
     block_sums,
     singular_frame,
@@ -56,7 +58,7 @@ def delta_intervals(
     moments: Moments,
     *,
     level: float = 0.95,
-    scale: Scale = "none",
+    scale: Scale = ORTHOGONAL_SCALE,
     proper: bool = False,
     curvature: bool = True,
 ) -> DeltaIntervals:
@@ -73,13 +75,15 @@ def delta_intervals(
       moments: of independent blocks of rows, leading axes = blocks (`block_of_rows`);
         at least 8 of them.
       level: static; share of data sets whose interval holds the truth.
-      scale: static; of `solve_procrustes`.
+      scale: static; see `solve_procrustes`. Default: that of `fit_map`.
       proper: static; of `solve_procrustes`.
       curvature: static; whether to take off the bias, and tell how Q errs. Without it
         intervals of agreement lie too high where anchors are few.
 
     Returns:
-      The intervals, about the population's best map: how well Q could do.
+      The intervals, about the population's best map: how well Q could do. Residuals
+      are NaN by the scale "energy" where the anchors leave directions open and the
+      moments hold Grams: such a map's scale is no function of the trace.
 
     Raises:
       ValueError: if there are fewer than 8 blocks, the source is wider than the target
@@ -136,7 +140,15 @@ def _delta(moments, *, level, scale, proper, curvature):
     )
 
     def metrics(at):
-        return symmetric_metrics(*at, scale=scale)
+        found = symmetric_metrics(*at, scale=scale)
+        if scale != "energy" or moments.source_gram is None:
+            return found
+        short = solution.status == Status.RANK_DEFICIENT
+        return FitMetrics(
+            agreement=found.agreement,
+            relative_residual=jnp.where(short, jnp.nan, found.relative_residual),
+            mean_square_residual=jnp.where(short, jnp.nan, found.mean_square_residual),
+        )
 
     dof, factor = degrees_of_freedom(blocks.count)
     # (4,) each
@@ -160,7 +172,9 @@ def _delta(moments, *, level, scale, proper, curvature):
             jnp.sum(jnp.square(sums.target), axis=-1),
         ]
         second = [jnp.sum(lever * part) for part in bent]
-        second = jnp.stack([second[0] + total.curvature, *second[1:], jnp.zeros(())])
+        second = jnp.stack(
+            [second[0] + total.curvature, *second[1:], jnp.zeros_like(second[0])]
+        )
         # (4, 4), the blocks' covariance of the sums up to a factor
         outer = jnp.matmul(first.T, first, precision=_HIGHEST)
         biases = over_metrics(

@@ -59,7 +59,7 @@ def singular_frame(cross, rank, *, proper: bool) -> Frame:
         turned = jnp.linalg.det(jnp.matmul(u, vt, precision=_HIGHEST)) < 0
         sign = jnp.where(turned, -1.0, 1.0).astype(u.dtype)
         u, s = u.at[:, -1].multiply(sign), s.at[-1].multiply(sign)
-    found = jnp.arange(s.shape[0]) < rank
+    found = jnp.arange(s.shape[0], dtype=jnp.int32) < rank
     cutoff = s[0] * max(cross.shape) * float(jnp.finfo(s.dtype).eps)
     sums = s[:, None] + s[None, :]
     known = (found[:, None] | found[None, :]) & (sums > cutoff)
@@ -88,8 +88,8 @@ def sensitivity(frame: Frame, rank) -> Float[Array, ""]:
     if frame.u.shape[0] != k:
         return partial
     # A sign, all that a 1 x 1 matrix has, does not move.
-    full = jnp.zeros(()) if k == 1 else 2.0 / (frame.s[-1] + frame.s[-2])
-    return jnp.where(rank < k, partial, full.astype(partial.dtype))
+    full = jnp.zeros_like(last) if k == 1 else 2.0 / (frame.s[-1] + frame.s[-2])
+    return jnp.where(rank < k, partial, full)
 
 
 class Influence(NamedTuple):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.float_rows import float_array
 from jaxalign.moments import Moments, reduce_groups
 from jaxalign.solve.procrustes import solve_procrustes
 from jaxalign.trust.frame import adjoint, block_sums, singular_frame
@@ -61,6 +62,9 @@ def rotation_interval(
     check_groups("rotation_interval", moments)
     check_level("rotation_interval", level)
     wanted = (moments.d_target, moments.d_source)
+    direction = float_array(
+        "rotation_interval", "direction", direction, axes=2, expected=str(wanted)
+    )
     if direction.shape != wanted:
         raise ValueError(
             f"`rotation_interval(direction=...)`: expected shape {wanted}, that of the "
@@ -75,8 +79,9 @@ def _functional(moments, direction, *, level, proper):
     blocks = flat_groups(moments)
     whole = reduce_groups(blocks)
     solution = solve_procrustes(whole, proper=proper)
+    direction = jnp.asarray(direction, whole.count.dtype)
     frame = singular_frame(whole.cross_covariance, solution.rank, proper=proper)
-    gradient = adjoint(frame, jnp.asarray(direction, whole.count.dtype))
+    gradient = adjoint(frame, direction)
     sums = block_sums(blocks, whole)
     # (G, d_source) @ (d_source, d_target), then row by row
     turned = jnp.matmul(sums.source, gradient.T, precision=_HIGHEST)

@@ -5,6 +5,7 @@ Weights of blocks become moments by `reduce_groups`, those become maps by a batc
 solve, and of each map only a few numbers are kept.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -16,10 +17,11 @@ from jaxalign.array_types import Array
 from jaxalign.moments import Moments, reduce_groups
 from jaxalign.solve.procrustes import (
     ProcrustesSolution,
-    Scale,
-    map_residual,
+    identified_directions,
     solve_procrustes,
 )
+from jaxalign.solve.scale import Scale, fit_scale, map_residual
+from jaxalign.status import Status
 from jaxalign.trust.angles import Angles, map_angles
 from jaxalign.trust.blocks import half_samples
 from jaxalign.trust.metrics import FitMetrics, to_symmetric
@@ -75,7 +77,25 @@ def solve_trace(moments: Moments, *, scale: Scale, proper: bool) -> ProcrustesSo
 
     To fewer dimensions least squares takes hundreds of steps, for each replicate anew.
     """
-    return solve_procrustes(moments, scale=scale, proper=proper, objective="trace")
+    found = solve_procrustes(moments, scale=scale, proper=proper, objective="trace")
+    if scale != "energy" or moments.source_gram is None:
+        return found
+    short = found.status == Status.RANK_DEFICIENT
+    return jax.lax.cond(
+        jnp.any(short), _scale_by_determined, lambda _, found: found, moments, found
+    )
+
+
+def _scale_by_determined(
+    moments: Moments, found: ProcrustesSolution
+) -> ProcrustesSolution:
+    """Compare the spread on the determined directions, where others are open."""
+    within = identified_directions(moments, found.rank)
+    factor = fit_scale(moments, found.rotation, scale="energy", within=within)
+    short = found.status == Status.RANK_DEFICIENT
+    factor = jnp.where(short, factor, found.scale)
+    residual = map_residual(moments, found.rotation, factor)
+    return dataclasses.replace(found, scale=factor, residual=residual)
 
 
 def fit_metrics(moments: Moments, solution: ProcrustesSolution) -> FitMetrics:

@@ -50,6 +50,17 @@ def test_a_place_is_gone_back_to():
         other.set_state({"next_row": 8})
 
 
+def test_other_byte_orders_are_swapped_batch_by_batch(tmp_path):
+    rows = np.arange(12.0).reshape(6, 2)
+    np.save(tmp_path / "rows.npy", rows.astype(">f4"))
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    batches = list(ja.array_pairs(mapped, rows.astype("g"), batch_size=4))
+    for side in ("source", "target"):
+        found = np.concatenate([getattr(batch, side) for batch in batches])
+        assert found.dtype.isnative
+        np.testing.assert_array_equal(found.astype(np.float64), rows)
+
+
 def test_slices_are_read_only_views_and_the_array_stays_as_it_is():
     rows = np.eye(6, 3)
     batch = next(ja.array_pairs(rows, rows, batch_size=4))
@@ -80,10 +91,11 @@ def test_processes_share_all_rows(n, count, multiple):
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_say_what_to_do():
     rows = np.eye(4)
-    with pytest.raises(ValueError, match="row i of both must be one anchor"):
+    with pytest.raises(ValueError, match="source.*target.*4 and 3"):
         ja.array_pairs(rows, rows[:3])
-    with pytest.raises(ValueError, match="got list and .4, 4.; row i of both"):
-        ja.array_pairs(rows.tolist(), rows)
+    for bad in (rows.tolist(), rows + 1j, rows.astype(np.int8), rows[0]):
+        with pytest.raises(ValueError, match=r"`array_pairs\(target"):
+            ja.array_pairs(rows, bad)
     with pytest.raises(ValueError, match="pass `jax.process_index"):
         ja.process_rows(10, 3, 3)
     with pytest.raises(ValueError, match=r"group=.*expected shape \(4,\)"):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxalign.data import catalog
+from tests.data.made_pictures import picture
 
 
 def test_examples_have_the_documented_keys(data_dir, tiny_splits):
@@ -71,6 +72,19 @@ def test_default_folder_is_the_users_cache(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     expected = Path("/home/someone/.cache/jaxalign/datasets")
     assert catalog.default_data_dir() == expected
+
+
+def test_only_prepared_data_need_a_home(monkeypatch, tmp_path):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(ValueError, match="data_dir.*HOME"):
+        catalog.load_dataset("openmoji/tiny", "unseen")
+    (tmp_path / "a.png").write_bytes(picture(0))
+    (tmp_path / "captions.csv").write_text("file_name,caption\na.png,one\n")
+    assert len(catalog.load_dataset(str(tmp_path), "all")) == 1
 
 
 def test_class_split_is_disjoint_whole_and_repeatable():

@@ -39,13 +39,14 @@ def test_any_key_can_group():
 
 
 def test_an_epoch_shows_each_group_once():
-    for batch in _epochs(20):
+    for batch in _epochs(6):
         assert sorted(batch["emoji"]) == ["a", "b", "c"]
         assert [i[0] for i in batch["id"]] == batch["emoji"].tolist()
 
 
 def test_every_rendering_has_its_turn_about_equally_often():
-    drawn = [i for batch in _epochs(300) for i in batch["id"] if i.startswith("a")]
+    element, rng = GroupedSource(SOURCE)[0], np.random.default_rng(0)
+    drawn = [DrawOne().random_map(element, rng)["id"] for _ in range(300)]
     counts = np.unique(drawn, return_counts=True)[1]
     # 300 draws of three: 100 each, deviation 8.2; four of them leave room.
     assert len(counts) == 3
@@ -54,7 +55,7 @@ def test_every_rendering_has_its_turn_about_equally_often():
 
 def test_the_draw_follows_the_seed():
     first, again, other = (
-        [batch["id"].tolist() for batch in _epochs(10, seed=seed)] for seed in (0, 0, 1)
+        [batch["id"].tolist() for batch in _epochs(4, seed=seed)] for seed in (0, 0, 1)
     )
     assert first == again
     assert first != other

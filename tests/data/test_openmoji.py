@@ -13,6 +13,7 @@ import pytest
 
 from jaxalign.data import catalog, openmoji, openmoji_table, renderings
 
+pytestmark = pytest.mark.usefixtures("few_emoji_are_drawn")
 FINGERPRINTS = {
     "1.2.0": "bcbd963dece45c9c",
 }

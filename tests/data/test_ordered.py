@@ -94,7 +94,7 @@ def test_threads_change_nothing(options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [1, 2, 3])
+@pytest.mark.parametrize("num_workers", [1, 2])
 def test_worker_processes_change_nothing(num_workers):
     source = Numbers(23, broken={7})
     indices, batches = _read(source, batch_size=4, num_workers=num_workers)

@@ -15,17 +15,9 @@ from jaxalign.encoders.folder_preprocessing import FolderPreprocessing
 from jaxalign.encoders.pretrained import load_encoders
 from tests import tiny_encoders
 
-COUNT, BATCH = 13, 4
-BROKEN = 6
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    root = tmp_path_factory.mktemp("encoders")
-    return tuple(
-        load_encoders(tiny_encoders.write_folder(root / family, family))
-        for family in tiny_encoders.FAMILIES
-    )
+# Of the size of `test_stream.py`, whose programs these are.
+COUNT, BATCH = 13, 8
+BROKEN = 10
 
 
 class Pictures:
@@ -68,13 +60,14 @@ def test_rows_are_those_of_each_model_alone(models, threads):
 
 
 def test_a_picture_that_cannot_be_read_is_masked_and_says_why(models):
-    whole = gather(embed(models, embedding_batches(Pictures(), models, batch_size=4)))
-    batches = embedding_batches(Pictures(broken={BROKEN}), models, batch_size=4)
+    batches = embedding_batches(Pictures(), models, batch_size=BATCH)
+    whole = gather(embed(models, batches))
+    batches = embedding_batches(Pictures(broken={BROKEN}), models, batch_size=BATCH)
     stream = list(embed(models, batches))
     (batch, *_) = stream[1]
-    assert batch.index.tolist() == [4, 5, 6, 7]
-    assert batch.mask.tolist() == [True, True, False, True]
-    assert batch.problems.tolist() == ["", "", "cut off", ""]
+    assert batch.index.tolist() == [8, 9, 10, 11, 12, -1, -1, -1]
+    assert batch.mask.tolist() == [True, True, False, True, True] + [False] * 3
+    assert batch.problems.tolist() == ["", "", "cut off"] + [""] * 5
     assert batch.ids[2] == f"p{BROKEN}"
     assert np.isfinite(batch.image).all()
     for found, expected in zip(gather(stream), whole, strict=True):
@@ -131,13 +124,10 @@ def test_what_makes_inputs_travels_to_workers_as_a_few_bytes(models):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_workers_change_no_bit(models, num_workers):
+def test_workers_change_no_bit(models):
     source = Pictures(broken={BROKEN})
     expected = list(embedding_batches(source, models, batch_size=BATCH))
-    batches = embedding_batches(
-        source, models, batch_size=BATCH, num_workers=num_workers
-    )
+    batches = embedding_batches(source, models, batch_size=BATCH, num_workers=2)
     found = list(batches)
     np.testing.assert_equal(found, expected)
 

@@ -12,10 +12,10 @@ from tests.two_processes import run_in_two_processes
 
 @pytest.mark.slow
 def test_two_processes_give_the_rows_of_one(tmp_path):
-    for name in tiny_encoders.FAMILIES:
+    for name in tiny_encoders.WRITTEN:
         tiny_encoders.write_folder(tmp_path / name, name)
     run_in_two_processes("tests.embedding.embed_in_process", tmp_path)
-    for name in tiny_encoders.FAMILIES:
+    for name in tiny_encoders.WRITTEN:
         model = ja.load_encoders(tmp_path / name)
         (whole,) = ja.gather(ja.embed(model, ja.embedding_batches(Examples(), model)))
         parts = [np.load(tmp_path / f"{name}-{number}.npz") for number in range(2)]

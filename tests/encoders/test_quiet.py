@@ -4,6 +4,7 @@
 import logging
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -28,16 +29,55 @@ def test_importing_loading_and_embedding_print_nothing(folders, hub_folders):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_errors_still_show_and_the_old_level_comes_back(caplog):
-    before = logging.root.manager.disable
+class Messages(logging.Handler):
+    """Keeps what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def emit(self, record):
+        self.kept.append(record.getMessage())
+
+
+@pytest.fixture
+def messages():
+    """What reaches handlers of `transformers` and of a logger of the user's."""
+    handler = Messages()
+    loggers = [logging.getLogger(name) for name in ("transformers", "user")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield handler.kept
+    for logger in loggers:
+        logger.removeHandler(handler)
+
+
+def _warn(where):
+    for name in ("transformers", "transformers.models.clip", "user"):
+        logging.getLogger(name).warning("%s %s", where, name)
+
+
+def test_only_warnings_of_transformers_in_this_thread_are_held_back(messages):
+    library = logging.getLogger("transformers")
+    before = library.level, library.propagate, logging.root.manager.disable
 
     def inside():
-        with quiet_transformers():
-            logging.getLogger("jaxalign.test").warning("hidden")
-            logging.getLogger("jaxalign.test").error("shown")
+        with quiet_transformers(), quiet_transformers():
+            _warn("inside")
+            library.error("error")
+            other = threading.Thread(target=_warn, args=["thread"])
+            other.start()
+            other.join()
             raise KeyError
 
     with pytest.raises(KeyError):
         inside()
-    assert logging.root.manager.disable == before
-    assert [record.message for record in caplog.records] == ["shown"]
+    assert (library.level, library.propagate, logging.root.manager.disable) == before
+    _warn("after")
+    everything = ["transformers", "transformers.models.clip", "user"]
+    assert messages == [
+        "inside user",
+        "error",
+        *[f"thread {name}" for name in everything],
+        *[f"after {name}" for name in everything],
+    ]

@@ -49,12 +49,12 @@ def test_one_group_has_no_interval():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="give one group per item"):
+    with pytest.raises(ValueError, match="groups"):
         ClusterBootstrap.draw(np.zeros(0))
-    with pytest.raises(ValueError, match="at least 1 replicate"):
+    with pytest.raises(ValueError, match="replicates"):
         ClusterBootstrap.draw(np.zeros(3), replicates=0)
     bootstrap = ClusterBootstrap.draw(np.arange(3))
-    with pytest.raises(ValueError, match="one value per resampled item"):
+    with pytest.raises(ValueError, match="values"):
         bootstrap.mean_interval(np.ones(4))
-    with pytest.raises(ValueError, match="0.95 is usual"):
+    with pytest.raises(ValueError, match="level"):
         bootstrap.mean_interval(np.ones(3), level=1.5)

@@ -47,17 +47,18 @@ NOT_FINITE[2, 1] = np.nan
 
 @pytest.mark.usefixtures("no_shape_hook")
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("name", "value", "got"),
     [
-        ({"source_texts": np.ones((N + 1, 3))}, r"source_texts=.*expected shape"),
-        ({"target_texts": np.ones((N, 3))}, r"target_texts=.*expected shape"),
-        ({"class_ids": np.array([5, 8, 7])}, r"\[9\] are missing"),
-        ({"target_images": NOT_FINITE}, "the first at row 2"),
-        ({"target_images": np.zeros((N, 2))}, "got 4 others"),
-        ({"groups": np.arange(3)}, r"groups=.*expected shape \(4,\)"),
-        ({"labels": np.array([], int)}, "at least one example"),
+        ("source_texts", np.ones((N + 1, 3)), r"\(5, 3\)"),
+        ("target_texts", np.ones((N, 3)), r"\(4, 3\)"),
+        ("class_ids", np.array([5, 8, 7]), "9"),
+        ("target_images", NOT_FINITE, "row 2"),
+        ("target_images", np.zeros((N, 2)), "4"),
+        ("groups", np.arange(3), r"\(3,\)"),
+        ("labels", np.array([], int), ""),
     ],
+    ids=["length", "width", "class", "not finite", "zero", "groups", "none"],
 )
-def test_what_does_not_pair_is_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        PairedSet(**_fields(**changes))
+def test_what_does_not_pair_is_refused(name, value, got):
+    with pytest.raises(ValueError, match=rf"`PairedSet\({name}=.*{got}"):
+        PairedSet(**_fields(**{name: value}))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-import dataclasses
+"""The protocol on a planted rotation: what is perfect, by chance, or not asked."""
+
 import functools
 
 import numpy as np
@@ -11,23 +12,24 @@ from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
 from jaxalign.evaluate.recipes import Recipe, Searcher
 from jaxalign.evaluate.retrieval import exact_recall
 from jaxalign.evaluate.rows import METRICS
+from tests.compilations import compilations
 
-N, CLASSES, D_SOURCE, D_TARGET = 240, 12, 16, 24
+N, CLASSES, D = 240, 12, 16
 
 
 def unit(rows):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def planted(d_target=D_TARGET, seed=0):
+def planted(d_target=D):
     """Two models that differ by one rotation; a text is its image and some noise."""
-    rng = np.random.default_rng(seed)
-    rotation = np.linalg.qr(rng.normal(size=(d_target, D_SOURCE)))[0]
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.normal(size=(d_target, D)))[0]
     rotation = rotation.astype(np.float32)
     labels = np.arange(N) % CLASSES
-    class_texts = unit(rng.normal(size=(CLASSES, D_SOURCE)))
-    images = unit(class_texts[labels] + 0.15 * rng.normal(size=(N, D_SOURCE)))
-    texts = unit(images + 0.1 * rng.normal(size=(N, D_SOURCE)))
+    class_texts = unit(rng.normal(size=(CLASSES, D)))
+    images = unit(class_texts[labels] + 0.15 * rng.normal(size=(N, D)))
+    texts = unit(images + 0.1 * rng.normal(size=(N, D)))
     pairs = PairedSet(
         source_images=images,
         source_texts=texts,
@@ -41,61 +43,68 @@ def planted(d_target=D_TARGET, seed=0):
     return pairs, lambda rows, modality: 3.0 * rows @ rotation.T
 
 
+PAIRS, CARRY = planted()
+RUN = Run(table="unseen", seed=7, config={"fit_on": "image"}, replicates=50)
+
+
+@pytest.fixture(scope="module")
+def ours():
+    """The planted map's rows."""
+    return evaluate_map("ours", CARRY, PAIRS, run=RUN)
+
+
+@pytest.fixture(scope="module")
+def native():
+    return evaluate_native(PAIRS, run=RUN)
+
+
 def values(rows):
     return {row.metric: row.value for row in rows}
 
 
-def test_planted_rotation_is_perfect():
-    pairs, carry = planted()
-    rows = evaluate_map("ours", carry, pairs)
-    found = values(rows)
+def test_planted_rotation_is_perfect(ours, native):
+    found = values(ours)
     perfect = ["image_cosine", "caption_cosine", "class_text_cosine"]
     perfect += ["image_centred_cosine", "image_to_image_at_1", "text_to_text_at_1"]
     perfect += ["text_class_top1", "image_class_top1", "share_of_native_at_1"]
     for metric in perfect:
         assert found[metric] == pytest.approx(1.0, abs=1e-6), metric
     assert abs(found["image_mismatched_cosine"]) < 0.3
-    native = {(row.method, row.metric): row.value for row in evaluate_native(pairs)}
-    at_1 = native["native target", "image_to_text_at_1"]
+    alone = {(row.method, row.metric): row.value for row in native}
+    at_1 = alone["native target", "image_to_text_at_1"]
     assert 0.5 < at_1 < 1.0
     assert found["source_image_to_target_text_at_1"] == at_1
     assert found["target_image_to_source_text_at_1"] == at_1
-    assert native["stay on source", "zeroshot"] == native["native target", "zeroshot"]
+    assert alone["stay on source", "zeroshot"] == alone["native target", "zeroshot"]
 
 
-def test_every_metric_once_in_order():
-    pairs, carry = planted()
-    names = [row.metric for row in evaluate_map("ours", carry, pairs)]
-    native = {row.metric for row in evaluate_native(pairs)}
-    assert set(names) | native == set(METRICS)
-    assert names == [name for name in METRICS if name not in native]
-    without = evaluate_map("control", carry, pairs, share_of_native=False)
-    assert [row.metric for row in without] == names[:-1]
+def test_every_metric_once_in_order(ours, native):
+    names = [row.metric for row in ours]
+    alone = {row.metric for row in native}
+    assert set(names) | alone == set(METRICS)
+    assert names == [name for name in METRICS if name not in alone]
 
 
-def test_no_map_is_near_chance():
-    pairs, _ = planted(d_target=D_SOURCE)
-    rows = evaluate_map("none", None, pairs)
+def test_no_map_is_near_chance_and_the_native_share_can_be_left_out(ours):
+    rows = evaluate_map("none", None, PAIRS, share_of_native=False)
     found = values(rows)
+    assert list(found) == [row.metric for row in ours][:-1]
     assert abs(found["image_cosine"]) < 0.2
     assert found["image_to_image_at_1"] < 0.05
     assert found["source_image_to_target_text_at_1"] < 0.05
 
 
-def test_no_map_between_widths_is_not_applicable():
-    pairs, carry = planted()
-    rows = evaluate_map("none", None, pairs)
+def test_no_map_between_widths_is_not_applicable(ours):
+    rows = evaluate_map("none", None, planted(d_target=D + 8)[0])
     assert {row.value for row in rows} == {None}
-    with_map = evaluate_map("ours", carry, pairs)
     assert [(row.metric, row.n) for row in rows] == [
-        (row.metric, row.n) for row in with_map
+        (row.metric, row.n) for row in ours
     ]
 
 
 def test_a_collapsed_map_has_high_cosine_and_no_hits():
-    pairs, _ = planted()
-    mean = np.ones((1, D_TARGET), np.float32)
-    rows = evaluate_map("mean", lambda rows, modality: mean.repeat(len(rows), 0), pairs)
+    mean = np.ones((1, D), np.float32)
+    rows = evaluate_map("mean", lambda rows, modality: mean.repeat(len(rows), 0), PAIRS)
     found = values(rows)
     for metric, value in found.items():
         if METRICS[metric].unit == "share":
@@ -105,15 +114,14 @@ def test_a_collapsed_map_has_high_cosine_and_no_hits():
 
 def test_directions_are_told_apart():
     # Only the image side of the map works, so only rows that map images alone do.
-    pairs, carry = planted()
     rng = np.random.default_rng(1)
 
     def images_only(rows, modality):
         if modality == "image":
-            return carry(rows, modality)
-        return rng.normal(size=(len(rows), D_TARGET)).astype(np.float32)
+            return CARRY(rows, modality)
+        return rng.normal(size=(len(rows), D)).astype(np.float32)
 
-    found = values(evaluate_map("half", images_only, pairs))
+    found = values(evaluate_map("half", images_only, PAIRS))
     assert found["image_to_image_at_1"] == 1.0
     assert found["zeroshot_mapped_image_to_target_text"] > 0.8
     assert found["source_image_to_target_text_at_1"] > 0.5
@@ -122,90 +130,73 @@ def test_directions_are_told_apart():
     assert found["zeroshot_target_image_to_mapped_text"] < 0.5
 
 
-def test_rows_carry_the_run_and_intervals():
-    pairs, carry = planted()
-    run = Run(table="unseen", seed=7, config={"fit_on": "image"}, replicates=50)
-    rows = evaluate_map("ours", carry, pairs, run=run)
-    again = evaluate_map("ours", carry, pairs, run=run)
-    assert rows == again
-    for row in rows:
-        assert (row.table, row.seed, row.config) == ("unseen", 7, run.config)
+def test_rows_carry_the_run_and_intervals(ours):
+    assert evaluate_map("ours", CARRY, PAIRS, run=RUN) == ours
+    for row in ours:
+        assert (row.table, row.seed, row.config) == ("unseen", 7, RUN.config)
         if row.interval is not None:
             assert row.interval[0] <= row.value + 1e-6
             assert row.value - 1e-6 <= row.interval[1]
-    assert {row.n for row in rows} == {N, CLASSES}
+    assert {row.n for row in ours} == {N, CLASSES}
 
 
-def test_take_keeps_the_classes_that_remain():
-    pairs, carry = planted()
-    some = pairs.take(pairs.labels < 103)
+def test_sets_of_other_sizes_need_no_program(ours):
+    some = PAIRS.take(PAIRS.labels < 103)
     assert some.class_ids.tolist() == [100, 101, 102]
     assert len(some.labels) == len(some.ids) == N // 4
-    assert values(evaluate_map("ours", carry, some))["text_class_top1"] == 1.0
+    with compilations() as compiled:
+        found = values(evaluate_map("ours", CARRY, some))
+    assert not compiled
+    assert found["text_class_top1"] == 1.0
 
 
 @pytest.mark.usefixtures("no_shape_hook")
 class TestErrors:
-    def test_map_of_another_shape(self):
-        pairs, _ = planted()
-        with pytest.raises(ValueError, match="one row of the target's width"):
-            evaluate_map("bad", lambda rows, modality: rows, pairs)
-
-    def test_map_that_diverged(self):
-        pairs, carry = planted()
-        with pytest.raises(ValueError, match="look at how the map was fitted"):
-            evaluate_map("bad", lambda rows, m: carry(rows, m) * np.nan, pairs)
-
     @pytest.mark.parametrize(
-        ("name", "value", "match"),
+        "carry",
         [
-            ("source_texts", np.ones((N - 1, D_SOURCE)), "same examples in one order"),
-            ("target_texts", np.ones((N, D_SOURCE)), "a model has one width"),
-            ("target_images", np.zeros((N, D_TARGET)), "none of them zero"),
-            ("source_images", np.full((N, D_SOURCE), np.inf), "expected finite rows"),
-            ("labels", np.arange(N), "give one class text per class"),
-            ("ids", np.arange(3), "expected shape"),
+            lambda rows, modality: rows[:, 1:],
+            lambda rows, modality: CARRY(rows, modality) * np.nan,
         ],
+        ids=["another shape", "diverged"],
     )
-    def test_bad_pairs(self, name, value, match):
-        pairs, _ = planted()
-        with pytest.raises(ValueError, match=match):
-            dataclasses.replace(pairs, **{name: value})
+    def test_maps_that_give_no_rows_of_the_target(self, carry):
+        with pytest.raises(ValueError, match="map_rows"):
+            evaluate_map("bad", carry, PAIRS)
 
 
 class TestSearcher:
     """A searcher goes through the protocol with both sides prepared."""
 
     @staticmethod
-    def fitted():
-        pairs, _ = planted()
+    def fitted(recipe):
+        """Unseen pairs, and a searcher of anchors beside them."""
         anchors = {
-            "image": (pairs.source_images[:120], pairs.target_images[:120]),
-            "text": (pairs.source_texts[:120], pairs.target_texts[:120]),
+            "image": (PAIRS.source_images[:120], PAIRS.target_images[:120]),
+            "text": (PAIRS.source_texts[:120], PAIRS.target_texts[:120]),
         }
-        return pairs.take(np.arange(N) >= 120), anchors
+        searcher = Searcher(recipe.fit(anchors), recipe, anchors)
+        return PAIRS.take(np.arange(N) >= 120), searcher
 
     def test_without_offsets_it_is_its_map(self):
-        pairs, anchors = self.fitted()
-        recipe = Recipe(add_target_mean=False)
-        amap = recipe.fit(anchors)
-        plain = functools.partial(amap, add_target_mean=False)
+        pairs, searcher = self.fitted(Recipe(add_target_mean=False))
+        plain = functools.partial(searcher.amap, add_target_mean=False)
         by_map = values(evaluate_map("m", plain, pairs))
-        by_searcher = values(evaluate_map("m", Searcher(amap, recipe), pairs))
+        by_searcher = values(evaluate_map("m", searcher, pairs))
         # Normalised before or after: the last bit of a cosine.
         assert by_searcher == pytest.approx(by_map, abs=1e-5)
 
     def test_offsets_are_those_of_the_queries_that_come(self):
-        pairs, anchors = self.fitted()
         recipe = Recipe(add_target_mean=False, centre_target=True, hubness_k=5)
-        one = Searcher(recipe.fit(anchors), recipe, anchors)
+        pairs, one = self.fitted(recipe)
         found = values(evaluate_map("m", one, pairs))
+        itself = np.arange(len(pairs.labels))
         texts = one.prepare_source(pairs.source_texts, "text")
-        asked = one.prepare_target(anchors["image"][1], "image")
+        asked = one.prepare_target(one.anchors["image"][1], "image")
         recall = exact_recall(
             one.prepare_target(pairs.target_images, "image"),
             texts,
-            np.arange(len(pairs.labels)),
+            itself,
             (1, 10),
             offsets=hubness_offsets(asked, texts),
         )
@@ -213,11 +204,6 @@ class TestSearcher:
         assert found["target_image_to_source_text_at_10"] == recall.at(10)
         images = one.prepare_source(pairs.source_images, "image")
         index = one.prepare_target(pairs.target_texts, "text")
-        recall = exact_recall(
-            images,
-            index,
-            np.arange(len(pairs.labels)),
-            (1,),
-            offsets=one.measure_offsets(index, "image"),
-        )
+        offsets = one.measure_offsets(index, "image")
+        recall = exact_recall(images, index, itself, (1,), offsets=offsets)
         assert found["source_image_to_target_text_at_1"] == recall.at(1)

@@ -1,49 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Launches: a user's mistake is one line on stderr and exit code 2."""
+"""Launches: a user's mistake is one line and exit code 2, a bug a traceback and 1."""
 
+import errno
 import importlib
+import linecache
+import os
 import pkgutil
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import experiments
-from tests.experiments.launching import launch
-
-
-def _slow(arguments, said):
-    """A case for the long run: each starts a process of its own."""
-    return pytest.param(arguments, said, marks=pytest.mark.slow)
+from experiments.mistakes import is_mistake
+from jaxalign import backend
+from jaxalign.data import catalog
+from tests.experiments.launching import ROOT, launch, launch_here, launch_main
+from tests.test_backend import without_devices
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--source=no/such-model"], "no/such-model.*go online once"),
-        (["--target=no/such@v1"], "name='no/such', revision='v1'.*go online once"),
-        (["--source=jaxalign/openmoji-clip@v1"], "leave revision out"),
-        (["--dtype=float16"], "dtype.*bfloat16"),
-        (["--dataset=imagenet"], "no such data set; jaxalign knows openmoji"),
-        _slow(["--seeds=0,0"], "--seeds: expected distinct integers"),
-        _slow(
-            ["--seeds=99999999999999999999"], "--seeds: expected distinct integers of 0"
-        ),
-        _slow(["--source=~nosuchuser/m"], "nosuchuser.*expected a shipped pair"),
-        _slow(["--fit_on=sound"], "fit_on.*image"),
-        _slow(["leftover"], "unexpected arguments: leftover"),
-        _slow(["--no_such_flag=1"], "no_such_flag"),
-        _slow(["--batch_size=0"], "batch_size"),
-        _slow(["--dataset=0.tar", "--dataset=1.tar"], "given 2 times.*quote"),
-        _slow(["--dataset=openmoji/tiny", "--source=nowhere"], "nowhere"),
-        _slow(["--source=."], "expected a checkpoint folder with config.json"),
+        (["--source=no/such-model"], "no/such-model"),
+        (["--target=no/such@v1"], "name='no/such', revision='v1'"),
+        (["--source=jaxalign/openmoji-clip@v1"], "revision"),
+        (["--dtype=float16"], "dtype"),
+        (["--dataset=imagenet"], "'imagenet'"),
+        (["--seeds=0,0"], "--seeds"),
+        (["--seeds=99999999999999999999"], "--seeds"),
+        (["--source=~nosuchuser/m"], "nosuchuser"),
+        (["--fit_on=sound"], "fit_on"),
+        (["leftover"], "leftover"),
+        (["--no_such_flag=1"], "no_such_flag"),
+        (["--batch_size=0"], "batch_size"),
+        (["--dataset=0.tar", "--dataset=1.tar"], "--dataset.*quote"),
+        (["--dataset=openmoji/tiny", "--source=nowhere"], "nowhere"),
+        (["--source=."], "config.json"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, said, tmp_path):
+    done = launch_here("experiments.align", f"--workdir={tmp_path}/run", *arguments)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert re.search(said, line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unused_flags_and_bad_folders_are_mistakes(tmp_path):
+    done = launch_here(
+        "experiments.embed", "--tiny", "--seeds=1", unused=("fit_on", "seeds")
+    )
+    assert (done.returncode, "--seeds" in done.stderr) == (2, True)
+    (tmp_path / "file").touch()
+    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
+        done = launch_here("experiments.fit", f"--workdir={workdir}", *_STORES)
+        assert (done.returncode, "--workdir" in done.stderr) == (2, True)
+
+
+_STORES = ["--source_store=a", "--target_store=b"]
+
+
+def test_mistakes_and_bugs_end_apart():
+    def ask_too_much():
+        catalog.dataset_info("imagenet")
+
+    def shape_badly():
+        np.zeros(2).reshape(3)
+
+    done = launch_main(ask_too_much)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    # The line says how to see more, and that shows it.
+    (hint,) = re.findall(r"--\w+=\w+", done.stderr)
+    done = launch_main(ask_too_much, hint)
+    assert done.returncode == 2
+    assert "in ask_too_much" in done.stderr
+    assert "error: " in done.stderr
+    done = launch_main(shape_badly)
+    assert done.returncode == 1
+    assert "in shape_badly" in done.stderr
+    assert "error: " not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("raise ValueError('x=...: expected y')", True),
+        ("raise OSError('a worker died')", True),
+        ("raise KeyError('x')", False),
+        ("raise ZeroDivisionError", False),
+        ("int('x')", False),
+        ("a, b = [1]", False),
+        ("open('/no/such/file')", False),
+        ("import no_such_module", False),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(arguments, said, tmp_path):
-    done = launch("experiments.align", f"--workdir={tmp_path}/run", *arguments)
+def test_what_our_own_raise_statements_say_is_for_the_user(line, expected):
+    # Python looks the line up as it does for tracebacks.
+    file = str(Path(experiments.__file__).with_name("of_this_test.py"))
+    linecache.cache[file] = (len(line), None, [f"{line}\n"], file)
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        exec(compile(line, file, "exec"))
+    assert is_mistake(caught.value) == expected
+    del linecache.cache[file]
+
+
+def test_what_the_system_refuses_is_for_the_user():
+    def fail(code):
+        raise OSError(code, os.strerror(code), "results.json")
+
+    for code, expected in ((errno.ENOSPC, True), (errno.ENOENT, False)):
+        with pytest.raises(OSError, match="results.json") as caught:
+            fail(code)
+        assert is_mistake(caught.value) == expected
+
+
+def test_a_missing_device_is_named_wherever_it_shows(monkeypatch):
+    monkeypatch.setattr(backend, "jax", without_devices("cuda"))
+    done = launch_main(backend.jax.local_devices)
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert re.search(said, done.stderr)
-    assert not (tmp_path / "run").exists()
+    (line,) = done.stderr.splitlines()
+    assert "JAX_PLATFORMS='cuda'" in line
 
 
 def test_no_two_experiments_define_one_flag():
@@ -54,24 +137,26 @@ def test_no_two_experiments_define_one_flag():
         importlib.import_module(name)  # absl refuses a flag's second definition
 
 
-def test_help_shows_the_shared_flags():
-    done = launch("experiments.align", "--help")
+def test_help_needs_no_home_and_shows_the_shared_flags():
+    # What a user sees who has neither HOME nor an entry in the system's list.
+    code = "import os, runpy, sys; os.path.expanduser = lambda path: path; "
+    code += "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+    kept = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "experiments.align", "--help"],
+        cwd=ROOT,
+        env=kept,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     for flag in ("source", "target", "dataset", "data_dir", "workdir", "fit_on"):
-        assert f"--{flag}:" in done.stdout
+        assert f"--{flag}:" in done.stdout, done.stderr
     assert "--[no]tiny:" in done.stdout
 
 
-def test_a_workdir_that_is_a_file_is_refused_before_any_work(tmp_path):
-    (tmp_path / "file").touch()
-    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
-        done = launch("experiments.align", "--tiny", f"--workdir={workdir}")
-        assert done.returncode == 2
-        assert "--workdir: expected a folder that can be written" in done.stderr
-        assert "Embedding" not in done.stderr
-
-
 @pytest.mark.slow
-def test_a_flag_that_an_experiment_has_no_use_for_is_refused(tmp_path):
-    done = launch("experiments.embed", "--tiny", f"--workdir={tmp_path}", "--seeds=1")
+def test_a_process_of_its_own_ends_in_the_same_way():
+    done = launch("experiments.align", "--dataset=imagenet")
     assert done.returncode == 2
-    assert "--seeds: this experiment has no use for it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

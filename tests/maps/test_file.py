@@ -12,6 +12,7 @@ import safetensors.numpy
 
 import jaxalign as ja
 from jaxalign.maps.file import checksum, read_map, write_map
+from tests.cases import rows_pair
 from tests.maps.test_alignment_map import make_map
 
 
@@ -177,3 +178,16 @@ def test_names_and_cards_that_cannot_be_written_are_refused(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_map(tmp_path / "m.safetensors", {}, {"bad": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("rank", [None, 5])
+def test_maps_of_every_precision_come_back(tmp_path, dtype, rank):
+    rows = rows_pair(np.random.default_rng(0), 80, 24, 24)
+    amap = ja.fit_map({"image": rows}, rank=rank)
+    half = jax.tree.map(lambda leaf: leaf.astype(dtype), amap)
+    path = tmp_path / "map.safetensors"
+    half.save(path)
+    back = ja.AlignmentMap.load(path)
+    assert back.matrix.dtype == dtype
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, back, half))

@@ -15,6 +15,9 @@ from tests.tolerances import PROCRUSTES, ROWS, eps
 
 F32 = eps(np.float32)
 
+# `fit_mlp` descends by optax.
+pytestmark = pytest.mark.standard_promotion
+
 
 def few_anchors(d_source=16, d_target=16, n=10, seed=0):
     """Fewer anchors than dimensions, related by a planted map."""
@@ -24,7 +27,7 @@ def few_anchors(d_source=16, d_target=16, n=10, seed=0):
     return source, (0.7 * source @ planted.T).astype(np.float32), planted
 
 
-@pytest.mark.parametrize(("d_source", "d_target"), [(16, 16), (16, 20), (20, 16)])
+@pytest.mark.parametrize(("d_source", "d_target"), [(16, 20), (20, 16)])
 def test_a_partial_isometry_is_the_rotation_where_anchors_say_so(d_source, d_target):
     source, target, _ = few_anchors(d_source, d_target)
     whole = ja.fit_map({"image": (source, target)})
@@ -151,7 +154,7 @@ def test_an_mlp_beats_the_rotation_where_the_map_is_bent(bent):
     ]
     assert errors[0] < 0.7 * errors[1]
     source, target = pairs["image"]
-    again = np.sum(np.square(np.asarray(amap(source)) - target))
+    again = np.sum(np.square(np.asarray(amap(source, "image")) - target))
     spread = np.sum(np.square(target - target.mean(axis=0)))
     assert again / spread == pytest.approx(errors[0], rel=1e-3)
 
@@ -163,7 +166,7 @@ def test_it_is_what_fit_mlp_gives_about_each_modalitys_means(bent):
     folds[np.random.default_rng(0).permutation(400)] = np.arange(400) % 10
     solution = ja.fit_mlp(source, target, seed=3, held_out=folds == 0)
     # A thousand steps apart by rounding alone.
-    np.testing.assert_allclose(amap(source), solution(source), atol=5e-3)
+    np.testing.assert_allclose(amap(source, "image"), solution(source), atol=5e-3)
     texts, _ = pairs["text"]
     expected = solution(
         texts,
@@ -224,5 +227,8 @@ def test_fingerprints_tell_maps_apart_but_not_cards():
 
 def test_half_precision_rows_go_through_an_mlp(bent):
     _, amap = bent
-    assert amap(jnp.ones((2, 8), jnp.bfloat16)).dtype == jnp.float32
-    assert float(jnp.max(jnp.abs(amap(jnp.zeros((1, 8)))))) < ROWS
+    rows = jnp.ones((2, 8), jnp.bfloat16)
+    moved = amap(rows, "image")
+    assert moved.dtype == jnp.float32
+    expected = amap(rows.astype(jnp.float32), "image")
+    np.testing.assert_allclose(moved, expected, atol=ROWS * eps(np.float32))

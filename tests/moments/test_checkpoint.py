@@ -55,8 +55,8 @@ def run(folder, *, dies_after=None, every=2, details=None, **options):
         )
 
 
-@pytest.mark.parametrize("options", [{}, {"groups": 3, "grams": True, "decay": 0.9}])
-def test_killed_twice_and_resumed_gives_the_same_bits(tmp_path, options):
+def test_killed_twice_and_resumed_gives_the_same_bits(tmp_path):
+    options = {"groups": 3, "grams": True, "decay": 0.9}
     undisturbed = run(tmp_path / "whole", **options)
     for dies_after in (5, 4):
         with pytest.raises(Killed):
@@ -68,13 +68,12 @@ def test_killed_twice_and_resumed_gives_the_same_bits(tmp_path, options):
     assert jax.tree.all(jax.tree.map(np.array_equal, resumed, undisturbed))
 
 
-@pytest.mark.parametrize("options", [{}, {"groups": 3}])
-def test_resumed_at_the_short_last_batch_gives_the_same_bits(tmp_path, options):
+def test_resumed_at_the_short_last_batch_gives_the_same_bits(tmp_path):
     # Its 8 rows belong to 4 of the 8 devices, as in a batch of 16: not one to each.
-    undisturbed = run(tmp_path / "whole", every=12, **options)
+    undisturbed = run(tmp_path / "whole", every=12)
     with pytest.raises(Killed):
-        run(tmp_path / "killed", every=12, dies_after=12, **options)
-    resumed = run(tmp_path / "killed", every=12, **options)
+        run(tmp_path / "killed", every=12, dies_after=12)
+    resumed = run(tmp_path / "killed", every=12)
     assert jax.tree.all(jax.tree.map(np.array_equal, resumed, undisturbed))
 
 
@@ -88,9 +87,9 @@ def test_a_finished_pass_is_not_done_again(tmp_path):
 
 def test_another_pass_is_refused(tmp_path):
     run(tmp_path, details={"data": "pets"})
-    with pytest.raises(ValueError, match="data = 'pets' .now 'cars'.*another folder"):
+    with pytest.raises(ValueError, match="data = 'pets' .now 'cars'"):
         run(tmp_path, details={"data": "cars"})
-    with pytest.raises(ValueError, match="grams = False .now True."):
+    with pytest.raises(ValueError, match="grams = False"):
         run(tmp_path, details={"data": "pets"}, grams=True)
 
 
@@ -98,15 +97,15 @@ def test_another_pass_is_refused(tmp_path):
 def test_batches_without_a_place_are_refused(tmp_path):
     rows = np.ones((4, 3), np.float32)
     with ja.PassCheckpoints(tmp_path) as checkpoints:
-        with pytest.raises(ValueError, match="use `array_pairs`, `store_pairs`"):
+        with pytest.raises(ValueError, match="batches="):
             ja.accumulate_moments([(rows, rows)], checkpoints=checkpoints)
-    with pytest.raises(ValueError, match="at least 1 batch"):
+    with pytest.raises(ValueError, match="every=0"):
         ja.PassCheckpoints(tmp_path, every=0)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="name another"):
+    with pytest.raises(ValueError, match="PassCheckpoints"):
         ja.PassCheckpoints(tmp_path / "file" / "folder")
 
 
@@ -136,8 +135,7 @@ def test_a_grain_iterator_keeps_its_place(tmp_path):
     assert jax.tree.all(jax.tree.map(np.array_equal, resumed, whole))
 
 
-@pytest.mark.parametrize("item", ["place", "moments"])
-@pytest.mark.parametrize("damage", ["gone", "cut"])
+@pytest.mark.parametrize(("item", "damage"), [("place", "gone"), ("moments", "cut")])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(
     tmp_path, item, damage
 ):
@@ -151,7 +149,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(
         for path in (last / item).rglob("*"):
             if path.is_file():
                 path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=f"whose {item} cannot be read .*; delete"):
+    with pytest.raises(ValueError, match=f"{item} cannot be read"):
         run(tmp_path / "killed")
     shutil.rmtree(last)
     resumed = run(tmp_path / "killed")

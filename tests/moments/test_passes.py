@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole pass: the same on any number of devices, and one all-reduce at its end."""
 
+import itertools
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,7 +17,8 @@ from tests.cases import assert_moments_close, reference_moments, rows_pair
 from tests.tolerances import SUMS, eps
 
 F32 = eps(np.float32)
-N, D_SOURCE, D_TARGET, GROUPS = 230, 6, 4, 3
+# Five batches, of which the last is short; most tests share its two programs.
+N, D_SOURCE, D_TARGET, GROUPS, BATCH = 230, 6, 4, 3, 48
 COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
 
 
@@ -23,17 +26,20 @@ def rows(seed=0, n=N):
     return rows_pair(np.random.default_rng(seed), n, D_SOURCE, D_TARGET, mean=0.93)
 
 
+def three_devices():
+    return ja.data_mesh(jax.devices()[:3])
+
+
 def collectives(text):
     """Names of the collectives that a compiled program runs."""
     return re.findall(rf" ({COLLECTIVES})(?:-start)?\(", text)
 
 
-@pytest.mark.parametrize("devices", [1, 3, 8])
-@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize(("devices", "grouped"), [(3, False), (8, True)])
 def test_any_number_of_devices_and_a_ragged_tail(devices, grouped):
     source, target = rows()
     group = np.arange(N) % GROUPS if grouped else None
-    batches = ja.array_pairs(source, target, group=group, batch_size=48)
+    batches = ja.array_pairs(source, target, group=group, batch_size=BATCH)
     moments = ja.accumulate_moments(
         batches,
         mesh=ja.data_mesh(jax.devices()[:devices]),
@@ -54,10 +60,9 @@ def test_any_number_of_devices_and_a_ragged_tail(devices, grouped):
 def test_weights_and_device_arrays():
     source, target = rows(1)
     weights = np.random.default_rng(1).integers(0, 3, N).astype(np.float32)
-    mesh = ja.data_mesh()
     batches = []
-    for start in range(0, N, 64):
-        part = slice(start, start + 64)
+    for start in range(0, N, BATCH):
+        part = slice(start, start + BATCH)
         batches.append(
             ja.PairBatch(
                 jax.device_put(source[part]),
@@ -65,14 +70,14 @@ def test_weights_and_device_arrays():
                 weights[part],
             )
         )
-    moments = ja.accumulate_moments(iter(batches), mesh=mesh, grams=True)
+    moments = ja.accumulate_moments(iter(batches), mesh=three_devices(), grams=True)
     expected = reference_moments(source, target, weights)
     assert_moments_close(moments, expected, SUMS * F32)
 
 
 def test_a_buffer_that_is_filled_again_and_again_is_read_in_time():
     # Aligned, so that JAX would use it where it lies; large, so that a step takes long.
-    n, d, batches = 2048, 128, 12
+    n, d, batches = 2048, 64, 6
     whole = np.random.default_rng(9).standard_normal((batches * n, d), np.float32)
     memory = np.empty(4 * n * d + 64, np.uint8)
     start = -memory.ctypes.data % 64
@@ -90,26 +95,29 @@ def test_a_buffer_that_is_filled_again_and_again_is_read_in_time():
 
 def test_the_result_is_at_rest_on_one_device_and_goes_on():
     source, target = rows(2)
-    half = N // 2
-    first = ja.accumulate_moments([(source[:half], target[:half])], mesh=ja.data_mesh())
-    whole = ja.accumulate_moments([(source[half:], target[half:])], state=first)
-    assert_moments_close(whole, reference_moments(source, target), SUMS * F32)
+    half = 2 * BATCH
+
+    def batches(rows):
+        return ja.array_pairs(source, target, rows=rows, batch_size=BATCH)
+
+    options = {"mesh": three_devices(), "grams": True}
+    first = ja.accumulate_moments(batches(range(half)), **options)
     assert len(first.count.sharding.device_set) == 1
+    whole = ja.accumulate_moments(batches(range(half, N)), state=first, **options)
+    assert_moments_close(whole, reference_moments(source, target), SUMS * F32)
 
 
-@pytest.mark.parametrize("groups", [None, GROUPS])
-def test_empty_batches_change_nothing(groups):
+def test_empty_batches_change_nothing():
     source, target = rows(10)
-    group = None if groups is None else np.arange(N) % GROUPS
-    options = {"mesh": ja.data_mesh(jax.devices()[:3]), "groups": groups}
-    parts = [slice(0, 0), slice(0, 90), slice(90, 90), slice(90, 170)]
-    batches = [
-        ja.PairBatch(source[p], target[p], None, None if group is None else group[p])
-        for p in parts
-    ]
+    options = {"mesh": three_devices(), "grams": True}
+    edges = (0, BATCH, BATCH, 2 * BATCH, 2 * BATCH, 2 * BATCH + 30)
+    parts = [slice(*ends) for ends in itertools.pairwise(edges)]
+    batches = [(source[part], target[part]) for part in parts]
     found = ja.accumulate_moments(batches, **options)
-    expected = ja.accumulate_moments(batches[1::2], **options)
+    expected = ja.accumulate_moments(batches[::2], **options)
     assert jax.tree.all(jax.tree.map(np.array_equal, found, expected))
+    first = ja.accumulate_moments([(source[:0], target[:0]), *batches[:1]])
+    assert int(first.rows) == BATCH
 
 
 def test_same_bits_every_time():
@@ -117,18 +125,23 @@ def test_same_bits_every_time():
 
     def fit():
         return ja.accumulate_moments(
-            ja.array_pairs(source, target, batch_size=50), mesh=ja.data_mesh()
+            ja.array_pairs(source, target, batch_size=BATCH),
+            mesh=three_devices(),
+            grams=True,
         )
 
     assert jax.tree.all(jax.tree.map(np.array_equal, fit(), fit()))
 
 
 def test_decay_counts_batches():
-    source, target = rows(4, 96)
+    source, target = rows(4, 2 * BATCH)
     moments = ja.accumulate_moments(
-        ja.array_pairs(source, target, batch_size=48), mesh=ja.data_mesh(), decay=0.5
+        ja.array_pairs(source, target, batch_size=BATCH),
+        mesh=three_devices(),
+        grams=True,
+        decay=0.5,
     )
-    weights = np.repeat([0.5, 1.0], 48)
+    weights = np.repeat([0.5, 1.0], BATCH)
     expected = reference_moments(source, target, weights)
     assert_moments_close(moments, expected, SUMS * F32)
 
@@ -137,11 +150,15 @@ def test_progress_counts_the_rows():
     source, target = rows(5)
     seen = []
     ja.accumulate_moments(
-        ja.array_pairs(source, target, batch_size=100), report=seen.append
+        ja.array_pairs(source, target, batch_size=BATCH),
+        mesh=three_devices(),
+        grams=True,
+        report=seen.append,
     )
-    assert seen == [100, 200, 230]
+    assert seen == [48, 96, 144, 192, 230]
 
 
+@pytest.mark.compiled_text
 @pytest.mark.parametrize("groups", [None, GROUPS])
 def test_one_all_reduce_at_the_end_and_none_before(groups):
     mesh = ja.data_mesh()
@@ -183,10 +200,11 @@ def test_rows_cross_exactly_and_stop_at_the_largest_number():
 
 def test_a_second_pass_compiles_nothing(caplog):
     source, target = rows(7)
-    mesh = ja.data_mesh()
+    mesh = three_devices()
+    source, target = source[:BATCH], target[:BATCH]
 
     def run():
-        return ja.accumulate_moments([(source, target)], mesh=mesh)
+        return ja.accumulate_moments([(source, target)], mesh=mesh, grams=True)
 
     run()
     with jax.log_compiles(), caplog.at_level("WARNING"):
@@ -195,31 +213,60 @@ def test_a_second_pass_compiles_nothing(caplog):
 
 
 @pytest.mark.usefixtures("no_shape_hook")
-def test_errors_say_what_to_do():
-    source, target = rows(8, 20)
-    with pytest.raises(ValueError, match="used up after one pass"):
-        ja.accumulate_moments([])
-    with pytest.raises(ValueError, match="at most 8 rows.*cut the batches alike"):
-        ja.accumulate_moments([(source[:8], target[:8]), (source[8:], target[8:])])
-    with pytest.raises(ValueError, match="without `group`"):
-        ja.accumulate_moments(ja.array_pairs(source, target, group=np.zeros(20, int)))
-    with pytest.raises(ValueError, match="with `group`"):
-        ja.accumulate_moments([(source, target)], groups=2)
-    with pytest.raises(ValueError, match="same anchor"):
-        ja.accumulate_moments([(source, target[:5])])
-    no_batches = (
-        (source, target),
+def test_errors_name_the_argument():
+    source, target = rows(8, 100)
+    whole = source, target
+    long = [(source[:BATCH], target[:BATCH]), (source[BATCH:], target[BATCH:])]
+    for batches in (
+        [],
+        long,
+        [(source, target[:5])],
+        whole,
         [(source.tolist(), target)],
         [(source[0], target[0])],
-        [(source, target, [1.0] * 20)],
-    )
-    for batches in no_batches:
-        with pytest.raises(ValueError, match=r"make them by `array_pairs\(source"):
-            ja.accumulate_moments(batches)
-    for numbers in (np.arange(20), np.arange(20) % 3 - 1):
-        batches = ja.array_pairs(source, target, group=numbers)
-        with pytest.raises(ValueError, match="0 to 2, got .*; give padding weight 0"):
-            ja.accumulate_moments(batches, groups=3)
+        [(*whole, [1.0] * 100)],
+    ):
+        with pytest.raises(ValueError, match=r"accumulate_moments\(batches="):
+            ja.accumulate_moments(batches, mesh=three_devices(), grams=True)
+    group = np.arange(100) % GROUPS
+    for numbers, groups, argument in (
+        (group, None, "groups=None"),
+        (None, 2, "groups=2"),
+        (group, 2, "group="),
+        (group - 1, GROUPS, "group="),
+    ):
+        batches = ja.array_pairs(*whole, group=numbers)
+        with pytest.raises(ValueError, match=argument):
+            ja.accumulate_moments(batches, groups=groups)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_group_that_does_not_exist_is_found_on_a_device_too(batch, kept):
+    source, target = rows(12, 48)
+    group = np.arange(48) % GROUPS
+    group[16 * batch + 3] = GROUPS
+    parts = [slice(start, start + 16) for start in (0, 16, 32)]
+    saved = []
+
+    class Checkpoints:
+        def restore(self, batches, settings):
+            return None
+
+        def save(self, seen, local, batches, *, size):
+            saved.append(seen)
+
+    with pytest.raises(ValueError, match="group.*1 rows"):
+        ja.accumulate_moments(
+            (
+                ja.PairBatch(source[p], target[p], None, jnp.asarray(group[p]))
+                for p in parts
+            ),
+            groups=GROUPS,
+            checkpoints=Checkpoints() if kept else None,
+        )
+    # Nothing is kept that lacks the row.
+    assert saved == list(range(1, batch + 1)) * kept
 
 
 @pytest.mark.slow

@@ -186,6 +186,21 @@ def test_sharded_rows_give_the_same():
     assert_moments_close(moments, reference_moments(source, target), SUMS * F32)
 
 
+def test_memory_is_given_away_on_request_alone():
+    rows = rows_pair(np.random.default_rng(14), 9, 6, 4)
+    kept = moments_of(*rows)
+    expected = ja.update_moments(kept, *rows, decay=0.5)
+    given = jax.tree.map(jnp.copy, kept)
+    found = ja.update_moments(given, *rows, decay=0.5, donate=True)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, found, expected))
+    # The numbers of rows and the means are small; what grows with d x d is reused.
+    assert given.cross_covariance.is_deleted()
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(kept))
+    step = jax.jit(lambda *given: ja.update_moments(*given, decay=0.5, donate=True))
+    within = step(kept, *rows)
+    assert_moments_close(within, as_dict(expected), SUMS * F32)
+
+
 def test_second_call_does_not_retrace():
     traced = []
 
@@ -201,25 +216,33 @@ def test_second_call_does_not_retrace():
     assert len(traced) == 1
 
 
+def test_bad_pairs_are_skipped_on_request():
+    source, target = rows_pair(np.random.default_rng(20), 60, 6, 4)
+    kept = np.setdiff1d(np.arange(60), [3, 5, 9, 20])
+    weights = np.linspace(0.5, 2.0, 60)
+    expected = reference_moments(source[kept], target[kept], weights=weights[kept])
+    source[3], target[[5, 9]], source[20] = np.nan, np.inf, 0.0
+    empty = ja.init_moments(6, 4)
+    moments = ja.update_moments(empty, source, target, weights=weights, skip_bad=True)
+    assert int(moments.rows) == 56
+    assert_moments_close(moments, expected, SUMS * eps(np.float32))
+    batches = ja.array_pairs(source, target, weights=weights, batch_size=24)
+    passed = ja.accumulate_moments(batches, skip_bad=True)
+    assert int(passed.rows) == 56
+    assert_moments_close(passed, expected, SUMS * eps(np.float32))
+
+
 @pytest.mark.usefixtures("no_shape_hook")
-def test_errors_say_what_to_do():
+def test_errors_name_the_argument():
+    for widths, argument in (((0, 3), "d_source=0"), ((3, 0), "d_target=0")):
+        with pytest.raises(ValueError, match=argument):
+            ja.init_moments(*widths)
     empty, rows = ja.init_moments(4, 3), np.ones((5, 4), np.float32)
-    with pytest.raises(ValueError, match="pass the number of columns"):
-        ja.init_moments(0, 3)
-    with pytest.raises(ValueError, match=r"target=.*\(n, 3\).*pass source before"):
-        ja.update_moments(empty, rows, rows)
-    for name, batch in {
-        "source": (rows.tolist(), rows[:, :3], None),
-        "target": (rows, rows[:, :3].tolist(), None),
-        "weights": (rows, rows[:, :3], [1.0] * 5),
-    }.items():
-        with pytest.raises(ValueError, match=rf"{name}=.*list; convert it with"):
-            ja.update_moments(empty, *batch[:2], weights=batch[2])
-    with pytest.raises(ValueError, match="must describe the same anchor"):
-        ja.update_moments(empty, rows, np.ones((4, 3), np.float32))
-    with pytest.raises(ValueError, match="one weight per row"):
-        ja.update_moments(empty, rows, rows[:, :3], weights=np.ones(4))
-    with pytest.raises(ValueError, match="same two models"):
-        ja.merge_moments(empty, ja.init_moments(3, 4))
-    with pytest.raises(ValueError, match="grams=True"):
-        ja.merge_moments(empty, ja.init_moments(4, 3, grams=True))
+    for source, target, weights, argument in (
+        (rows, rows, None, "target="),
+        (rows[:, :3], rows[:, :3], None, "source="),
+        (rows, rows[:4, :3], None, "source, target"),
+        (rows, rows[:, :3], np.ones(4), "weights="),
+    ):
+        with pytest.raises(ValueError, match=argument):
+            ja.update_moments(empty, source, target, weights=weights)

@@ -3,7 +3,9 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from jaxalign.report.figure_texts import find_family
 from jaxalign.report.figures import draw_bars, draw_similarities
 from jaxalign.report.similarities import SimilarityMaps
 from jaxalign.report.summary import collect
@@ -49,6 +51,23 @@ def test_heat_maps_have_labels_and_a_scale(unmapped):
     for part in ("b<", "Aligned", "Target model", "mapped source image", "cosine"):
         assert part in texts
     assert ("Before: no map" in texts) == (unmapped is not None)
+
+
+def test_texts_of_users_are_taken_as_they_are():
+    # Dollars are no formula, and what no font has is left to the reader's browser.
+    labels = ["$5 off", "a $x^ b$", "\u82f9\u679c \u0634"]
+    texts = texts_of(draw_similarities(SimilarityMaps(labels, *[np.eye(3)] * 3)))
+    for label in labels:
+        assert label in texts
+
+
+def test_an_installed_font_is_found_for_what_the_default_one_lacks():
+    lacking, own = "\u20dd\u2312", "\u00e9"
+    family = find_family(own + lacking)
+    assert family is not None
+    font = get_font(findfont(FontProperties(family)))
+    assert all(font.get_char_index(ord(character)) for character in lacking)
+    assert find_family(own) is None
 
 
 @pytest.mark.usefixtures("no_shape_hook")

@@ -1,19 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 import functools
 
-import jax
 import numpy as np
 import pytest
 
 import jaxalign as ja
 from jaxalign.report.trust import round_number
-from tests.trust.planted_blocks import Population
+from jaxalign.trust.intervals import Interval
+from jaxalign.trust.learning import LearningCurve
+from jaxalign.trust.metrics import FitMetrics
+from jaxalign.trust.result import AngleBound
 
 
 @pytest.fixture(scope="module")
 def trust():
-    moments = Population(8, 0.5).blocks(jax.random.key(0), 2000, 16)
-    return ja.assess_map(moments, replicates=40, chunk=64)
+    """What `assess_map` returns, with numbers that are all unlike."""
+    agreement = Interval(*np.float32([0.891, 0.873, 0.912]))
+    return ja.Trust(
+        anchors=np.int32(2000),
+        blocks=np.float32(15.7),
+        directions=np.int32(8),
+        rank=np.int32(8),
+        determined=np.int32(8),
+        sensitivity=np.float32(0.1),
+        metrics=FitMetrics(agreement, *[Interval(*np.float32([0.2, 0.1, 0.3]))] * 2),
+        delta=None,
+        held_out=Interval(*np.float32([0.214, 0.197, 0.231])),
+        largest_angle=AngleBound(*np.float32([0.05, 0.0812])),
+        geodesic_angle=AngleBound(*np.float32([0.07, 0.11])),
+        learning=LearningCurve(*np.float32([0.221, 0.214, 0.206, 0.0, False])),
+        status=np.int32(ja.Status.OK),
+    )
 
 
 def changed(trust, **learning):

@@ -133,21 +133,19 @@ def test_few_anchors_and_bad_rows_get_a_code_and_a_batch_is_a_list():
 
 
 @pytest.mark.usefixtures("no_shape_hook")
-def test_errors_say_what_to_do():
-    rows, _ = planted_models(6, (4, 4, 5), n=20)
-    one = moments_of(rows[0], rows[1])
-    other = moments_of(rows[0], rows[2])
-    for moments, pairs, options, remedy in (
-        ([one], [(0, 1), (1, 2)], {}, "one Moments a pair"),
-        ([one], [(1, 1)], {}, "not aligned to itself"),
-        ([one, other], [(0, 1), (2, 0)], {}, "is \\(source, target\\) as its moments"),
-        ([one, one], [(0, 1), (1, 0)], {}, "merge the moments"),
-        ([one, one], [(0, 1), (2, 3)], {}, "each connected set by itself"),
-        ([one], [(0, 1)], {"width": 5}, "leave it out for that"),
-        ([one], [(0, 1)], {"max_iterations": 0}, "at least 1"),
-        (one, [(0, 1)], {}, "pass a list of Moments"),
-        ([np.eye(4)], [(0, 1)], {}, "merge groups by"),
-        ([ja.init_moments(4, 4, groups=2)], [(0, 1)], {}, "merge groups by"),
+def test_errors_name_the_argument():
+    one, other = ja.init_moments(4, 4), ja.init_moments(4, 5)
+    for moments, pairs, options, argument in (
+        ([one], [(0, 1), (1, 2)], {}, "pair_moments, pairs"),
+        ([one], [(1, 1)], {}, "pairs="),
+        ([one, other], [(0, 1), (2, 0)], {}, "one width for model 0"),
+        ([one, one], [(0, 1), (1, 0)], {}, "pairs="),
+        ([one, one], [(0, 1), (2, 3)], {}, "pairs="),
+        ([one], [(0, 1)], {"width": 5}, "width=5"),
+        ([one], [(0, 1)], {"max_iterations": 0}, "max_iterations=0"),
+        (one, [(0, 1)], {}, "pair_moments="),
+        ([np.eye(4)], [(0, 1)], {}, "pair_moments, pairs"),
+        ([ja.init_moments(4, 4, groups=2)], [(0, 1)], {}, "pair_moments, pairs"),
     ):
-        with pytest.raises(ValueError, match=remedy):
+        with pytest.raises(ValueError, match=argument):
             ja.solve_consensus(moments, pairs, **options)

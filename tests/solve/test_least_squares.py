@@ -66,6 +66,9 @@ def test_takes_the_smallest_of_many_optima():
     np.testing.assert_allclose(solution.matrix, expected.T, atol=100 * F64)
 
 
-def test_refuses_no_rows():
-    with pytest.raises(ValueError, match="pass \\[\\(source_rows, target_rows\\)\\]"):
-        solve_least_squares([])
+@pytest.mark.usefixtures("no_shape_hook")
+def test_no_rows_and_rows_that_do_not_pair_are_refused():
+    source, target = graded_rows(0, 8, 3, 2, condition=2.0)
+    for blocks in ([], [(source, target[:5])], [(source, target), (target, target)]):
+        with pytest.raises(ValueError, match="blocks="):
+            solve_least_squares(blocks)

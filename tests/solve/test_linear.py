@@ -20,7 +20,7 @@ def reference(source, target, ridge):
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1, 10.0])
-@pytest.mark.parametrize(("d_source", "d_target"), [(6, 6), (6, 9), (9, 6)])
+@pytest.mark.parametrize(("d_source", "d_target"), [(6, 6), (9, 6)])
 def test_matrix_and_residual_are_those_of_the_rows(ridge, d_source, d_target):
     source, target = rows_pair(np.random.default_rng(0), 100, d_source, d_target)
     moments = moments_of(source, target)
@@ -63,7 +63,7 @@ def test_few_anchors_give_the_shortest_matrix_and_a_code():
 def test_hopeless_rows_get_a_code(rows, code):
     solution = ja.solve_linear(moments_of(rows, rows), ridge=0.1)
     assert int(solution.status) == code
-    with pytest.raises(ja.SolveError, match="`solve_linear`"):
+    with pytest.raises(ja.SolveError, match=code.name):
         solution.check()
 
 
@@ -103,18 +103,19 @@ def test_noise_asks_for_more_ridge():
 
 
 @pytest.mark.usefixtures("no_shape_hook")
-def test_errors_say_what_to_do():
-    rows = rows_pair(np.random.default_rng(7), 20, 6, 6)
-    bare, full = moments_of(*rows, grams=False), moments_of(*rows)
-    with pytest.raises(ValueError, match="grams=True"):
-        ja.solve_linear(bare, ridge=0.1)
-    with pytest.raises(ValueError, match="got ndarray; make them by"):
-        ja.solve_linear(rows[0], ridge=0.1)
-    with pytest.raises(ValueError, match="0 is least squares"):
-        ja.solve_linear(full, ridge=-1.0)
-    with pytest.raises(ValueError, match="split the anchors"):
-        ja.choose_ridge([full])
-    with pytest.raises(ValueError, match="default grid"):
-        ja.choose_ridge([full, full], [])
-    with pytest.raises(ValueError, match="grams=True"):
-        ja.choose_ridge([bare, bare])
+def test_errors_name_the_argument():
+    bare, full = ja.init_moments(6, 6), ja.init_moments(6, 6, grams=True)
+    for moments, ridge, argument in (
+        (bare, 0.1, "grams=True"),
+        (np.eye(6), 0.1, "expected Moments"),
+        (full, -1.0, "ridge=-1"),
+    ):
+        with pytest.raises(ValueError, match=argument):
+            ja.solve_linear(moments, ridge=ridge)
+    for folds, ridges, argument in (
+        ([full], [0.1], "folds="),
+        ([full, full], [], "ridges="),
+        ([bare, bare], [0.1], "grams=True"),
+    ):
+        with pytest.raises(ValueError, match=argument):
+            ja.choose_ridge(folds, ridges)

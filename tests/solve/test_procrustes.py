@@ -3,6 +3,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 import scipy.linalg
@@ -10,7 +11,6 @@ from jax.test_util import check_grads
 
 import jaxalign as ja
 from tests.cases import (
-    ITERATIVE,
     moments_of,
     orthonormal,
     planted_rows,
@@ -19,8 +19,6 @@ from tests.cases import (
 from tests.tolerances import POLAR, PROCRUSTES, SUMS, eps
 
 F32 = eps(np.float32)
-# The shapes of the table of solvers, to share its compilations.
-SMALL = ((6, 6), (9, 6), (6, 9))
 
 
 def squared_error(rotation, scale, source, target):
@@ -30,10 +28,9 @@ def squared_error(rotation, scale, source, target):
 
 
 @pytest.mark.parametrize("reflect", [False, True])
-@pytest.mark.parametrize("d", [6])
-def test_planted_rotation_comes_back_with_its_determinant(d, reflect):
+def test_planted_rotation_comes_back_with_its_determinant(reflect):
     source, target, planted = planted_rows(
-        np.random.default_rng(d), 400, d, reflect=reflect, means=(0.93, 0.33)
+        np.random.default_rng(6), 400, 6, reflect=reflect, means=(0.93, 0.33)
     )
     solution = ja.solve_procrustes(moments_of(source, target)).check()
     np.testing.assert_allclose(solution.rotation, planted, atol=PROCRUSTES * F32)
@@ -41,8 +38,17 @@ def test_planted_rotation_comes_back_with_its_determinant(d, reflect):
     assert np.linalg.det(solution.rotation) == pytest.approx(sign, abs=1e-4)
 
 
-@pytest.mark.parametrize(("d_target", "d_source"), SMALL)
-@pytest.mark.parametrize("scale", ["none", "least_squares", "energy"])
+@pytest.mark.parametrize(
+    # The widths, and the programs, of the table of solvers.
+    ("d_target", "d_source", "scale"),
+    [
+        (6, 6, "none"),
+        (6, 6, "least_squares"),
+        (9, 6, "energy"),
+        (6, 9, "least_squares"),
+        (6, 9, "energy"),
+    ],
+)
 def test_residual_and_scale_are_those_of_the_rows(d_target, d_source, scale):
     source, target = rows_pair(np.random.default_rng(1), 100, d_source, d_target)
     moments = moments_of(source, target)
@@ -113,7 +119,7 @@ def test_rank_counts_the_anchors(n):
     moved, expected = centred @ np.asarray(solution.rotation).T, centred @ planted.T
     np.testing.assert_allclose(moved, expected, atol=PROCRUSTES * F32)
     if not enough:
-        with pytest.raises(ja.SolveError, match="Add more varied anchors"):
+        with pytest.raises(ja.SolveError, match="RANK_DEFICIENT"):
             solution.check()
         assert solution.check(allow=[ja.Status.RANK_DEFICIENT]) is solution
 
@@ -155,12 +161,13 @@ def test_with_a_proper_map_one_direction_less_is_enough():
 def test_hopeless_rows_get_a_code(rows, code):
     solution = ja.solve_procrustes(moments_of(rows, rows), scale="energy")
     assert int(solution.status) == code
-    with pytest.raises(ja.SolveError, match=f"{code.name}.*Likely causes"):
+    with pytest.raises(ja.SolveError, match=code.name):
         solution.check()
 
 
-@pytest.mark.parametrize("method", ITERATIVE)
-@pytest.mark.parametrize("proper", [False, True])
+@pytest.mark.parametrize(
+    ("method", "proper"), [("qdwh", False), ("newton_schulz", True)]
+)
 def test_methods_find_the_same_map_spectrum_and_rank(method, proper):
     source, target, _ = planted_rows(
         np.random.default_rng(9), 200, 6, reflect=True, noise=0.3
@@ -178,37 +185,36 @@ def test_methods_find_the_same_map_spectrum_and_rank(method, proper):
     assert int(other.iterations) > 0 == int(one.iterations)
 
 
-@pytest.mark.parametrize("proper", [False, True])
 @pytest.mark.usefixtures("x64")
-def test_gradient_is_that_of_finite_differences(proper):
-    # The sum of all fields that have a derivative, along the cross-covariance.
+def test_gradient_is_that_of_finite_differences():
+    # Of all fields that have a derivative, along the cross-covariance.
     rng = np.random.default_rng(10)
-    moments = moments_of(*rows_pair(rng, 40, 4, 4, dtype=np.float64))
+    source, target, _ = planted_rows(rng, 40, 6, reflect=True, noise=0.3)
+    moments = moments_of(source.astype(np.float64), target.astype(np.float64))
 
+    @jax.jit
     def fields(cross):
         changed = dataclasses.replace(moments, cross_covariance=cross)
-        found = ja.solve_procrustes(changed, proper=proper, scale="least_squares")
+        found = ja.solve_procrustes(changed, proper=True, scale="least_squares")
         return found.rotation, found.scale, found.singular_values, found.residual
 
     check_grads(fields, (moments.cross_covariance,), order=1, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("no_shape_hook")
-def test_errors_say_what_to_do():
-    moments = moments_of(*rows_pair(np.random.default_rng(8), 20, 9, 6), grams=False)
-    with pytest.raises(
-        ValueError, match=r"got an array of shape \(4, 4\); for a bare matrix use polar"
-    ):
+def test_errors_name_the_argument():
+    with pytest.raises(ValueError, match="moments="):
         ja.solve_procrustes(np.eye(4, dtype=np.float32))
-    with pytest.raises(ValueError, match="leave it out for 'svd'"):
-        ja.solve_procrustes(moments, method="qr")
-    with pytest.raises(ValueError, match="'energy' suits"):
-        ja.solve_procrustes(moments, scale="unit")
-    with pytest.raises(ValueError, match="least squares where the moments allow it"):
-        ja.solve_procrustes(moments, objective="cosine")
-    with pytest.raises(ValueError, match="or pass objective='trace'"):
-        ja.solve_procrustes(moments, objective="least_squares")
-    with pytest.raises(ValueError, match="leave proper=False"):
-        ja.solve_procrustes(moments, proper=True)
-    with pytest.raises(ValueError, match="grams=True"):
-        ja.solve_procrustes(moments, scale="energy")
+    moments = ja.init_moments(9, 6)
+    for options in (
+        {"method": "qr"},
+        {"scale": "unit"},
+        {"objective": "cosine"},
+        {"max_iterations": 0},
+        # Widths do not allow it, or Grams are missing.
+        {"proper": True},
+        {"objective": "least_squares"},
+        {"scale": "energy"},
+    ):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}="):
+            ja.solve_procrustes(moments, **options)

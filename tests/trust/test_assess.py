@@ -42,6 +42,21 @@ def test_a_good_fit(moments):
     assert trust.largest_angle.bound <= trust.geodesic_angle.bound
 
 
+def test_the_judged_map_is_the_fitted_one():
+    source, target = POPULATION.rows(jax.random.key(9), 800)
+    # Of another spread: a map without a scale leaves more than all of it.
+    target = np.float32(0.3) * np.asarray(target)
+    fitted = ja.fit_map({"image": (np.asarray(source), target)}).card["fit"]
+    left = fitted["modalities"]["image"]["relative_residual"]
+    moments = moments_of_blocks(source, target, np.arange(800) % GROUPS, GROUPS)
+    trust = assess(moments)
+    for found in (trust.metrics, trust.delta.metrics):
+        assert found.relative_residual.low < left < found.relative_residual.high
+    assert left < trust.held_out.high < 1.5 * left
+    plain = ja.delta_intervals(moments, scale="none").metrics
+    assert plain.relative_residual.low > 1
+
+
 def test_same_seed_same_bits_and_other_order_of_blocks_same_law(moments):
     one, other = assess(moments, seed=1), assess(moments, seed=1)
     jax.tree.map(np.testing.assert_array_equal, one, other)

@@ -82,6 +82,26 @@ def test_replicates_equal_fits_of_weighted_rows(rows, scale, kind):
             )
 
 
+def test_open_directions_do_not_decide_the_scale(rows):
+    # The target varies where the source, of three directions, does not.
+    source, target, group = rows
+    source = np.where(np.arange(6) < 3, source, np.float32(0.4))
+    blocks = moments_of_blocks(source, target, group, GROUPS, grams=True)
+    _, found = refit(blocks, jnp.ones((1, GROUPS)), scale="energy", proper=False)
+    assert int(found.rank[0]) == 3
+    fitted = ja.fit_map({"image": (source, target)})
+    x, y = (side.astype(np.float64) - side.mean(axis=0) for side in (source, target))
+    u, _, vt = np.linalg.svd(y.T @ x)
+    expected = np.linalg.norm(y @ u[:, :3]) / np.linalg.norm(x @ vt[:3].T)
+    for scale in (found.scale[0], fitted.scales["image"]):
+        assert float(scale) == pytest.approx(expected, rel=PROCRUSTES * F32)
+    assert np.linalg.norm(y) / np.linalg.norm(x) > 1.1 * expected
+    left = fitted.card["fit"]["modalities"]["image"]["relative_residual"]
+    assert float(found.residual[0]) == pytest.approx(
+        left * np.sum(y**2), rel=PROCRUSTES * F32
+    )
+
+
 def test_held_out_errors_equal_those_of_the_rows(rows):
     source, target, group = rows
     weights = np.array([[0, 2] * 5, [1] * 9 + [0], [0, 0, 0, 1, 3, 1, 1, 1, 1, 1]])
