@@ -219,7 +219,8 @@ def _finish(objective, now, history, records, measure, tolerance):
     values, gradient = value_and_gradient(objective, point)
     norm = measure(point, gradient)
     # The last record is repeated to the end of the arrays.
-    places = jnp.minimum(jnp.arange(len(history.step)), records - 1)
+    places = jnp.arange(len(history.step), dtype=records.dtype)
+    places = jnp.minimum(places, records - 1)
     history = jax.tree.map(lambda records_: records_[places], history)
     reached = (now.norm <= tolerance) & is_orthonormal(point, batch)
     status = jnp.where(reached, Status.OK.value, Status.NOT_CONVERGED.value)

@@ -155,6 +155,7 @@ def tangents_at(rng, point):
     return vector if tall is point else vector.T
 
 
+@pytest.mark.compiled_text
 def test_batch_is_loop_and_needs_no_communication():
     rng = np.random.default_rng(6)
     pairs = [tangent_pair(rng, (9, 5), 0.2 * k) for k in range(8)]

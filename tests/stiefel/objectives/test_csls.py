@@ -78,6 +78,7 @@ def test_partners_that_are_nearest_cost_nothing_with_one_neighbour():
     assert float(value_and_gradient(far, jnp.eye(5))[0]) > 0.1
 
 
+@pytest.mark.compiled_text
 def test_memory_is_that_of_a_block():
     n, d, block, k = 4096, 8, 128, 10
     with jax.enable_x64(False):

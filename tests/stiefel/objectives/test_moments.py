@@ -89,6 +89,7 @@ def test_least_squares_is_the_mean_squared_error_of_any_matrix(shape):
         assert float(value_and_gradient(objective, start)[0]) > 1.01 * float(lowest)
 
 
+@pytest.mark.compiled_text
 def test_products_are_as_few_as_promised():
     *_, moments = problem(6, (64, 64))
     point = jnp.asarray(random_map(7, (64, 64)))
