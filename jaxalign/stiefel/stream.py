@@ -107,8 +107,8 @@ def fit_stream(
     >>> batches = [jnp.array([[1.0, 2.0], [0.5, -1.0]])] * 40
     >>> start = jnp.array([[0.6, -0.8], [0.8, 0.6]])
     >>> found = fit_stream(loss, start, riemannian_sgd(0.2), batches)
-    >>> jnp.abs(found.point).round(3).tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
+    >>> bool(jnp.allclose(found.point, jnp.eye(2), atol=1e-3))
+    True
     """
     if not isinstance(record_every, int) or record_every < 1:
         raise ValueError(

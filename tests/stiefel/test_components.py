@@ -41,6 +41,7 @@ def test_reflecting_a_procrustes_optimum_leads_to_the_other_one():
     assert int(component(other)) == -1
 
 
+@pytest.mark.compiled_text
 def test_components_of_a_sharded_batch_need_no_communication():
     sharding = ja.row_sharding(ja.data_mesh())
     # Collectives do not depend on the values.

@@ -12,6 +12,7 @@ from jaxalign.stiefel.feasibility import largest_excess
 from tests.stiefel.optimizer_cases import linear, planted
 from tests.tolerances import OPTIMIZED, eps
 
+# Plateaus of optax multiply integers by numbers.
 pytestmark = pytest.mark.standard_promotion
 
 st = ja.stiefel

@@ -14,9 +14,6 @@ from tests.cases import orthonormal, rows_pair
 from tests.stiefel.optimizer_cases import linear, planted
 from tests.tolerances import OPTIMIZED, eps
 
-# Optax multiplies by Python's and NumPy's numbers of other dtypes.
-pytestmark = pytest.mark.standard_promotion
-
 st = ja.stiefel
 F32 = eps(np.float32)
 STEADY = st.riemannian_sgd(1.0, momentum=0.4)
@@ -186,6 +183,8 @@ def test_it_runs_under_jit_and_vmap():
     assert np.abs(points - rotation).max() < OPTIMIZED
 
 
+# Schedules of optax divide integers by numbers.
+@pytest.mark.standard_promotion
 def test_a_tree_of_points_is_one_problem_for_any_chain_that_ends_in_a_retraction():
     cross, rotation, init = planted(13, (8, 8))
     wide, turned, begun = planted(14, (4, 8))

@@ -74,7 +74,6 @@ def test_components_are_infinitely_apart():
         other = point.copy()
         other[:, 0] *= -1
         assert float(geodesic_distance(point, other)) == np.inf
-    assert not np.any(slope(point, other)[0])
 
 
 def test_tall_points_with_one_row_more_know_the_square_distance():
@@ -119,12 +118,16 @@ def test_laws_of_a_metric(seed, shape):
     ],
 )
 @pytest.mark.usefixtures("x64")
-def test_derivative_is_that_of_finite_differences(shape):
+def test_derivative_is_that_of_finite_differences_and_nothing_at_nothing(shape):
     rng = np.random.default_rng(4)
     point, tangent = tangent_pair(rng, shape, 0.9)
     end = canonical_geodesic(point, tangent)
     ways = tangents_at(rng, point), tangents_at(rng, end)
     slopes = slope(point, end)
+    assert not np.any(slope(point, point))
+    if shape[0] == shape[1]:
+        # Infinitely far away, too.
+        assert not np.any(slope(point, end * np.where(np.arange(shape[1]), 1, -1)))
     # On the manifold: what the distance is beside it, nobody asks.
     step = 1e-4
     for k, way in enumerate(ways):
@@ -152,12 +155,7 @@ def tangents_at(rng, point):
     return vector if tall is point else vector.T
 
 
-@pytest.mark.parametrize("shape", SHAPES[:2])
-def test_derivative_at_nothing_is_nothing(shape):
-    point, _ = tangent_pair(np.random.default_rng(5), shape, 1.0, dtype=np.float32)
-    assert not np.any(slope(point, point))
-
-
+@pytest.mark.compiled_text
 def test_batch_is_loop_and_needs_no_communication():
     rng = np.random.default_rng(6)
     pairs = [tangent_pair(rng, (9, 5), 0.2 * k) for k in range(8)]

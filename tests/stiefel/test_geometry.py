@@ -103,6 +103,7 @@ def test_norm_of_nothing_is_nothing_and_has_derivative_nothing():
     assert np.isnan(norm(nothing + np.nan)[0])
 
 
+@pytest.mark.compiled_text
 def test_geometry_of_a_sharded_batch_needs_no_communication():
     sharding = ja.row_sharding(ja.data_mesh())
     # Collectives do not depend on the values.

@@ -21,7 +21,7 @@ from tests.stiefel.optimizer_cases import (
 )
 from tests.tolerances import OPTIMIZED, eps
 
-# Optax multiplies by Python's and NumPy's numbers of other dtypes.
+# Schedules of optax divide integers by numbers.
 pytestmark = pytest.mark.standard_promotion
 
 F32 = eps(np.float32)
@@ -99,6 +99,7 @@ def test_it_solves_tall_and_wide_points(case, shape):
     assert np.abs(found - u @ vt).max() < 10 * OPTIMIZED
 
 
+@pytest.mark.compiled_text
 @aliases
 def test_a_split_batch_is_a_loop_without_communication_or_retracing(case):
     where = NamedSharding(ja.data_mesh(), PartitionSpec("data"))

@@ -262,6 +262,7 @@ def test_half_precision_is_computed_in_float32(method):
     np.testing.assert_array_equal(found, wide.astype(dtype))
 
 
+@pytest.mark.compiled_text
 @by_method
 def test_sharded_batch_needs_no_communication_nor_do_its_derivatives(method):
     # Square points are split with the optimisers.

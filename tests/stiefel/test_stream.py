@@ -14,7 +14,7 @@ from jaxalign.stiefel import stream
 from tests.cases import planted_rows
 from tests.tolerances import eps
 
-# Optax multiplies by Python's and NumPy's numbers of other dtypes.
+# Schedules of optax divide integers by numbers.
 pytestmark = pytest.mark.standard_promotion
 
 st = ja.stiefel
@@ -78,6 +78,7 @@ def test_a_stream_in_two_parts_is_one():
     st.fit_stream(squares, first.point, FALLING, batches(1), state=first.state)
 
 
+@pytest.mark.compiled_text
 def test_rows_split_over_devices_are_one_all_reduce():
     where = ja.row_sharding(ja.data_mesh())
     parts = [jax.device_put(batch, where) for batch in batches(1)]

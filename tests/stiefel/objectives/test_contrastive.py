@@ -174,6 +174,7 @@ def test_a_low_temperature_neither_overflows_nor_vanishes():
         assert 100 < float(found) <= 2e3 + np.log(12)
 
 
+@pytest.mark.compiled_text
 def test_memory_is_that_of_a_block():
     n, d, block = 4096, 8, 128
     with jax.enable_x64(False):

@@ -69,22 +69,6 @@ def test_fewer_rows_than_neighbours_are_all_neighbours():
         np.testing.assert_allclose(one, other, atol=OBJECTIVE * F64)
 
 
-def test_blocks_change_nothing():
-    source, target = random_rows(5, (5, 5), n=23)
-    weights, point = random_weights(6, 23), jnp.asarray(random_map(7, (5, 5)))
-    whole, cut = (
-        value_and_gradient(
-            csls_objective(
-                source, target, weights=weights, neighbours=3, block_size=block_size
-            ),
-            point,
-        )
-        for block_size in (23, 8)
-    )
-    for one, other in zip(whole, cut, strict=True):
-        np.testing.assert_allclose(one, other, atol=OBJECTIVE * F64)
-
-
 def test_partners_that_are_nearest_cost_nothing_with_one_neighbour():
     source, target = random_rows(8, (5, 5))
     near = csls_objective(source, source, neighbours=1)
@@ -94,6 +78,7 @@ def test_partners_that_are_nearest_cost_nothing_with_one_neighbour():
     assert float(value_and_gradient(far, jnp.eye(5))[0]) > 0.1
 
 
+@pytest.mark.compiled_text
 def test_memory_is_that_of_a_block():
     n, d, block, k = 4096, 8, 128, 10
     with jax.enable_x64(False):
