@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.experiments.launching import child_environment
 from tests.free_port import free_port
 
 COUNT = 700
@@ -49,6 +50,7 @@ def start(
         flags += [f"--num_processes={count}", f"--process_id={process}"]
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.embed", *flags, *more],
+        env=child_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import importlib
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -22,11 +23,17 @@ from experiments import launch as launch_module
 ROOT = Path(__file__).parents[2]
 
 
+def child_environment() -> dict[str, str]:
+    """Return what processes of their own compile with: as few optimisations as here."""
+    return {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
+
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m`` with `arguments`, in the project's folder."""
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -11,7 +11,8 @@ import jaxalign as ja
 from jaxalign.evaluate.methods import CHOSEN, ORTHOGONAL
 from tests.experiments.launching import launch_here
 
-pytestmark = pytest.mark.slow
+# The MLP is trained by optax.
+pytestmark = [pytest.mark.slow, pytest.mark.standard_promotion]
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ import jaxalign as ja
 from tests import tiny_encoders
 from tests.experiments.launching import launch_here
 
-# A wider and a narrower target, and each family once on its side.
-WIDTHS = {"clip": 20, "flava": 24, "siglip": 16}
-pytestmark = pytest.mark.slow
+# A narrower target; the shipped pair is of CLIP and SigLIP, and of one width.
+WIDTHS = {"flava": 24, "siglip": 16}
+# The MLP is trained by optax.
+pytestmark = [pytest.mark.slow, pytest.mark.standard_promotion]
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def root(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize(("source", "target"), [("clip", "flava"), ("flava", "siglip")])
-def test_a_map_is_fitted_between_two_families(root, data_dir, source, target):
+def test_a_map_is_fitted_between_two_families(root, data_dir):
+    source, target = WIDTHS
     workdir = root / f"{source}-{target}"
     done = launch_here(
         "experiments.align",

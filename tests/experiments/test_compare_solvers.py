@@ -19,6 +19,8 @@ from experiments.solver_words import describe, describe_components, outcome_rows
 from tests.cases import rows_pair
 from tests.experiments.launching import launch_here
 
+# Solvers call optax.
+pytestmark = pytest.mark.standard_promotion
 SMALL = Planted("det -1", "small", width=6, anchors=200, reflect=True, steps=160)
 
 
@@ -236,17 +238,6 @@ def test_stores_take_the_place_of_encoders(tmp_path):
     done = run_command(tmp_path / "run", stores[0])
     assert done.returncode == 2
     assert "expected both or none" in done.stderr
-
-
-@pytest.mark.slow
-def test_objectives_are_a_part_that_fits_no_map(data_dir, tmp_path):
-    parts = "--parts=objectives"
-    done = run_command(tmp_path / "run", parts, f"--data_dir={data_dir}")
-    assert done.returncode == 0, done.stderr
-    assert "the closed form" in done.stdout
-    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
-    assert {"objectives, target means added"} <= {row["table"] for row in rows}
-    assert not (tmp_path / "run" / "map.safetensors").exists()
 
 
 def test_mistakes_are_one_line(tmp_path):

@@ -27,6 +27,8 @@ from jaxalign.solve.polar import orthogonality_error
 from tests import tolerances
 from tests.experiments.launching import launch_here
 
+# Descents call optax.
+pytestmark = pytest.mark.standard_promotion
 CLASSES, THINGS, WIDTH = 10, 5, 6
 SCHEDULE = Schedule((2, 12), 0.1)
 FEW = ("cosine", "closed form, images and texts")

@@ -13,8 +13,8 @@ from jaxalign.encoders.recipes import RECIPES
 from tests import tiny_encoders
 from tests.few_emoji import few_emoji
 
-# Runs whole experiments.
-pytestmark = pytest.mark.slow
+# Runs whole experiments, by optax.
+pytestmark = [pytest.mark.slow, pytest.mark.standard_promotion]
 
 
 @pytest.fixture(scope="module")
