@@ -154,7 +154,8 @@ def count_hits(
                 found[name] -= part.target_mean[None, :]
         forth = hits(mapped["image"], found["text"])
         back = hits(found["image"], mapped["text"])
-        return hits(mapped["image"], found["image"]), 0.5 * (forth + back)
+        crossings = 0.5 * (forth + back).astype(jnp.float32)
+        return hits(mapped["image"], found["image"]), crossings
 
     return jax.vmap(one)(points)
 

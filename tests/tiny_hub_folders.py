@@ -137,7 +137,13 @@ def edit_json(path, **values) -> None:
 
 def _write(folder, family, tokenizer, image_settings, *, unsaid=(), text=None) -> Path:
     folder = Path(folder)
-    config = tiny_encoders.make_config(family, vocabulary=len(tokenizer), text=text)
+    one_block = {"num_hidden_layers": 1}
+    config = tiny_encoders.make_config(
+        family,
+        vocabulary=len(tokenizer),
+        text={**one_block, **(text or {})},
+        vision=one_block,
+    )
     parameters = tiny_encoders.random_parameters(config)[1]
     tiny_encoders.save_model(folder, parameters, config)
     values = json.loads((folder / CONFIG_FILE).read_text())

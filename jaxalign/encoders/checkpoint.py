@@ -96,9 +96,16 @@ def read_object(path: Path) -> dict[str, Any]:
     return values
 
 
+class _OneKey(nnx.Rngs):
+    """One key for every parameter: counting draws takes most of the time to trace."""
+
+    def params(self):
+        return jax.random.key(0)
+
+
 def abstract_model(family: Family, config: PreTrainedConfig) -> tuple[Any, nnx.State]:
     """Return a model's graph and its parameters' shapes; nothing is computed."""
-    model = nnx.eval_shape(lambda: family.build(config, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: family.build(config, rngs=_OneKey()))
     return nnx.split(model)
 
 

@@ -5,6 +5,7 @@ import copy
 import functools
 import hashlib
 import json
+import numbers
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from jaxalign.encoders.families import find_family
 from jaxalign.encoders.folder_preprocessing import FolderPreprocessing
 from jaxalign.encoders.partition import Partition, PartitionedRows
 from jaxalign.encoders.placing import digest_parameters
-from jaxalign.encoders.preprocessing import as_pictures, check_texts
+from jaxalign.encoders.preprocessing import check_pictures, check_texts
+from jaxalign.encoders.tower_inputs import check_mask, take_ids, take_pixels
 from jaxalign.sharding import replicated
 
 
@@ -105,20 +107,10 @@ class Encoders:
           program holds no collective.
 
         Raises:
-          ValueError: if the pictures have another size than the model's, or are bytes.
+          ValueError: if the pictures have another size than the model's, or are no
+            floating NumPy or JAX array.
         """
-        size = self._image_size
-        if not jnp.issubdtype(pixels.dtype, jnp.floating):
-            raise ValueError(
-                "`encode_image(pixels=...)` expected floating, normalised pixels, got "
-                f"{pixels.dtype}; use `embed_images` for pictures as they are."
-            )
-        if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
-            raise ValueError(
-                f"`encode_image(pixels=...)` expected shape (n, {size}, {size}, 3) for "
-                f"{self.name}, got {tuple(pixels.shape)}; use `embed_images`, which "
-                "preprocesses pictures of any size."
-            )
+        pixels = take_pixels(pixels, size=self._image_size, name=self.name)
         return self._jitted_image_rows(self._parameters, pixels)
 
     def encode_text(
@@ -138,35 +130,21 @@ class Encoders:
           (n, d), float32 unit rows.
 
         Raises:
-          ValueError: if texts are longer than the model's positions, if the mask
-            does not belong to them, or if NumPy ids lie outside the vocabulary.
+          ValueError: if the ids are no integer array, if texts are longer than the
+            model's positions, if the mask does not belong to them, or if NumPy ids lie
+            outside the vocabulary.
 
         Notes:
           JAX arrays of ids are not looked at, since that would wait for the device;
           ids outside the vocabulary then count as its first or last one.
         """
-        if mask is not None and mask.shape != ids.shape:
-            raise ValueError(
-                f"`encode_text(mask=...)` expected the shape of ids, {ids.shape}, got "
-                f"{mask.shape}; pass the mask that came with the ids, or none."
-            )
-        if mask is not None and mask.dtype != bool:
-            raise ValueError(
-                f"`encode_text(mask=...)` expected bool, True where a token may look, "
-                f"got {mask.dtype}; pass `mask == 1` for one of zeros and ones."
-            )
-        if ids.ndim != 2 or not 1 <= ids.shape[1] <= self._text_length:
-            raise ValueError(
-                f"`encode_text(ids=...)` expected shape (n, t), t at most "
-                f"{self._text_length} for {self.name}, got {tuple(ids.shape)}; use "
-                "`embed_texts`, which tokenizes and cuts."
-            )
-        if not jnp.issubdtype(ids.dtype, jnp.integer):
-            raise ValueError(
-                f"`encode_text(ids=...)` expected integers, got {ids.dtype}; use "
-                "`embed_texts`, which tokenizes strings."
-            )
-        self._check_vocabulary(ids)
+        ids = take_ids(
+            ids,
+            length=self._text_length,
+            vocabulary=self._vocabulary,
+            name=self.name,
+        )
+        check_mask(mask, ids)
         return self._jitted_text_rows(self._parameters, ids, mask)
 
     def on_mesh(
@@ -276,7 +254,9 @@ class Encoders:
         def encode(chunk):
             return self.encode_image(self.preprocess_images(chunk))
 
-        return self._in_batches(encode, as_pictures(images), batch_size)
+        # All are checked before the first batch, and converted batch by batch.
+        check_pictures(images)
+        return self._in_batches(encode, list(images), batch_size)
 
     def embed_texts(
         self, texts: Sequence[str], *, batch_size: int = 256
@@ -289,6 +269,9 @@ class Encoders:
 
         Returns:
           (n, d), float32 unit rows on the host.
+
+        Raises:
+          ValueError: if something else than a list of strings comes, or see `tokenize`.
         """
         check_texts(texts)
 
@@ -312,19 +295,6 @@ class Encoders:
         digest.update(self.preprocessing.canonical())
         return digest.hexdigest()
 
-    def _check_vocabulary(self, ids: Int[ArrayLike, "n t"]) -> None:
-        """Refuse ids that no text of this model has, if they lie on the host."""
-        vocabulary = self._vocabulary
-        if not isinstance(ids, np.ndarray) or ids.size == 0:
-            return
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= vocabulary:
-            raise ValueError(
-                f"`encode_text(ids=...)` expected ids in [0, {vocabulary}) for "
-                f"{self.name}, got ids from {low} to {high}; use the tokenizer that "
-                "belongs to the checkpoint."
-            )
-
     def _image_rows(self, parameters, pixels):
         model = nnx.merge(self._graph, parameters)
         return _unit_rows(model.image_features(pixels))
@@ -340,10 +310,10 @@ class Encoders:
         batch_size: int,
     ) -> Float[np.ndarray, "n d"]:
         """Encode in equal batches; the last is filled up with copies."""
-        if batch_size < 1:
+        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise ValueError(
-                f"`batch_size` expected at least 1, got {batch_size}; larger batches "
-                "need more memory, and change no row."
+                f"`batch_size` expected a whole number of at least 1, got "
+                f"{batch_size!r}; larger batches need more memory, and change no row."
             )
         if len(items) == 0:
             return np.zeros((0, self.dim), np.float32)

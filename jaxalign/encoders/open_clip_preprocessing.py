@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from jaxalign.encoders.preprocessing import as_pictures
+from jaxalign.encoders.preprocessing import as_pictures, told_unreadable
 
 # OpenCLIP's own defaults; "random" interpolation is one of training, bicubic otherwise.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -65,9 +65,12 @@ class OpenClipImagePreprocessor:
           (n, h, w, 3), float32.
 
         Raises:
-          ValueError: see `as_pictures`.
+          ValueError: if a picture cannot be read; see `as_pictures` also.
         """
-        fitted = [np.asarray(self._fit(picture)) for picture in as_pictures(images)]
+        fitted = []
+        for picture in as_pictures(images):
+            with told_unreadable(picture):
+                fitted.append(np.asarray(self._fit(picture)))
         pixels = np.asarray(fitted, np.uint8).reshape(-1, *self.shape)
         # In float32 throughout, as OpenCLIP computes it.
         return (pixels.astype(np.float32) / np.float32(255) - self._mean) / self._std

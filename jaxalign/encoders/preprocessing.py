@@ -94,15 +94,8 @@ class ImagePreprocessor:
         """
         rows = []
         for picture in as_pictures(images):
-            try:
+            with told_unreadable(picture):
                 pixels = self._pixels(picture)
-            # What Pillow raises over a file that is cut or damaged.
-            except (OSError, SyntaxError, ValueError) as error:
-                raise ValueError(
-                    f"`embed_images(images=...)` expected pictures that Pillow can "
-                    f"read as RGB, got {_describe(picture)} ({type(error).__name__}: "
-                    f"{error}); leave it out, or write the file again."
-                ) from error
             if pixels.shape != self.shape:
                 raise ValueError(
                     f"`embed_images(images=...)` expected pictures that {self.file} "
@@ -229,6 +222,19 @@ def as_pictures(images: Sequence[np.ndarray | Image.Image]) -> list[Image.Image]
     """Return pictures as Pillow images.
 
     Raises:
+      ValueError: see `check_pictures`.
+    """
+    check_pictures(images)
+    return [
+        image if isinstance(image, Image.Image) else Image.fromarray(image)
+        for image in images
+    ]
+
+
+def check_pictures(images: Any) -> None:
+    """Validate a list of pictures, without a copy of one.
+
+    Raises:
       ValueError: if something else than RGB byte arrays and Pillow images comes, or
         one picture alone.
     """
@@ -242,7 +248,21 @@ def as_pictures(images: Sequence[np.ndarray | Image.Image]) -> list[Image.Image]
             "`embed_images(images=...)` expected a list of pictures, got "
             f"{type(images).__name__}; pass list(images), one picture for each row."
         )
-    return [_as_picture(image) for image in images]
+    for image in images:
+        _check_picture(image)
+
+
+@contextlib.contextmanager
+def told_unreadable(picture: Image.Image) -> Iterator[None]:
+    """Turn what Pillow raises over a file that is cut or damaged into one error."""
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"`embed_images(images=...)` expected pictures that Pillow can read as "
+            f"RGB, got {_describe(picture)} ({type(error).__name__}: {error}); leave "
+            "it out, or write the file again."
+        ) from error
 
 
 def check_texts(texts: Any) -> None:
@@ -252,7 +272,9 @@ def check_texts(texts: Any) -> None:
       ValueError: if something else comes, or a string with half a character (a lone
         surrogate).
     """
-    if not isinstance(texts, Sequence | np.ndarray):
+    # Of an array without axes one cannot even take the items.
+    is_scalar = isinstance(texts, np.ndarray) and texts.ndim == 0
+    if is_scalar or not isinstance(texts, Sequence | np.ndarray):
         raise ValueError(
             "`embed_texts(texts=...)` expected a list of strings, got "
             f"{type(texts).__name__}; pass list(texts), one string for each row."
@@ -300,14 +322,13 @@ def _holds_settings(path: Path) -> bool:
         return False
 
 
-def _as_picture(image: Any) -> Image.Image:
-    """Take a Pillow image as it is; make one of an array of RGB bytes."""
-    if isinstance(image, Image.Image) and 0 not in image.size:
-        return image
+def _check_picture(image: Any) -> None:
+    """Refuse all but a Pillow image or an array of RGB bytes, neither empty."""
     is_array = isinstance(image, np.ndarray)
-    is_rgb = is_array and image.dtype == np.uint8 and image.shape[2:] == (3,)
-    if is_rgb and image.size:
-        return Image.fromarray(image)
+    if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
+        return
+    if isinstance(image, Image.Image) and 0 not in image.size:
+        return
     got = f"{image.dtype} {image.shape}" if is_array else repr(image)[:80]
     raise ValueError(
         "`embed_images(images=...)` expected uint8 arrays (height, width, 3) or Pillow "

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import jax
 from flax import nnx
 
-from jaxalign.encoders.checkpoint import abstract_model, read_checkpoint
+from jaxalign.encoders.checkpoint import read_checkpoint
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.hub import find_folder
@@ -86,18 +86,12 @@ def untrained_encoders(like: Encoders, *, seed: int) -> Encoders:
       The encoders; their space has its own fingerprint.
     """
     family = find_family(like.config.model_type)
-    graph, _ = abstract_model(family, like.config)
-    dtype = jax.tree.leaves(like._parameters)[0].dtype
-
-    @jax.jit
-    def draw():
-        state = nnx.state(family.build(like.config, rngs=nnx.Rngs(seed)))
-        return jax.tree.map(lambda values: values.astype(dtype), state)
-
-    parameters = draw()
+    # Not under one jit: that program grows with the number of parameters, while JAX
+    # compiles one draw a shape, and a model has few shapes.
+    graph, state = nnx.split(family.build(like.config, rngs=nnx.Rngs(seed)))
     return Encoders(
         graph,
-        parameters,
+        jax.tree.map(lambda values: values.astype(like.dtype), state),
         like.config,
         name=f"{like.name} (untrained)",
         folder=like.preprocessing.folder,

@@ -16,8 +16,8 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 # Fewer rows take no less time.
 _LEAST = 256
-# Index rows that are padded, at most.
-COPIED = 8192
+# Rows of an index, or pairs, that are copied to be padded, at most.
+_COPIED = 8192
 
 
 class IndexBlocks(NamedTuple):
@@ -67,13 +67,13 @@ def over_query_blocks(function, sides: tuple, size: int):
 
 
 def row_size(count: int, *arrays: ArrayLike | None) -> int:
-    """Size to pad `count` rows to, among others that are padded or keep their shape."""
+    """Size to pad `count` rows to; `count` if one of the arrays must keep its shape."""
     return count if keeps_shape(*arrays) else max(_LEAST, bucket_size(count))
 
 
-def index_size(count: int, *arrays: ArrayLike | None) -> int:
-    """Size to pad `count` index rows to: many are not copied at every search."""
-    return count if count > COPIED else row_size(count, *arrays)
+def few_rows_size(count: int, *arrays: ArrayLike | None) -> int:
+    """Size to pad `count` rows to; many are not copied at every call."""
+    return count if count > _COPIED else row_size(count, *arrays)
 
 
 def check_offsets(call: str, offsets: Any, count: int) -> ArrayLike:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from jaxalign.array_types import ArrayLike
 from jaxalign.buckets import first_rows, pad_to_size
-from jaxalign.evaluate.blocks import row_size
+from jaxalign.evaluate.blocks import few_rows_size
 from jaxalign.float_rows import float_rows, wide_dtype
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -258,5 +258,5 @@ def _padded_pairs(call: str, left: Any, right: Any):
             f"n at least 1, got {left.shape} and {right.shape}; carry the rows of both "
             "sides to one space first."
         )
-    size = row_size(n, left, right)
+    size = few_rows_size(n, left, right)
     return pad_to_size(left, size), pad_to_size(right, size), np.int32(n)

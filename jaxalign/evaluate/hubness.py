@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from jaxalign.array_types import ArrayLike
 from jaxalign.buckets import bucket_size, first_rows, keeps_shape, pad_to_size
 from jaxalign.evaluate.block_search import best_rows
-from jaxalign.evaluate.blocks import check_offsets, index_size, row_size
+from jaxalign.evaluate.blocks import check_offsets, few_rows_size, row_size
 from jaxalign.evaluate.cosine import unit_rows
 from jaxalign.float_rows import float_rows
 
@@ -74,7 +74,7 @@ def hubness_offsets(
             f"`hubness_offsets(k={k!r})`: expected 1 to {n}, the number of anchors; "
             "pass more anchors, or a smaller k."
         )
-    n_padded, m_padded = row_size(n, anchors, index), index_size(m, anchors, index)
+    n_padded, m_padded = row_size(n, anchors, index), few_rows_size(m, anchors, index)
     most = int(k)
     if not keeps_shape(anchors, index):
         most = min(bucket_size(most), n_padded)
@@ -128,7 +128,7 @@ def append_offsets(
     """
     index = float_rows("append_offsets", "index", index)
     offsets = check_offsets("append_offsets", offsets, index.shape[0])
-    size = index_size(index.shape[0], index, offsets)
+    size = few_rows_size(index.shape[0], index, offsets)
     wide = _append(pad_to_size(index, size), pad_to_size(offsets, size))
     return first_rows(wide, index.shape[0], index.shape[1] + 1)
 
@@ -137,7 +137,7 @@ def append_one(queries: Float[ArrayLike, "n d"]) -> Float[Array, "n d_plus_1"]:
     """Make queries for an index of `append_offsets`: unit rows, and a 1."""
     queries = float_rows("append_one", "queries", queries)
     n, width = queries.shape
-    size = index_size(n, queries)
+    size = few_rows_size(n, queries)
     # The last column is minus the offset.
     wide = _append(pad_to_size(queries, size), np.full(size, -1.0, np.float32))
     return first_rows(wide, n, width + 1)

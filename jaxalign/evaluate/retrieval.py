@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxalign.array_types import ArrayLike
 from jaxalign.buckets import bucket_size, first_rows, keeps_shape, pad_to_size
 from jaxalign.evaluate.block_search import best_rows, class_hits, ranks_of
-from jaxalign.evaluate.blocks import check_offsets, index_size, row_size
+from jaxalign.evaluate.blocks import check_offsets, few_rows_size, row_size
 from jaxalign.float_rows import float_rows
 
 
@@ -82,7 +82,7 @@ def top_k(
             "number in that range."
         )
     sides = (queries, index, offsets)
-    n_padded, m_padded, k_padded = n, index_size(m, *sides), int(k)
+    n_padded, m_padded, k_padded = n, few_rows_size(m, *sides), int(k)
     if not keeps_shape(*sides):
         # Much may hang on each query, and the single best is found faster.
         n_padded = bucket_size(n)
@@ -150,7 +150,7 @@ def exact_recall(
         )
     ids = np.unique(ids, return_inverse=True)[1].astype(np.int32)
     sides = (queries, index, offsets)
-    n_padded, m_padded = row_size(n, *sides), index_size(m, *sides)
+    n_padded, m_padded = row_size(n, *sides), few_rows_size(m, *sides)
     ranks = ranks_of(
         pad_to_size(queries, n_padded),
         pad_to_size(index, m_padded),
@@ -209,7 +209,7 @@ def class_top1(
     labels = numbers[1].astype(np.int32)
     excluded = np.full(n, -1) if exclude is None else np.asarray(exclude)
     sides = (queries, index, offsets)
-    n_padded, m_padded = row_size(n, *sides), index_size(m, *sides)
+    n_padded, m_padded = row_size(n, *sides), few_rows_size(m, *sides)
     hits = class_hits(
         pad_to_size(queries, n_padded),
         pad_to_size(labels[:n], n_padded),

@@ -175,8 +175,7 @@ def choose_map(
             f"compared: {recipe.describe()}, which is right most often."
         )
         return _finish(hosts, labels, recipe, reason, (), fixed, card)
-    # A thing that is held out alone has no rival: folds hold two or more.
-    count = min(int(folds), max(2, things // 2))
+    count = fold_count(folds, things)
     fits = FoldFits(hosts, of_ids, of_groups, count=count, most=most_held_out)
     found = _try_all(fits, asked, kinds, order, hubness_k, index_size)
     table = _tabulate(found, asked)
@@ -186,6 +185,11 @@ def choose_map(
     )
     reason = _explain(recipe, table, index_size)
     return _finish(hosts, labels, recipe, reason, table, fixed, card)
+
+
+def fold_count(folds: int, things: int) -> int:
+    """Number of folds that each hold two things: one held out alone has no rival."""
+    return min(int(folds), max(2, things // 2))
 
 
 def _try_all(

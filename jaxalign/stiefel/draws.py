@@ -4,10 +4,10 @@
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.float_rows import wide_dtype
 from jaxalign.random_points import draw_orthonormal
 from jaxalign.stiefel.geometry import project_tangent
 from jaxalign.stiefel.shapes import check_point
@@ -37,6 +37,7 @@ def random_point(
       ValueError: if `shape` has no two last axes of at least 1, or `determinant` is
         neither +1 nor -1 or asked of points that are not square.
 
+    >>> import jax.numpy as jnp
     >>> point = random_point(jax.random.key(0), (3, 3), determinant=-1)
     >>> round(float(jnp.linalg.det(point)), 4)
     -1.0
@@ -55,7 +56,7 @@ def random_point(
             f"square points, got shape {shape}; leave it out for any point."
         )
     dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    wide = jnp.promote_types(dtype, jnp.float32)
+    wide = wide_dtype(dtype)
     drawn = draw_orthonormal(key, shape, determinant=determinant, dtype=wide)
     return drawn.astype(dtype)
 
@@ -76,11 +77,12 @@ def random_tangent(
     Raises:
       ValueError: if `point` is no floating matrix.
 
+    >>> import jax.numpy as jnp
     >>> turn = random_tangent(jax.random.key(0), jnp.eye(2))
-    >>> bool(turn[0, 1] == -turn[1, 0])
+    >>> bool(jnp.isclose(turn[0, 1], -turn[1, 0]))
     True
     """
     check_point("random_tangent", point)
-    wide = jnp.promote_types(point.dtype, jnp.float32)
+    wide = wide_dtype(point.dtype)
     drawn = jax.random.normal(key, point.shape, wide)
     return project_tangent(point, drawn)

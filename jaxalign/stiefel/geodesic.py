@@ -14,6 +14,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
@@ -73,7 +74,7 @@ def geodesic_distance(
 def _distance(left, right):
     """Distance of batches, by the shape."""
     x, y = as_tall(left), as_tall(right)
-    dtype = jnp.promote_types(x.dtype, y.dtype)
+    dtype = np.promote_types(x.dtype, y.dtype)
     both = jnp.concatenate([x.astype(dtype), y.astype(dtype)], axis=-1)
     return _with_slopes(both)
 

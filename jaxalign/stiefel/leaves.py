@@ -10,6 +10,8 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from jaxalign.float_rows import wide_dtype
+
 # Half precision rounds orthonormal columns this far apart; a matrix that was never
 # orthonormal is off by 0.1 and more.
 LOOSE = 2e-2
@@ -25,7 +27,7 @@ def map_points(function: Callable[..., Any], updates: optax.Updates, *trees: Any
     """
 
     def widened(*leaves):
-        dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
+        dtype = max(map(_wide, leaves), key=lambda one: one.itemsize)
         return function(*(jnp.asarray(leaf).astype(dtype) for leaf in leaves))
 
     return jax.tree.map(widened, updates, *trees)
@@ -88,12 +90,19 @@ def _orthogonality_error(points):
     return float(np.max(np.abs(gram - np.eye(gram.shape[-1]))))
 
 
+def _wide(leaf) -> np.dtype:
+    """Return the dtype to compute in; a gradient of integers is computed in float32."""
+    dtype = jnp.result_type(leaf)
+    floating = jnp.issubdtype(dtype, jnp.floating)
+    return wide_dtype(dtype) if floating else np.dtype(np.float32)
+
+
 def zeros_per_matrix(params: optax.Params):
     """Make one zero for each matrix, shape ``(*batch, 1, 1)``, lying where it lies."""
 
     def zero(leaf):
         leaf = jnp.asarray(leaf)
-        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+        dtype = _wide(leaf)
         # A sum, so that a batch that is split over devices stays split.
         return jnp.sum(jnp.zeros_like(leaf, dtype), axis=(-2, -1), keepdims=True)
 

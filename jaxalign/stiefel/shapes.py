@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign.array_types import Array
+from jaxalign.float_rows import wide_dtype
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -41,7 +42,7 @@ def check_pair(call: str, name: str, point: Any, vector: Any) -> None:
 
 def as_tall(array: Array) -> Array:
     """Transpose a wide matrix, and widen half precision to float32."""
-    array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    array = array.astype(wide_dtype(array.dtype))
     return flip(array) if array.shape[-2] < array.shape[-1] else array
 
 

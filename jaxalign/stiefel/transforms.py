@@ -217,9 +217,12 @@ def scale_by_riemannian_adam(
             params,
             state.nu,
         )
-        first, second = 1.0 - b1**count, 1.0 - b2**count
+
+        def corrected(moment, decay):
+            return moment / (1.0 - decay ** jnp.asarray(count, moment.dtype))
+
         scaled = jax.tree.map(
-            lambda m, v: (m / first) / (jnp.sqrt(v / second) + eps), mu, nu
+            lambda m, v: corrected(m, b1) / (jnp.sqrt(corrected(v, b2)) + eps), mu, nu
         )
         mu = jax.tree.map(lambda new, old: new.astype(old.dtype), mu, state.mu)
         return scaled, RiemannianAdamState(jnp.asarray(count), mu, nu)

@@ -396,10 +396,10 @@ def test_an_index_is_compact(tmp_path):
         tracemalloc.stop()
         return size, len(pickle.dumps(source))
 
-    few, many = kept(500), kept(2500)
+    few, many = kept(300), kept(1300)
     # A Python object a member would be over 1,000 bytes a sample.
-    assert many[0] - few[0] < 20 * 2000
-    assert many[1] - few[1] < 80 * 2000
+    assert many[0] - few[0] < 20 * 1000
+    assert many[1] - few[1] < 80 * 1000
 
 
 BRACES = {

@@ -84,11 +84,11 @@ def pictures():
         "32-bit": Image.fromarray(depth.astype(np.int32)),
         "float": Image.fromarray(depth.astype(np.float32) / 256),
         "turned-camera": rotated(),
-        "wide": colour.resize((5000, 1)),
-        "tall": colour.resize((1, 5000)),
+        "wide": colour.resize((600, 1)),
+        "tall": colour.resize((1, 600)),
         "one-pixel": colour.resize((1, 1)),
         "three-rows": noise(30, 3),
-        "large": colour.resize((3000, 2000)),
+        "large": colour.resize((300, 200)),
     }
 
 

@@ -4,6 +4,7 @@
 import pytest
 
 from jaxalign.data.catalog import load_dataset
+from jaxalign.encoders.pretrained import load_encoders
 from tests import tiny_encoders, tiny_hub_folders
 
 # Scripts that need torch; the doctest collector would import them.
@@ -36,6 +37,21 @@ def folders(tmp_path_factory):
 def folder(request, folders):
     """Each family's folder in turn; tests that change one copy it first."""
     return folders[request.param]
+
+
+@pytest.fixture(scope="session")
+def loaded(folders):
+    """Each family's encoders, loaded once: tests share their compiled programs.
+
+    Batches of 4 rows everywhere: another size is another program.
+    """
+    return {family: load_encoders(folder) for family, folder in folders.items()}
+
+
+@pytest.fixture(params=tiny_encoders.FAMILIES)
+def encoders(request, loaded):
+    """Each family's encoders in turn."""
+    return loaded[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every family builds what its rules name; others are refused by name."""
+"""Every family builds models of its config; others are refused by name."""
 
 import pytest
 from flax import nnx
@@ -14,22 +14,9 @@ def test_a_family_builds_models_of_its_config(name):
     family = find_family(config.model_type)
     assert family is FAMILIES[name]
     assert isinstance(config, family.config)
-    model = family.build(config, rngs=nnx.Rngs(0))
+    model = nnx.eval_shape(lambda: family.build(config, rngs=nnx.Rngs(0)))
     for offered in ("image_features", "text_features", "logit_scale"):
         assert hasattr(model, offered)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_rules_name_each_parameter_once(name):
-    config = tiny_encoders.make_config(name)
-    family = find_family(name)
-    model = family.build(config, rngs=nnx.Rngs(0))
-    parameters = {
-        ".".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(model))
-    }
-    named = [rule.parameter for rule in family.rules(config)]
-    assert len(set(named)) == len(named)
-    assert set(named) == parameters
 
 
 def test_unknown_families_are_refused_with_those_that_exist():

@@ -2,8 +2,8 @@
 """Names lead to shipped pairs, folders, and snapshots in the hub's cache."""
 
 import shutil
+import unittest.mock
 
-import numpy as np
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -29,15 +29,11 @@ def cache(tmp_path, monkeypatch, folders):
 
 
 @pytest.mark.parametrize("revision", [None, "main", COMMIT])
-def test_a_model_of_the_hub_loads_from_the_cache(cache, folders, revision):
+def test_a_model_of_the_hub_loads_from_the_cache(cache, loaded, revision):
     encoders = ja.load_encoders("someone/tiny-clip", revision=revision)
-    expected = ja.load_encoders(folders["clip"])
-    assert encoders.space == expected.space
+    # One space: the same weights, tokenizer and image settings.
+    assert encoders.space == loaded["clip"].space
     assert encoders.name == "someone/tiny-clip"
-    pictures = tiny_encoders.pictures(2)
-    np.testing.assert_array_equal(
-        encoders.embed_images(pictures), expected.embed_images(pictures)
-    )
 
 
 def test_a_folder_of_that_name_wins(cache, folders, tmp_path, monkeypatch):
@@ -48,35 +44,32 @@ def test_a_folder_of_that_name_wins(cache, folders, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("cache", "no_shape_hook")
 class TestErrors:
-    @pytest.mark.parametrize("name", ["someone/other", "someone/tiny-clip"])
-    def test_what_is_not_cached(self, name):
-        with pytest.raises(ValueError, match="go online once"):
-            ja.load_encoders(name, revision="another")
+    def test_what_is_not_cached(self):
+        for name in ("someone/other", "someone/tiny-clip"):
+            with pytest.raises(ValueError, match=f"name='{name}'.*cache"):
+                ja.load_encoders(name, revision="another")
 
-    @pytest.mark.parametrize("name", ["clip", "/no/such/folder", "a/b/c", "x y/z", ""])
-    def test_what_is_no_name(self, name):
-        with pytest.raises(ValueError, match="a repository of the hub such as"):
-            ja.load_encoders(name)
+    def test_what_is_no_name(self):
+        for name in ("clip", "/no/such/folder", "a/b/c", "x y/z", ""):
+            with pytest.raises(ValueError, match=f"name='{name}'"):
+                ja.load_encoders(name)
 
-    @pytest.mark.parametrize("name", hub.SHIPPED)
-    def test_a_revision_of_what_lies_here(self, name, folders):
-        for here in (name, str(folders["clip"])):
-            with pytest.raises(ValueError, match="leave revision out"):
+    def test_a_revision_of_what_lies_here(self, folders):
+        for here in (*hub.SHIPPED, str(folders["clip"])):
+            with pytest.raises(ValueError, match="revision='main'"):
                 ja.load_encoders(here, revision="main")
 
     def test_pickled_weights_alone(self, cache):
         (cache / "model.safetensors").unlink()
-        with pytest.raises(ValueError, match="pickled ones could run code"):
+        with pytest.raises(ValueError, match="name=.*safetensors"):
             ja.load_encoders("someone/tiny-clip")
 
-    @pytest.mark.parametrize("error", [OSError(), RuntimeError("reading timed out")])
-    def test_whatever_the_network_raises(self, monkeypatch, error):
-        def fail(*_, **__):
-            raise error
-
-        monkeypatch.setattr(hub, "snapshot_download", fail)
-        with pytest.raises(ValueError, match="go online once"):
-            ja.load_encoders("someone/tiny-clip")
+    def test_whatever_the_network_raises(self, monkeypatch):
+        for error in (OSError(), RuntimeError("reading timed out")):
+            fail = unittest.mock.Mock(side_effect=error)
+            monkeypatch.setattr(hub, "snapshot_download", fail)
+            with pytest.raises(ValueError, match="name=.*cache"):
+                ja.load_encoders("someone/tiny-clip")
 
     @pytest.mark.parametrize(
         ("error", "remedy"),

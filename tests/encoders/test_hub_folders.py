@@ -93,7 +93,6 @@ def test_another_padding_token_pads_and_is_masked(family, folders, tmp_path):
     assert 0 < mask[1].sum() < mask[0].sum() < 20
 
 
-@pytest.mark.parametrize("content", [None, b"[]", b"\xff\xfe"])
 @pytest.mark.parametrize(
     ("name", "file"),
     [
@@ -102,29 +101,17 @@ def test_another_padding_token_pads_and_is_masked(family, folders, tmp_path):
         ("clip-openai-old", "merges.txt"),
     ],
 )
-def test_damaged_and_missing_pieces_are_refused(
-    hub_folders, tmp_path, name, file, content
-):
+def test_damaged_and_missing_pieces_are_refused(hub_folders, tmp_path, name, file):
     copy = tiny_encoders.copy_folder(hub_folders[name], tmp_path / "copy")
-    (copy / file).unlink()
-    if content is not None:
-        (copy / file).write_bytes(content)
-    with pytest.raises(ValueError, match="cannot use .*download the checkpoint again"):
-        TextPreprocessor(copy, length=12)
+    for content in (b"[]", b"\xff\xfe", None):
+        (copy / file).unlink()
+        if content is not None:
+            (copy / file).write_bytes(content)
+        with pytest.raises(ValueError, match=f"name=.* in '{copy}'"):
+            TextPreprocessor(copy, length=12)
 
 
 # --- models
-
-
-def test_siglip2_folders_load_and_embed(hub_folders):
-    encoders = load_encoders(hub_folders["siglip2"])
-    rows = [
-        encoders.embed_texts(["a red apple", "", "Fish"]),
-        encoders.embed_images(tiny_encoders.pictures(3)),
-    ]
-    for found in rows:
-        assert found.shape == (3, encoders.dim)
-        assert np.isfinite(found).all()
 
 
 def test_a_config_of_few_keys_is_the_base_model(tmp_path):
@@ -141,19 +128,21 @@ def test_a_config_of_few_keys_is_the_base_model(tmp_path):
     assert text.eos_id is None
 
 
-@pytest.mark.parametrize("ids", [{}, {"eos_token_id": None, "pad_token_id": None}])
-def test_siglip_needs_no_ids_of_special_tokens(hub_folders, tmp_path, ids):
+def test_siglip_needs_no_ids_of_special_tokens(hub_folders, tmp_path):
     copy = tiny_encoders.copy_folder(hub_folders["siglip2"], tmp_path / "copy")
     values = json.loads((copy / CONFIG_FILE).read_text())
     assert "eos_token_id" not in values["text_config"]
-    edit_json(copy / CONFIG_FILE, text_config={**values["text_config"], **ids})
-    assert load_encoders(copy).dim == tiny_encoders.DIM
+    unsaid = load_encoders(copy)
+    assert unsaid.dim == tiny_encoders.DIM
+    none = {"eos_token_id": None, "pad_token_id": None}
+    edit_json(copy / CONFIG_FILE, text_config={**values["text_config"], **none})
+    assert load_encoders(copy).space == unsaid.space
 
 
 def test_a_tower_without_pooling_head_is_refused(tmp_path):
     values = _config(vision_config={"vision_use_head": False})
     (tmp_path / CONFIG_FILE).write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"vision_use_head.*use the checkpoint of the"):
+    with pytest.raises(ValueError, match="vision_use_head"):
         load_model(tmp_path)
 
 
@@ -230,9 +219,10 @@ def _nest_settings(folder, tmp_path):
     return copy
 
 
-def test_settings_inside_processor_config_are_found(folder, tmp_path):
-    copy = _nest_settings(folder, tmp_path)
-    nested, plain = load_encoders(copy), load_encoders(folder)
+@pytest.mark.parametrize("family", tiny_encoders.FAMILIES)
+def test_settings_inside_processor_config_are_found(family, folders, loaded, tmp_path):
+    copy = _nest_settings(folders[family], tmp_path)
+    nested, plain = load_encoders(copy), loaded[family]
     pictures = tiny_encoders.pictures(2)
     np.testing.assert_array_equal(
         nested.preprocess_images(pictures), plain.preprocess_images(pictures)
@@ -240,23 +230,25 @@ def test_settings_inside_processor_config_are_found(folder, tmp_path):
     assert nested.space == plain.space
 
 
-def test_errors_name_the_file_that_was_read(folder, tmp_path):
-    copy = _nest_settings(folder, tmp_path)
+def test_errors_name_the_file_that_was_read(folders, tmp_path):
+    copy = _nest_settings(folders["clip"], tmp_path)
     settings = json.loads((copy / PROCESSOR_FILE).read_text())["image_processor"]
     sides = {"height": 16, "width": 16}
     settings.update(size=sides, crop_size=sides)
     edit_json(copy / PROCESSOR_FILE, image_processor=settings)
-    with pytest.raises(ValueError, match=f"use the {PROCESSOR_FILE} that belongs"):
+    with pytest.raises(ValueError, match=f"`preprocess_images`.*{PROCESSOR_FILE}"):
         load_encoders(copy).preprocess_images(tiny_encoders.pictures(1))
     (copy / PROCESSOR_FILE).write_text("{")
-    with pytest.raises(ValueError, match=f"expected {PROCESSOR_FILE} in"):
+    with pytest.raises(ValueError, match=PROCESSOR_FILE):
         ImagePreprocessor(copy)
 
 
-def test_a_processor_config_without_pictures_counts_for_nothing(folder, tmp_path):
-    copy = tiny_encoders.copy_folder(folder, tmp_path / "copy")
+def test_a_processor_config_without_pictures_counts_for_nothing(
+    folders, loaded, tmp_path
+):
+    copy = tiny_encoders.copy_folder(folders["siglip"], tmp_path / "copy")
     edit_json(copy / PROCESSOR_FILE, processor_class="SiglipProcessor")
-    assert load_encoders(copy).space == load_encoders(folder).space
+    assert load_encoders(copy).space == loaded["siglip"].space
     (copy / IMAGE_FILE).unlink()
-    with pytest.raises(ValueError, match=f"has no {IMAGE_FILE}"):
+    with pytest.raises(ValueError, match=IMAGE_FILE):
         load_encoders(copy).preprocess_images(tiny_encoders.pictures(1))

@@ -21,8 +21,9 @@ def _normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("use_bias", [False, True])
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 12), (10, 11)])
+@pytest.mark.parametrize(
+    ("height", "width", "use_bias"), [(8, 12, False), (10, 11, True)]
+)
 def test_patch_embedding_is_a_convolution(height, width, use_bias):
     patch, out = 4, 6
     layer = layers.PatchEmbedding(patch, out, use_bias=use_bias, rngs=nnx.Rngs(0))
@@ -67,8 +68,9 @@ def _mask(kind, n, q, k):
     return None
 
 
-@pytest.mark.parametrize("kind", ["none", "causal", "padding"])
-@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "heads"), [("all", 1), ("all", 3), ("causal", 3), ("padding", 3)]
+)
 def test_attention_is_a_softmax_over_visible_keys(kind, heads):
     query, key, value = (_normal(3, 5, 12, seed=s) for s in range(3))
     mask = _mask(kind, 3, 5, 5)
@@ -110,11 +112,11 @@ def test_self_attention_projects_mixes_and_projects():
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match="check `num_attention_heads`"):
+    with pytest.raises(ValueError, match="heads=.*num_attention_heads"):
         layers.SelfAttention(10, 3, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("shape", [(7,), (3, 7), (2, 3, 7)])
+@pytest.mark.parametrize("shape", [(7,), (2, 3, 7)])
 def test_layer_norm_in_float64(shape):
     layer = layers.LayerNorm(7, epsilon=1e-5)
     layer.scale[...], layer.bias[...] = (
@@ -160,14 +162,15 @@ def test_activations_in_float64(name):
 
 
 def test_unknown_activations_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="one of .*'gelu'.*'quick_gelu'.*got 'swish'"):
+    with pytest.raises(ValueError, match="'gelu'.*'quick_gelu'.*'swish'"):
         layers.find_activation("swish")
 
 
 def test_dense_is_affine_on_any_leading_axes():
-    layer = layers.Dense(5, 3, rngs=nnx.Rngs(0))
-    layer.bias[...] = jnp.asarray(_normal(3))
-    x = _normal(2, 4, 5, seed=1)
+    # The size of the patches' kernel: each size of a draw is a program of its own.
+    layer = layers.Dense(48, 6, rngs=nnx.Rngs(0))
+    layer.bias[...] = jnp.asarray(_normal(6))
+    x = _normal(2, 4, 48, seed=1)
     kernel, bias = np.asarray(layer.kernel[...]), np.asarray(layer.bias[...])
     expected = x.astype(np.float64) @ kernel + bias
     np.testing.assert_allclose(layer(jnp.asarray(x)), expected, atol=SUMS)
@@ -182,11 +185,11 @@ def test_embedding_clips_ids_to_its_table():
 
 def test_block_adds_attention_and_mlp_to_its_input():
     block = layers.Block(
-        8, heads=2, hidden=12, activation="gelu", epsilon=1e-5, rngs=nnx.Rngs(0)
+        12, heads=3, hidden=12, activation="gelu", epsilon=1e-5, rngs=nnx.Rngs(0)
     )
-    x = jnp.asarray(_normal(1, 3, 8))
+    x = jnp.asarray(_normal(2, 5, 12))
     for part in (block.attention.out, block.mlp.contract):
         part.kernel[...] = jnp.zeros_like(part.kernel[...])
     np.testing.assert_array_equal(block(x), x)
-    block.mlp.contract.bias[...] = jnp.ones((8,))
+    block.mlp.contract.bias[...] = jnp.ones((12,))
     np.testing.assert_array_equal(block(x), x + 1.0)

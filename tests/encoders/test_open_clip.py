@@ -2,6 +2,7 @@
 """OpenCLIP folders give OpenCLIP's stored rows, and its other models are refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from jaxalign.encoders.open_clip import (
     read_open_clip,
 )
 from jaxalign.encoders.open_clip_config import OPEN_CLIP_CONFIG, read_settings
-from jaxalign.encoders.pretrained import load_encoders, untrained_encoders
+from jaxalign.encoders.pretrained import load_encoders
 from tests import tiny_encoders
 from tests.encoders import goldens
 
@@ -89,26 +90,28 @@ def test_rows_equal_the_goldens(variant):
     goldens.assert_same_rows(texts, stored["text_rows"])
 
 
-@pytest.mark.parametrize("custom_text", [False, True])
-def test_other_ways_of_storing_change_no_row(folder, custom_text):
-    expected = _rows(folder)
+@pytest.fixture(scope="module")
+def space():
+    """Of the model that `folder` holds, unspoilt."""
+    return load_encoders(goldens.FOLDER / "openclip-gelu").space
 
+
+def test_other_ways_of_storing_change_no_row(folder, space):
     def change(tensors):
         tensors["attn_mask"] = np.full((9, 9), -np.inf, np.float32)
         tensors["logit_bias"] = np.full(1, -10.0, np.float32)
         tensors["logit_scale"] = tensors["logit_scale"].reshape(1)
 
     _rewrite(folder, change)
-    # True: as stored before text towers had names of their own.
-    _set(folder, "model_cfg", custom_text=custom_text, init_logit_bias=-10)
     _set(folder, "vision_cfg", patch_dropout=0.5, qk_norm=False, timm_model_name=None)
     _set(folder, "text_cfg", pool_type="argmax", eos_id=7, hf_model_name="")
-    for rows, before in zip(_rows(folder), expected, strict=True):
-        np.testing.assert_array_equal(rows, before)
+    # True: as stored before text towers had names of their own.
+    for custom_text in (False, True):
+        _set(folder, "model_cfg", custom_text=custom_text, init_logit_bias=-10)
+        assert load_encoders(folder).space == space
 
 
-def test_text_towers_may_have_names_of_their_own(folder):
-    expected = _rows(folder)
+def test_text_towers_may_have_names_of_their_own(folder, space):
     outside = ("visual.", "logit_scale")
 
     def rename(tensors):
@@ -119,8 +122,7 @@ def test_text_towers_may_have_names_of_their_own(folder):
 
     _rewrite(folder, rename)
     _set(folder, "model_cfg", custom_text=True)
-    for rows, before in zip(_rows(folder), expected, strict=True):
-        np.testing.assert_array_equal(rows, before)
+    assert load_encoders(folder).space == space
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -189,11 +191,11 @@ def test_the_same_weights_are_the_same_space_in_either_format(folder, tmp_path):
     mine, theirs = load_encoders(folder), load_encoders(other)
     assert mine.space == theirs.space != spaces[0]
     texts, pictures = ["a red apple", "fish"], tiny_encoders.pictures(2)
-    with pytest.raises(ValueError, match="t at most 9"):
+    with pytest.raises(ValueError, match="ids=.*from 1 to 9 "):
         mine.encode_text(np.zeros((1, 12), np.int32))
-    np.testing.assert_array_equal(mine.embed_texts(texts), theirs.embed_texts(texts))
+    np.testing.assert_equal(mine.tokenize(texts), theirs.tokenize(texts))
     np.testing.assert_array_equal(
-        mine.embed_images(pictures), theirs.embed_images(pictures)
+        mine.preprocess_images(pictures), theirs.preprocess_images(pictures)
     )
 
 
@@ -204,33 +206,31 @@ def _widen(tensors, vocabulary):
     tensors["token_embedding.weight"] = table
 
 
-def test_pictures_are_part_of_the_space_and_texts_need_a_tokenizer(folder):
-    encoders = load_encoders(folder)
-    rows = encoders.embed_images(tiny_encoders.pictures(2))
-    assert rows.shape == (2, 18)
-    with pytest.raises(ValueError, match="has no tokenizer .* pass token ids"):
+def test_pictures_are_part_of_the_space_and_texts_need_a_tokenizer(folder, space):
+    encoders, pictures = load_encoders(folder), tiny_encoders.pictures(4)
+    rows = encoders.embed_images(pictures)
+    pixels = encoders.preprocess_images(pictures)
+    np.testing.assert_array_equal(rows, encoders.encode_image(pixels))
+    with pytest.raises(ValueError, match="`tokenize`"):
         encoders.embed_texts(["a fish"])
     _edit(folder, lambda values: values["preprocess_cfg"].update(resize_mode="squash"))
-    assert load_encoders(folder).space != encoders.space
+    assert load_encoders(folder).space != space
     _edit(folder, lambda values: values.pop("preprocess_cfg"))
-    with pytest.raises(ValueError, match=r"no preprocessor_config\.json; add"):
-        load_encoders(folder).embed_images(tiny_encoders.pictures(2))
-    control = untrained_encoders(encoders, seed=0)
-    assert control.dim == 18
-    assert control.space != encoders.space
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json"):
+        load_encoders(folder).embed_images(pictures)
 
 
-@pytest.mark.parametrize(
-    ("others", "expected"),
-    [
+def test_a_whole_transformers_checkpoint_is_preferred(folder):
+    weights = {"model.safetensors": ""}
+    for others, expected in (
         ({}, True),
-        ({"config.json": json.dumps(TIMM_CONFIG), "model.safetensors": ""}, True),
+        ({"config.json": json.dumps(TIMM_CONFIG)} | weights, True),
         ({"config.json": '{"model_type": "clip"}'}, True),
-        ({"config.json": "{", "model.safetensors": ""}, True),
-        ({"config.json": "[]", "model.safetensors": ""}, True),
-        ({"config.json": '{"model_type": ["clip"]}', "model.safetensors": ""}, True),
-        ({"model.safetensors": ""}, True),
-        ({"config.json": '{"model_type": "clip"}', "model.safetensors": ""}, False),
+        ({"config.json": "{"} | weights, True),
+        ({"config.json": "[]"} | weights, True),
+        ({"config.json": '{"model_type": ["clip"]}'} | weights, True),
+        (weights, True),
+        ({"config.json": '{"model_type": "clip"}'} | weights, False),
         (
             {
                 "config.json": '{"model_type": "siglip"}',
@@ -238,12 +238,12 @@ def test_pictures_are_part_of_the_space_and_texts_need_a_tokenizer(folder):
             },
             False,
         ),
-    ],
-)
-def test_a_whole_transformers_checkpoint_is_preferred(folder, others, expected):
-    for name, content in others.items():
-        (folder / name).write_text(content)
-    assert is_open_clip(folder) == expected
+    ):
+        for name, content in others.items():
+            (folder / name).write_text(content)
+        assert is_open_clip(folder) == expected, others
+        for name in others:
+            (folder / name).unlink()
 
 
 def test_a_folder_of_both_is_read_as_transformers(folder):
@@ -265,47 +265,48 @@ def test_a_folder_without_settings_is_none_of_open_clip(tmp_path):
 def test_a_projection_with_a_bias_is_no_model_of_transformers(tmp_path):
     checkpoint = read_open_clip(goldens.FOLDER / "openclip-custom-text")
     state, config = checkpoint.place()[1], checkpoint.config
-    with pytest.raises(ValueError, match="the state of a model built from this config"):
+    with pytest.raises(ValueError, match="state=.*config="):
         save_model(tmp_path, state, config)
 
 
 # --- refusals
 
 
-@pytest.mark.parametrize(
-    ("section", "settings"),
-    [
-        ("model_cfg", {"multimodal_cfg": {"width": 512}}),
-        ("model_cfg", {"audio_cfg": {"layers": 2}}),
-        ("vision_cfg", {"timm_model_name": "vit_base_patch16_siglip_224"}),
-        ("vision_cfg", {"layers": [3, 4, 6, 3]}),
-        ("vision_cfg", {"ls_init_value": 1e-4}),
-        ("vision_cfg", {"attentional_pool": "parallel"}),
-        ("vision_cfg", {"no_ln_pre": True}),
-        ("vision_cfg", {"pool_type": "avg"}),
-        ("vision_cfg", {"final_ln_after_pool": True}),
-        ("vision_cfg", {"input_patchnorm": True}),
-        ("vision_cfg", {"qk_norm": True}),
-        ("vision_cfg", {"act_kwargs": {"approximate": "tanh"}}),
-        ("vision_cfg", {"norm_kwargs": {"eps": 1e-6}}),
-        ("vision_cfg", {"pos_embed_type": "rotary"}),
-        ("vision_cfg", {"block_type": "custom"}),
-        ("text_cfg", {"hf_model_name": "xlm-roberta-base"}),
-        ("text_cfg", {"no_causal_mask": True}),
-        ("text_cfg", {"pool_type": "eos"}),
-        ("text_cfg", {"embed_cls": True}),
-        ("text_cfg", {"proj_type": "none"}),
-        ("text_cfg", {"scale_fc": True}),
-        ("text_cfg", {"tokenizer_kwargs": {"clean": "canonicalize"}}),
-    ],
-    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+OTHER_MODELS = (
+    ("model_cfg", {"multimodal_cfg": {"width": 512}}),
+    ("model_cfg", {"audio_cfg": {"layers": 2}}),
+    ("vision_cfg", {"timm_model_name": "vit_base_patch16_siglip_224"}),
+    ("vision_cfg", {"layers": [3, 4, 6, 3]}),
+    ("vision_cfg", {"ls_init_value": 1e-4}),
+    ("vision_cfg", {"attentional_pool": "parallel"}),
+    ("vision_cfg", {"no_ln_pre": True}),
+    ("vision_cfg", {"pool_type": "avg"}),
+    ("vision_cfg", {"final_ln_after_pool": True}),
+    ("vision_cfg", {"input_patchnorm": True}),
+    ("vision_cfg", {"qk_norm": True}),
+    ("vision_cfg", {"act_kwargs": {"approximate": "tanh"}}),
+    ("vision_cfg", {"norm_kwargs": {"eps": 1e-6}}),
+    ("vision_cfg", {"pos_embed_type": "rotary"}),
+    ("vision_cfg", {"block_type": "custom"}),
+    ("text_cfg", {"hf_model_name": "xlm-roberta-base"}),
+    ("text_cfg", {"no_causal_mask": True}),
+    ("text_cfg", {"pool_type": "eos"}),
+    ("text_cfg", {"embed_cls": True}),
+    ("text_cfg", {"proj_type": "none"}),
+    ("text_cfg", {"scale_fc": True}),
+    ("text_cfg", {"tokenizer_kwargs": {"clean": "canonicalize"}}),
 )
-def test_other_models_are_refused_by_name_and_value(folder, section, settings):
-    _set(folder, section, **settings)
-    with pytest.raises(ValueError, match="expected a plain CLIP .* reads no") as caught:
-        load_encoders(folder)
-    name, value = next(iter(settings.items()))
-    assert f"got {section}.{name} = {json.dumps(value)};" in str(caught.value)
+
+
+def test_other_models_are_refused_by_name_and_value(folder):
+    whole = (folder / OPEN_CLIP_CONFIG).read_text()
+    for section, settings in OTHER_MODELS:
+        (folder / OPEN_CLIP_CONFIG).write_text(whole)
+        _set(folder, section, **settings)
+        ((name, value),) = settings.items()
+        told = re.escape(f"got {section}.{name} = {json.dumps(value)};")
+        with pytest.raises(ValueError, match=told):
+            read_settings(folder)
 
 
 def test_all_settings_of_another_model_are_named_at_once(folder):
@@ -319,42 +320,41 @@ def test_all_settings_of_another_model_are_named_at_once(folder):
         load_encoders(folder)
 
 
-@pytest.mark.parametrize(
-    ("section", "name", "value", "expected"),
-    [
-        ("model_cfg", "embed_dim", None, "a whole number of at least 1, got null"),
-        ("vision_cfg", "width", "20", 'a whole number of at least 1, got "20"'),
-        ("vision_cfg", "layers", True, "a whole number of at least 1, got true"),
-        ("vision_cfg", "image_size", 0, "a whole number of at least 1, got 0"),
-        ("vision_cfg", "head_width", 6, "a divisor of the width, 20, got 6"),
-        ("vision_cfg", "head_width", 64, "a divisor of the width, 20, got 64"),
-        ("vision_cfg", "mlp_ratio", "4", 'a positive number, got "4"'),
-        ("vision_cfg", "mlp_ratio", 0, "a positive number, got 0"),
-        ("text_cfg", "heads", 3, "a divisor of the width, 16, got 3"),
-        ("model_cfg", "vision_cfg", None, "a JSON object, got null"),
-        ("model_cfg", "text_cfg", [1], r"a JSON object, got \[1\]"),
-    ],
+WRONG_SIZES = (
+    ("model_cfg", "embed_dim", None, "a whole number of at least 1, got null"),
+    ("vision_cfg", "width", "20", 'a whole number of at least 1, got "20"'),
+    ("vision_cfg", "layers", True, "a whole number of at least 1, got true"),
+    ("vision_cfg", "image_size", 0, "a whole number of at least 1, got 0"),
+    ("vision_cfg", "head_width", 6, "a divisor of the width, 20, got 6"),
+    ("vision_cfg", "head_width", 64, "a divisor of the width, 20, got 64"),
+    ("vision_cfg", "mlp_ratio", "4", 'a positive number, got "4"'),
+    ("vision_cfg", "mlp_ratio", 0, "a positive number, got 0"),
+    ("text_cfg", "heads", 3, "a divisor of the width, 16, got 3"),
+    ("model_cfg", "vision_cfg", None, "a JSON object, got null"),
+    ("model_cfg", "text_cfg", [1], r"a JSON object, got \[1\]"),
 )
-def test_wrong_sizes_are_refused_by_name(folder, section, name, value, expected):
-    _set(folder, section, **{name: value})
-    with pytest.raises(ValueError, match=rf"{name} in .* to be {expected}; download"):
-        load_encoders(folder)
 
 
-@pytest.mark.parametrize(
-    ("content", "remedy"),
-    [
-        (b"", "expected JSON in .*open_clip_config.json.* download"),
-        (b'{"model_cfg": {', "expected JSON in .*open_clip_config.json.* download"),
-        (b"[]", "expected a JSON object in .*open_clip_config.json.* download"),
-        (b"{}", "expected model_cfg in .* to be a JSON object, got null; download"),
-        (b'{"embed_dim": 18}', "expected model_cfg in .* to be a JSON object, got nul"),
-    ],
-)
-def test_damaged_settings_are_refused(folder, content, remedy):
-    (folder / OPEN_CLIP_CONFIG).write_bytes(content)
-    with pytest.raises(ValueError, match=remedy):
-        load_encoders(folder)
+def test_wrong_sizes_are_refused_by_name(folder):
+    whole = (folder / OPEN_CLIP_CONFIG).read_text()
+    for section, name, value, expected in WRONG_SIZES:
+        (folder / OPEN_CLIP_CONFIG).write_text(whole)
+        _set(folder, section, **{name: value})
+        with pytest.raises(ValueError, match=f"{name} in .* to be {expected};"):
+            read_settings(folder)
+
+
+def test_damaged_settings_are_refused(folder):
+    for content, told in (
+        (b"", OPEN_CLIP_CONFIG),
+        (b'{"model_cfg": {', OPEN_CLIP_CONFIG),
+        (b"[]", f"{OPEN_CLIP_CONFIG}.*list"),
+        (b"{}", "model_cfg in .* got null"),
+        (b'{"embed_dim": 18}', "model_cfg in .* got null"),
+    ):
+        (folder / OPEN_CLIP_CONFIG).write_bytes(content)
+        with pytest.raises(ValueError, match=told):
+            load_encoders(folder)
 
 
 def test_missing_extra_and_misshaped_tensors_are_listed_at_once(folder):
@@ -368,7 +368,7 @@ def test_missing_extra_and_misshaped_tensors_are_listed_at_once(folder):
         tensors[fused] = np.full_like(tensors[fused], np.inf)
 
     _rewrite(folder, spoil)
-    with pytest.raises(ValueError, match="does not fit") as caught:
+    with pytest.raises(ValueError, match=OPEN_CLIP_CONFIG) as caught:
         load_encoders(folder)
     assert str(caught.value).split("\n")[1:] == [
         "missing:",
@@ -389,15 +389,15 @@ def test_pickled_weights_are_never_read(folder):
     (folder / "open_clip_pytorch_model.bin").write_bytes(b"\x80\x04N.")
     load_encoders(folder)
     (folder / OPEN_CLIP_WEIGHTS).unlink()
-    with pytest.raises(ValueError, match=r"convert them once.*weights_only=True"):
+    with pytest.raises(ValueError, match="open_clip_pytorch_model.bin"):
         load_encoders(folder)
 
 
 def test_missing_and_damaged_weights_are_refused(folder):
     path = folder / OPEN_CLIP_WEIGHTS
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="download or write it again"):
+    with pytest.raises(ValueError, match=OPEN_CLIP_WEIGHTS):
         load_encoders(folder)
     path.unlink()
-    with pytest.raises(ValueError, match=f"expected {OPEN_CLIP_WEIGHTS} or .* pass a"):
+    with pytest.raises(ValueError, match=OPEN_CLIP_WEIGHTS):
         load_encoders(folder)

@@ -2,6 +2,7 @@
 """Pictures become the pixels of OpenCLIP's own transforms, bit for bit."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -36,12 +37,12 @@ def _preprocessor(settings=None):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", sorted(SETTINGS))
-def test_pixels_equal_those_of_open_clip_bit_for_bit(way, name):
-    pixels = _preprocessor(SETTINGS[way])([_picture(name)])
+def test_pixels_equal_those_of_open_clip_bit_for_bit(way):
+    pixels = _preprocessor(SETTINGS[way])([_picture(name) for name in NAMES])
     assert pixels.dtype == np.float32
-    np.testing.assert_array_equal(pixels[0], STORED[f"{way} {name}"])
+    for found, name in zip(pixels, NAMES, strict=True):
+        np.testing.assert_array_equal(found, STORED[f"{way} {name}"], err_msg=name)
 
 
 def test_the_goldens_hold_what_transformers_does_differently():
@@ -78,18 +79,17 @@ def test_what_is_left_out_is_as_open_clip_has_it():
     assert one == _preprocessor(SETTINGS["squash"]).canonical() != full
 
 
-@pytest.mark.parametrize(
-    ("settings", "remedy"),
-    [
-        ({"resize_mode": "longest"}, "resize_mode .*'longest'; preprocess pictures as"),
-        ({"interpolation": "nearest"}, "interpolation .*'nearest'; preprocess picture"),
-        ({"mode": "L"}, "mode .* got 'L'; preprocess pictures as"),
-        ({"mean": [0.5, 0.5]}, "mean .* three numbers, got .*; download"),
-        ({"std": [1, 0, 1]}, "std .* three positive numbers, got .*; download"),
-        ({"std": "wide"}, "std .* three positive numbers, got 'wide'; download"),
-        ({"mean": {"r": 1}}, "mean .* three numbers, got .*; download"),
-    ],
-)
-def test_other_settings_are_refused(settings, remedy):
-    with pytest.raises(ValueError, match=remedy):
-        _preprocessor(settings)
+def test_other_settings_are_refused():
+    for settings in (
+        {"resize_mode": "longest"},
+        {"interpolation": "nearest"},
+        {"mode": "L"},
+        {"mean": [0.5, 0.5]},
+        {"std": [1, 0, 1]},
+        {"std": "wide"},
+        {"mean": {"r": 1}},
+    ):
+        ((name, value),) = settings.items()
+        told = re.escape(f"preprocess_cfg.{name} ") + ".*" + re.escape(f"got {value!r}")
+        with pytest.raises(ValueError, match=told):
+            _preprocessor(settings)

@@ -51,12 +51,12 @@ drawn = settings(
 # --- transformers' rows
 
 
-def _reference(folder, **options):
+def _reference(folder):
     """Load a folder by `transformers`, as a user would."""
     # What the config calls it: of FLAVA, the tower's model or the one for training.
     settings = json.loads((Path(folder) / "config.json").read_text())
     model = getattr(transformers, settings["architectures"][0])
-    loaded, report = model.from_pretrained(folder, output_loading_info=True, **options)
+    loaded, report = model.from_pretrained(folder, output_loading_info=True)
     assert not any(report.values()), report
     return getattr(loaded, "flava", loaded).eval()
 
@@ -185,7 +185,7 @@ def _inputs(config, seed, *, rows=3):
 
 
 def _assert_models_agree(folder, config, seed):
-    graph, state, _ = load_model(folder)
+    graph, state, read = load_model(folder)
     ours, theirs = nnx.merge(graph, state), _reference(folder)
     pixels, ids, mask = _inputs(config, seed)
     inputs = {"pixels": pixels, "ids": ids, "mask": mask}
@@ -198,6 +198,21 @@ def _assert_models_agree(folder, config, seed):
     for name, rows in expected.items():
         _assert_close(found[name], rows)
     assert float(ours.logit_scale[...]) == theirs.logit_scale.item()
+    if config.model_type in tiny_encoders.WRITTEN:
+        _assert_transformers_reads_what_we_write(state, read, theirs)
+
+
+def _assert_transformers_reads_what_we_write(state, config, expected):
+    """The same parameters and settings, and none is missing or extra."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(folder, state, config)
+        found = _reference(folder)
+    parameters = dict(found.named_parameters())
+    for name, parameter in expected.named_parameters():
+        assert parameters.pop(name).equal(parameter), name
+    assert not parameters
+    for read in (vision_config, text_config):
+        assert read(found.config) == read(expected.config)
 
 
 def _read_what_torch_writes(config, seed, *, auto=transformers.AutoModel):
@@ -213,34 +228,27 @@ def _read_what_torch_writes(config, seed, *, auto=transformers.AutoModel):
         _assert_models_agree(folder, config, seed)
 
 
-def _write_what_torch_reads(config, seed):
-    with tempfile.TemporaryDirectory() as folder:
-        state = tiny_encoders.random_parameters(config, seed=seed)[1]
-        save_model(folder, state, config)
-        _assert_models_agree(folder, config, seed)
-
-
 @drawn
 @given(config=_towers("clip"), seed=st.integers(0, 99))
-def test_we_read_the_clip_that_transformers_writes(config, seed):
+def test_clip_is_read_and_written_as_transformers_does(config, seed):
     _read_what_torch_writes(config, seed)
 
 
 @drawn
 @given(config=_towers("siglip"), seed=st.integers(0, 99))
-def test_we_read_the_siglip_that_transformers_writes(config, seed):
+def test_siglip_is_read_and_written_as_transformers_does(config, seed):
     _read_what_torch_writes(config, seed)
 
 
 @drawn
 @given(config=_towers("flava"), seed=st.integers(0, 99))
-def test_we_read_the_flava_that_transformers_writes(config, seed):
+def test_flava_is_read_as_transformers_writes_it(config, seed):
     _read_what_torch_writes(config, seed)
 
 
-@drawn
+@settings(drawn, max_examples=4)
 @given(config=_towers("flava"), seed=st.integers(0, 99))
-def test_we_read_the_flava_for_training_that_transformers_writes(config, seed):
+def test_flava_for_training_is_read_as_transformers_writes_it(config, seed):
     _read_what_torch_writes(config, seed, auto=transformers.AutoModelForPreTraining)
 
 
@@ -286,18 +294,6 @@ def test_pictures_and_texts_through_a_whole_flava_folder(tmp_path):
     _assert_close(ours.embed_images(pictures), _reference_images(theirs, planes))
 
 
-@drawn
-@given(config=_towers("clip"), seed=st.integers(0, 99))
-def test_transformers_reads_the_clip_that_we_write(config, seed):
-    _write_what_torch_reads(config, seed)
-
-
-@drawn
-@given(config=_towers("siglip"), seed=st.integers(0, 99))
-def test_transformers_reads_the_siglip_that_we_write(config, seed):
-    _write_what_torch_reads(config, seed)
-
-
 # --- the shipped pairs
 
 
@@ -312,12 +308,11 @@ def _folder(name):
     return folder
 
 
-@pytest.mark.parametrize("dtype", [None, "float32"])
-def test_shipped_rows_are_those_of_transformers(shipped, examples, dtype):
+def test_shipped_rows_are_those_of_transformers(shipped, examples):
     import torch
 
-    options = {} if dtype is None else {"dtype": getattr(torch, dtype)}
-    theirs = _reference(_folder(shipped), **options)
+    # The folder's tensors are float16; its config asks for float32.
+    theirs = _reference(_folder(shipped))
     assert {p.dtype for p in theirs.parameters()} == {torch.float32}
     ours = pretrained.load_encoders(shipped)
     processor = transformers.AutoImageProcessor.from_pretrained(

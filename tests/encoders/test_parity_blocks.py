@@ -48,7 +48,7 @@ def test_every_block_gives_the_states_of_transformers(
     import torch
 
     torch.manual_seed(0)
-    sizes = {"num_hidden_layers": 4}
+    sizes = {"num_hidden_layers": 3}
     config = tiny_encoders.make_config(family, text=sizes, vision=sizes)
     theirs = transformers.AutoModel.from_config(config).eval()
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_every_block_gives_the_states_of_transformers(
         else:
             theirs.get_text_features(input_ids=torch.from_numpy(ids.astype(np.int64)))
             ours.text_features(jnp.asarray(ids))
-    assert len(states) == len(expected) == 4
+    assert len(states) == len(expected) == 3
     for number, (found, state) in enumerate(zip(states, expected, strict=True)):
         state = state[0] if isinstance(state, tuple) else state
         # States are of any size, rows of size one: the bound goes with the size.

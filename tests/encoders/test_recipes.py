@@ -14,18 +14,20 @@ from jaxalign.encoders.families import find_family
 from jaxalign.encoders.model_card import describe_training
 from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH
 from tests import tiny_encoders
+from tests.few_emoji import few_emoji
 
 SOURCE, TARGET = RECIPES["openmoji-clip"], RECIPES["openmoji-siglip"]
 
 
 @pytest.fixture(scope="module")
 def renderings(tmp_path_factory):
-    """What each recipe's split shows, in the tiny data set."""
-    root = tmp_path_factory.mktemp("datasets")
+    """What each recipe's split shows, in the tiny data set, of a few emoji."""
+    root, patch = tmp_path_factory.mktemp("datasets"), few_emoji()
     sources = [
         catalog.load_dataset("openmoji/tiny", recipe.split, data_dir=root)
         for recipe in (SOURCE, TARGET)
     ]
+    patch.undo()
     return [[source[i] for i in range(len(source))] for source in sources]
 
 

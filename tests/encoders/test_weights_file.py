@@ -70,7 +70,7 @@ class TestErrors:
     def test_a_shard_that_is_missing(self, tmp_path):
         write_shards(tmp_path)
         (tmp_path / "model-00002-of-00002.safetensors").unlink()
-        with pytest.raises(ValueError, match="00002-of-00002.*download them"):
+        with pytest.raises(ValueError, match="folder=.*00002-of-00002"):
             read_tensors(tmp_path)
 
     def test_a_tensor_that_its_shard_lacks(self, tmp_path):
@@ -78,38 +78,40 @@ class TestErrors:
         values = json.loads(index.read_text())
         values["weight_map"]["lost"] = "model-00001-of-00002.safetensors"
         index.write_text(json.dumps(values))
-        with pytest.raises(ValueError, match="without.*lost.*download"):
+        with pytest.raises(ValueError, match="folder=.*lost"):
             read_tensors(tmp_path)
 
-    @pytest.mark.parametrize(
-        "content",
-        [
+    def test_a_damaged_index(self, tmp_path):
+        for content in (
             "{",
             "[]",
             "{}",
             '{"weight_map": {}}',
             '{"weight_map": {"a": "../a"}}',
             '{"weight_map": {"a": 3}}',
-        ],
-    )
-    def test_an_index_that_is_none(self, tmp_path, content):
-        (tmp_path / "model.safetensors.index.json").write_text(content)
-        with pytest.raises(ValueError, match="weight_map.*download it again"):
-            read_tensors(tmp_path)
+        ):
+            (tmp_path / "model.safetensors.index.json").write_text(content)
+            with pytest.raises(ValueError, match="weight_map"):
+                read_tensors(tmp_path)
 
-    @pytest.mark.parametrize("cut", [0, 4, 100, -8])
-    def test_a_file_that_was_cut(self, tmp_path, cut):
+    def test_a_damaged_file(self, tmp_path):
         path = tmp_path / "model.safetensors"
         save_file(TENSORS, path)
-        path.write_bytes(path.read_bytes()[:cut])
-        with pytest.raises(ValueError, match="damaged.*download or write it again"):
-            read_tensors(tmp_path)
+        content = path.read_bytes()
+        for damaged in (
+            *(content[:cut] for cut in (0, 4, 100, -1)),
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            b"\x08\0\0\0\0\0\0\0" + b'{"a":1} ' + content,
+        ):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match="damaged.*model.safetensors"):
+                read_tensors(tmp_path)
 
     def test_a_folder_of_pickles(self, tmp_path):
         (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-        with pytest.raises(ValueError, match="could run code; convert them once"):
+        with pytest.raises(ValueError, match="folder=.*pytorch_model.bin"):
             read_tensors(tmp_path)
 
     def test_an_empty_folder(self, tmp_path):
-        with pytest.raises(ValueError, match="complete checkpoint folder"):
+        with pytest.raises(ValueError, match="folder=.*model.safetensors"):
             read_tensors(tmp_path)

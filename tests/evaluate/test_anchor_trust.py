@@ -54,7 +54,7 @@ def test_copies_of_a_thing_tell_nothing_new():
 
 
 def test_too_few_things_give_no_verdict():
-    trust = assess_anchors(anchors(n=6, copies=3), replicates=20)
+    trust = assess_anchors(anchors(n=6, copies=3), replicates=40)
     assert ja.Status(int(trust.status)) == ja.Status.FEW_BLOCKS
     [sentence] = ja.describe_trust(trust)
     assert sentence.startswith("No verdict: ")

@@ -53,7 +53,7 @@ def test_query_blocks_come_back_in_order_without_padding(size):
 
 
 def test_few_index_rows_are_padded_and_many_are_not_copied():
-    assert {blocks.index_size(count) for count in range(1, 257)} == {256}
-    assert blocks.index_size(8193) == 8193
+    assert {blocks.few_rows_size(count) for count in range(1, 257)} == {256}
+    assert blocks.few_rows_size(8193) == 8193
     assert blocks.row_size(8193) > 8193
     assert jax.eval_shape(lambda x: jnp.ones(blocks.row_size(3, x)), 1.0).shape == (3,)

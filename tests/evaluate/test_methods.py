@@ -15,6 +15,11 @@ from jaxalign.evaluate.methods import (
     choose_recipe,
     fit_methods,
 )
+from jaxalign.evaluate.recipes import Recipe, Searcher
+from jaxalign.evaluate.select import MapChoice
+
+# The MLP is trained by optax, which mixes dtypes.
+pytestmark = pytest.mark.standard_promotion
 
 CLASSES, PER_CLASS, WIDTH = 12, 20, 8
 
@@ -41,18 +46,21 @@ def planted():
     return rotation, Anchors(*images, *texts, labels, labels)
 
 
-@pytest.mark.parametrize("fit_on", ["image", "text", "all"])
-def test_orthogonal_map_recovers_the_planted_rotation(planted, fit_on):
-    rotation, anchors = planted
-    amap, methods = fit_methods(anchors, fit_on=fit_on)
+@pytest.fixture(scope="module")
+def fitted(planted):
+    return fit_methods(planted[1], fit_on="image")
+
+
+def test_orthogonal_map_recovers_the_planted_rotation(planted, fitted):
+    amap, methods = fitted
     # Noise of 5 % of the spread moves the rotation by about its size over sqrt(n).
-    assert np.abs(np.asarray(amap.rotation) - rotation).max() < 0.02
+    assert np.abs(np.asarray(amap.rotation) - planted[0]).max() < 0.02
     assert methods[ORTHOGONAL] is amap
 
 
-def test_every_method_carries_both_modalities(planted):
+def test_every_method_carries_both_modalities(planted, fitted):
     _, anchors = planted
-    _, methods = fit_methods(anchors)
+    methods = dict(fitted[1])
     assert methods.pop("none") is None
     expected = {"mean only", PAPER, ORTHOGONAL, "least squares", "ridge", "MLP"}
     assert expected <= set(methods)
@@ -63,36 +71,60 @@ def test_every_method_carries_both_modalities(planted):
             assert np.isfinite(rows).all(), name
 
 
-def test_uncentred_method_is_the_bare_rotation(planted):
-    _, anchors = planted
-    amap, methods = fit_methods(anchors)
-    rows = anchors.source_texts[:4]
+def test_uncentred_method_is_the_bare_rotation(planted, fitted):
+    amap, methods = fitted
+    rows = planted[1].source_texts[:4]
     bare = np.asarray(methods[f"{PAPER}, uncentred"](rows, "text"))
     np.testing.assert_allclose(bare, rows @ np.asarray(amap.rotation).T, atol=1e-5)
 
 
-def test_mean_only_needs_equal_widths(planted):
+@pytest.mark.parametrize("width", [5, WIDTH])
+def test_every_fit_gets_the_modality_and_mean_only_needs_equal_widths(
+    planted, fitted, monkeypatch, width
+):
     _, anchors = planted
-    narrow = Anchors(
-        anchors.source_images[:, :5],
-        anchors.target_images,
-        anchors.source_texts[:, :5],
-        anchors.target_texts,
-        anchors.image_labels,
-        anchors.text_labels,
+    narrow = dataclasses.replace(
+        anchors,
+        source_images=anchors.source_images[:, :width],
+        source_texts=anchors.source_texts[:, :width],
     )
-    _, methods = fit_methods(narrow)
-    assert "mean only" not in methods
+    asked = []
+
+    def fit(pairs, **options):
+        asked.append(options)
+        matrix = fitted[0].matrix[:, : pairs["image"][0].shape[1]]
+        return dataclasses.replace(fitted[0], matrix=matrix)
+
+    monkeypatch.setattr("jaxalign.evaluate.methods.fit_map", fit)
+    spaces = {"source_space": "one", "target_space": "another"}
+    _, methods = fit_methods(narrow, fit_on="all", **spaces)
+    assert ("mean only" in methods) == (width == WIDTH)
+    for options in asked:
+        assert {"fit_on": "all", **spaces}.items() <= options.items()
+    kinds = [options.get("kind", "orthogonal") for options in asked]
+    assert set(kinds) >= {"orthogonal", "linear", "mlp"}
 
 
-def test_the_recipe_is_chosen_for_the_searches_of_the_table(planted):
+def test_the_recipe_is_chosen_for_the_searches_of_the_table(
+    planted, fitted, monkeypatch
+):
     _, anchors = planted
-    choice = choose_recipe(anchors)
-    assert list(choice.table[0].top1) == [
-        "source image -> target image",
-        "source text -> target text",
-    ]
+    asked = []
+
+    def choose(pairs, **options):
+        asked.append(options)
+        return MapChoice(Searcher(fitted[0], Recipe()), "", ())
+
+    monkeypatch.setattr("jaxalign.evaluate.methods.choose_map", choose)
     things = np.arange(len(anchors.image_labels))
     named = dataclasses.replace(anchors, image_ids=things, text_ids=things)
-    crossing = list(choose_recipe(named).table[0].top1)[2:]
-    assert crossing == ["source image -> target text", "target image -> source text"]
+    for one in (anchors, named):
+        choose_recipe(one, folds=4)
+    jobs = [[job.describe() for job in options["jobs"]] for options in asked]
+    assert jobs[0] == ["source image -> target image", "source text -> target text"]
+    assert jobs[1][:2] == jobs[0]
+    assert jobs[1][2:] == ["source image -> target text", "target image -> source text"]
+    assert [options["ids"] is None for options in asked] == [True, False]
+    for options in asked:
+        assert options["folds"] == 4
+        np.testing.assert_array_equal(options["groups"]["text"], anchors.text_labels)

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import importlib
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
+import jaxtyping
 from absl import flags, logging
 from absl.testing import flagsaver
 
@@ -21,11 +23,17 @@ from experiments import launch as launch_module
 ROOT = Path(__file__).parents[2]
 
 
+def child_environment() -> dict[str, str]:
+    """Return what processes of their own compile with: as few optimisations as here."""
+    return {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
+
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m`` with `arguments`, in the project's folder."""
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -52,12 +60,22 @@ def launch_here(module: str, *arguments: str, unused: Sequence[str] = ()) -> Don
 def launch_main(
     main: Callable[[], None], *arguments: str, unused: Sequence[str] = ()
 ) -> Done:
-    """Launch a main function in this process; leave flags and signals as they were."""
+    """Launch a main function in this process; leave flags and signals as they were.
+
+    Shapes are not checked, as they are not for users.
+    """
     was_parsed, verbosity = flags.FLAGS.is_parsed(), logging.get_verbosity()
     output, errors = io.StringIO(), io.StringIO()
     code = 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(flagsaver.flagsaver())
+        checked = not jaxtyping.config.jaxtyping_disable
+        jaxtyping.config.update("jaxtyping_disable", True)
+        stack.callback(jaxtyping.config.update, "jaxtyping_disable", not checked)
+        own = flags.FLAGS.get_key_flags_for_module(main.__module__)
+        for flag in (flags.FLAGS[name] for name in flags.FLAGS):
+            if flag not in own:  # another experiment may require it
+                stack.enter_context(mock.patch.object(flag, "validators", []))
         stack.callback(logging.set_verbosity, verbosity)
         if threading.current_thread() is threading.main_thread():
             before = signal.getsignal(signal.SIGINT)

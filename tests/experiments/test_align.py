@@ -9,20 +9,17 @@ import pytest
 
 import jaxalign as ja
 from jaxalign.evaluate.methods import CHOSEN, ORTHOGONAL
-from tests.experiments.launching import launch
+from tests.experiments.launching import launch_here
 
-pytestmark = pytest.mark.slow
+# The MLP is trained by optax.
+pytestmark = [pytest.mark.slow, pytest.mark.standard_promotion]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(data_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("align")
-    done = launch(
-        "experiments.align",
-        "--tiny",
-        f"--workdir={folder}/run",
-        f"--data_dir={folder}/data",
-    )
+    flags = [f"--workdir={folder}/run", f"--data_dir={data_dir}"]
+    done = launch_here("experiments.align", "--tiny", *flags)
     assert done.returncode == 0, done.stderr
     return done.stdout, folder / "run"
 

@@ -17,8 +17,10 @@ from experiments.solver_problems import PLANTED, Planted, Problem, tiny
 from experiments.solver_programs import SOLVERS, TINY_SOLVERS, Programs, places
 from experiments.solver_words import describe, describe_components, outcome_rows
 from tests.cases import rows_pair
-from tests.experiments.launching import launch
+from tests.experiments.launching import launch_here
 
+# Solvers call optax.
+pytestmark = pytest.mark.standard_promotion
 SMALL = Planted("det -1", "small", width=6, anchors=200, reflect=True, steps=160)
 
 
@@ -28,8 +30,13 @@ def problem():
 
 
 @pytest.fixture(scope="module")
-def outcome(problem):
-    return compare(Programs(), problem, rounds=1)
+def programs():
+    return Programs(TINY_SOLVERS)
+
+
+@pytest.fixture(scope="module")
+def outcome(problem, programs):
+    return compare(programs, problem, rounds=1)
 
 
 def test_excess_is_that_of_scipys_optimum(problem):
@@ -56,8 +63,9 @@ def test_start_and_planted_rotation_are_of_the_reflected_component(problem):
 
 def test_condition_number_is_near_the_one_that_is_asked_for():
     for wanted in (10.0, 1000.0):
-        case = dataclasses.replace(SMALL, condition=wanted, anchors=5000, noise=0.0)
-        assert case.draw(1).condition == pytest.approx(wanted, rel=0.3)
+        case = dataclasses.replace(SMALL, condition=wanted, noise=0.0)
+        # Of 200 rows: a variance errs by a tenth, and so do both ends.
+        assert case.draw(1).condition == pytest.approx(wanted, rel=0.4)
 
 
 def test_unequal_widths_have_a_start_and_a_condition():
@@ -78,12 +86,23 @@ def test_records_are_ascending_and_end_at_the_last_step():
         assert (np.diff(found) >= 0).all()
 
 
-def test_every_solver_gets_there(problem, outcome):
+def test_solvers_get_there(problem, outcome):
+    _check_solvers(problem, outcome, TINY_SOLVERS)
+    assert all(one.step_seconds > 0 for one in outcome.convergence.courses)
+
+
+@pytest.mark.slow
+def test_the_other_solvers_get_there(problem):
+    others = [label for label in SOLVERS if label not in TINY_SOLVERS]
+    outcome = compare(Programs(others), problem, rounds=0)
+    _check_solvers(problem, outcome, others)
+
+
+def _check_solvers(problem, outcome, labels):
     courses = {one.label: one for one in outcome.convergence.courses}
-    assert set(courses) == set(SOLVERS)
+    assert set(courses) == set(labels)
     for label, course in courses.items():
         assert course.steps_to() is not None, label
-        assert course.step_seconds > 0
         assert np.linalg.det(outcome.rotations[label]) == pytest.approx(-1, abs=1e-4)
         # All find the same map, as far from the planted one as noise put it.
         closed = outcome.rotations["closed form, svd"]
@@ -93,8 +112,7 @@ def test_every_solver_gets_there(problem, outcome):
     assert abs(problem.excess(outcome.rotations[outcome.best()])[0]) < 1e-10
 
 
-def test_settings_of_another_problem_are_kept(problem, outcome):
-    programs = Programs(TINY_SOLVERS)
+def test_settings_of_another_problem_are_kept(problem, outcome, programs):
     again = compare(programs, problem, rounds=0, settings=outcome.settings)
     assert [one.label for one in again.convergence.courses] == list(TINY_SOLVERS)
     for one in again.convergence.courses:
@@ -111,7 +129,7 @@ def test_a_start_in_the_wrong_component_is_told(outcome):
 
 def test_rows_and_page_hold_the_numbers(outcome):
     rows = outcome_rows(outcome, {"note": 1})
-    assert {row.method for row in rows} >= set(SOLVERS)
+    assert {row.method for row in rows} >= set(TINY_SOLVERS)
     by_metric = {row.metric: row for row in rows if row.method == "pogo"}
     (pogo,) = (c for c in outcome.convergence.courses if c.label == "pogo")
     assert by_metric["steps_to_target"].value == pogo.steps_to()
@@ -160,17 +178,18 @@ def test_the_study_of_objectives_is_a_part(outcome, monkeypatch):
 
 
 def run_command(workdir, *flags):
-    return launch(
+    return launch_here(
         "experiments.compare_solvers",
         "--tiny",
         f"--workdir={workdir}",
         *flags,
+        unused=("fit_on",),
     )
 
 
 @pytest.mark.slow
-def test_tiny_run_writes_maps_curves_and_rows(tmp_path):
-    done = run_command(tmp_path / "run", f"--data_dir={tmp_path}/data")
+def test_tiny_run_writes_maps_curves_and_rows(data_dir, tmp_path):
+    done = run_command(tmp_path / "run", f"--data_dir={data_dir}")
     assert done.returncode == 0, done.stderr
     assert "On unseen classes all maps lie within" in " ".join(done.stdout.split())
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
@@ -221,19 +240,6 @@ def test_stores_take_the_place_of_encoders(tmp_path):
     assert "expected both or none" in done.stderr
 
 
-@pytest.mark.slow
-def test_all_parts_run_together(tmp_path):
-    parts = "--parts=planted,objectives"
-    done = run_command(tmp_path / "run", parts, f"--data_dir={tmp_path}/data")
-    assert done.returncode == 0, done.stderr
-    assert "the closed form" in done.stdout
-    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
-    tables = {row["table"] for row in rows}
-    assert {"objectives, target means added", "convergence, easy"} <= tables
-    assert not (tmp_path / "run" / "map.safetensors").exists()
-
-
-@pytest.mark.slow
 def test_mistakes_are_one_line(tmp_path):
     for flags, words in (
         (["--parts=planets"], "--parts: expected some of planted"),

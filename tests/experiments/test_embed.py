@@ -18,7 +18,7 @@ from jaxalign.embedding.shares import Share
 from tests import tiny_encoders
 from tests.data import tiny_tfds
 
-COUNT = 23
+COUNT, BATCH = 23, 8
 BROKEN = 9
 # One program on 1 and on 8 devices, on batches of other sizes.
 ROWS = 1e-6
@@ -76,7 +76,7 @@ def _caption(number):
 
 
 def _config(data, **options):
-    values = {"batch_size": 4, "part_examples": 8, "split": "all"} | options
+    values = {"batch_size": BATCH, "part_examples": 8, "split": "all"} | options
     return embed.Config(dataset=str(data), **values)
 
 
@@ -88,8 +88,8 @@ def _expected(model, encoded):
     readable = [n for n in range(COUNT) if n != BROKEN]
     pictures = [Image.open(io.BytesIO(encoded[n])) for n in readable]
     return (
-        model.embed_images(pictures),
-        model.embed_texts([_caption(n) for n in readable]),
+        model.embed_images(pictures, batch_size=BATCH),
+        model.embed_texts([_caption(n) for n in readable], batch_size=BATCH),
     )
 
 
@@ -143,7 +143,9 @@ def test_a_tfds_set_goes_in_with_its_class_captions(models, tmp_path):
         assert len(store) == 10
         captions = [names[row["label"]] for row in rows]
         np.testing.assert_allclose(
-            store.rows("text"), models[role].embed_texts(captions), atol=ROWS
+            store.rows("text"),
+            models[role].embed_texts(captions, batch_size=BATCH),
+            atol=ROWS,
         )
         assert store.metadata(["caption"])["caption"].to_pylist() == captions
         assert store.metadata(["label"])["label"].to_pylist() == [
@@ -153,9 +155,10 @@ def test_a_tfds_set_goes_in_with_its_class_captions(models, tmp_path):
 
 @pytest.mark.parametrize("partition", ["pjit", "pmap"])
 def test_a_mesh_gives_the_same_rows(models, folder, tmp_path, partition):
-    alone = _run(_config(folder, batch_size=8), models, tmp_path / "alone")
-    config = _config(folder, batch_size=8, partition=partition)
-    spread = _run(config, models, tmp_path / "spread", mesh=ja.data_mesh())
+    one = {"source": models["source"]}
+    alone = _run(_config(folder), one, tmp_path / "alone")
+    config = _config(folder, partition=partition)
+    spread = _run(config, one, tmp_path / "spread", mesh=ja.data_mesh())
     for role, store in spread.items():
         for modality in ("image", "text"):
             np.testing.assert_allclose(
@@ -178,9 +181,8 @@ def test_a_store_of_another_model_or_setting_is_refused_untouched(
     swapped = {"source": models["target"], "target": models["source"]}
     with pytest.raises(ValueError, match="name another folder"):
         _run(_config(folder), swapped, tmp_path)
-    with pytest.raises(ValueError, match="batch_size: 4 there, 8 here"):
-        _run(_config(folder, batch_size=8), models, tmp_path)
-    (folder.parent / "other").mkdir()
+    with pytest.raises(ValueError, match="batch_size: 8 there, 4 here"):
+        _run(_config(folder, batch_size=4), models, tmp_path)
     assert (tmp_path / "source" / "manifest.json").read_bytes() == before
 
 

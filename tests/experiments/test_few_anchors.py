@@ -8,7 +8,7 @@ import pytest
 
 import jaxalign as ja
 from experiments import few_anchors
-from tests.experiments.launching import launch
+from tests.experiments.launching import launch_here
 
 
 def test_draws_are_nested_and_never_meet_the_unseen():
@@ -23,12 +23,12 @@ def test_draws_are_nested_and_never_meet_the_unseen():
 
 
 @pytest.mark.slow
-def test_tiny_run_writes_curves_of_real_fits(tmp_path):
-    done = launch(
+def test_tiny_run_writes_curves_of_real_fits(data_dir, tmp_path):
+    done = launch_here(
         "experiments.few_anchors",
         "--tiny",
         f"--workdir={tmp_path}/run",
-        f"--data_dir={tmp_path}/data",
+        f"--data_dir={data_dir}",
     )
     assert done.returncode == 0, done.stderr
     assert "reach nine tenths" in done.stdout

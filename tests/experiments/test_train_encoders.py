@@ -11,14 +11,17 @@ from experiments import train_encoders
 from jaxalign.encoders.pretrained import load_encoders
 from jaxalign.encoders.recipes import RECIPES
 from tests import tiny_encoders
+from tests.few_emoji import few_emoji
 
-# Runs whole experiments.
-pytestmark = pytest.mark.slow
+# Runs whole experiments, by optax.
+pytestmark = [pytest.mark.slow, pytest.mark.standard_promotion]
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("datasets")
+    patch = few_emoji()
+    yield tmp_path_factory.mktemp("datasets")
+    patch.undo()
 
 
 def _config(name, data_dir):

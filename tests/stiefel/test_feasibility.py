@@ -12,6 +12,7 @@ from jaxalign.stiefel.feasibility import largest_excess
 from tests.stiefel.optimizer_cases import linear, planted
 from tests.tolerances import OPTIMIZED, eps
 
+# Plateaus of optax multiply integers by numbers.
 pytestmark = pytest.mark.standard_promotion
 
 st = ja.stiefel
@@ -64,7 +65,7 @@ def test_outside_of_jit_the_next_update_raises():
         optimizer.update(gradient, state, optax.apply_updates(point, step))
 
 
-def test_a_plateau_reduces_steps_on_the_manifold_and_not_behind_it():
+def test_a_plateau_reduces_steps_on_the_manifold():
     cross, rotation, start = planted(1, (8, 8))
     options = {"steps": 100, "tolerance": 1e-4, "components": "given"}
 
@@ -76,19 +77,18 @@ def test_a_plateau_reduces_steps_on_the_manifold_and_not_behind_it():
     assert np.abs(found.point - rotation).max() < OPTIMIZED
     assert found.history.orthogonality_error.max() < 30 * F32
     assert int(fit(st.riemannian_sgd(4.0)).status) == ja.Status.NOT_CONVERGED
-    behind = fit(optax.chain(st.riemannian_sgd(4.0), PLATEAU))
-    assert behind.history.orthogonality_error.max() > 1e-2
-    with pytest.raises(ja.SolveError, match="step_transform"):
-        behind.check()
 
 
 def test_fits_tell_which_problems_left_the_manifold():
     cross, rotation, start = planted(1, (8, 8), batch=(2,))
     # The first takes no step: it is at its optimum.
     start = start.at[0].set(rotation[0])
-    clipped = optax.chain(st.riemannian_sgd(1.0), optax.clip(0.01))
-    found = st.fit(linear(cross), start, clipped, steps=20, components="given")
+    behind = optax.chain(st.riemannian_sgd(4.0), PLATEAU)
+    found = st.fit(linear(cross), start, behind, steps=40, components="given")
     assert found.status.tolist() == [ja.Status.OK, ja.Status.OFF_MANIFOLD]
+    assert found.history.orthogonality_error[:, 1].max() > 1e-3
+    with pytest.raises(ja.SolveError, match="step_transform"):
+        found.check()
     # The point is brought back all the same.
     assert found.orthogonality_error.max() < 20 * F32
     # An optimiser without any step on the manifold.
@@ -97,8 +97,8 @@ def test_fits_tell_which_problems_left_the_manifold():
 
 
 def test_streams_tell_it_and_give_the_loss_to_the_transformation():
-    batches = [jnp.eye(4) + 0.1 * k for k in range(8)]
-    start = st.random_point(jax.random.key(0), (4, 4), determinant=1)
+    batches = [np.eye(4, dtype=np.float32) + np.float32(0.1) * k for k in range(8)]
+    _, _, start = planted(2, (4, 4))
 
     def loss(point, batch):
         return jnp.mean(jnp.square(batch @ point.T - batch))
@@ -113,7 +113,7 @@ def test_streams_tell_it_and_give_the_loss_to_the_transformation():
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="step_transform"):
+    with pytest.raises(ValueError, match="step_transform="):
         st.pogo(0.1, step_transform=0.5)
-    with pytest.raises(ValueError, match="state"):
+    with pytest.raises(ValueError, match="state="):
         st.check_on_manifold(optax.sgd(0.1).init(jnp.eye(2)))

@@ -2,7 +2,6 @@
 """Tangents and metrics by their laws."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 import jaxalign as ja
 from jaxalign.stiefel import geometry
-from jaxalign.stiefel.draws import random_point, random_tangent
+from jaxalign.stiefel.draws import random_tangent
 from jaxalign.stiefel.geometry import (
     inner_product,
     project_tangent,
@@ -18,7 +17,7 @@ from jaxalign.stiefel.geometry import (
     tangent_norm,
     transport,
 )
-from tests.cases import DTYPES, POINT_SHAPES, orthonormal, x64_for
+from tests.cases import POINT_SHAPES, orthonormal, x64_for
 from tests.collectives import assert_no_collective
 from tests.tolerances import ROWS, eps
 
@@ -36,8 +35,10 @@ def off_tangent(point, vector):
     return np.max(np.abs(inner + inner.T))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", POINT_SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [*((shape, np.float32) for shape in POINT_SHAPES), (POINT_SHAPES[1], np.float64)],
+)
 def test_gradients_are_tangent_and_represent_the_differential(shape, dtype):
     rng = np.random.default_rng(0)
     point = orthonormal(rng, *shape).astype(dtype)
@@ -94,16 +95,22 @@ def test_metrics_differ_by_half_of_the_turn_within_the_span(shape):
 
 
 def test_norm_of_nothing_is_nothing_and_has_derivative_nothing():
-    point = jnp.eye(3)
-    slope = jax.grad(lambda t: tangent_norm(point, t))(jnp.zeros((3, 3)))
+    point, nothing = np.eye(6, dtype=np.float32), np.zeros((6, 6), np.float32)
+    norm = jax.jit(jax.value_and_grad(lambda tangent: tangent_norm(point, tangent)))
+    found, slope = norm(nothing)
+    assert found == 0.0
     assert not np.any(slope)
-    assert np.isnan(tangent_norm(point, jnp.full((3, 3), jnp.nan)))
+    assert np.isnan(norm(nothing + np.nan)[0])
 
 
+@pytest.mark.compiled_text
 def test_geometry_of_a_sharded_batch_needs_no_communication():
     sharding = ja.row_sharding(ja.data_mesh())
-    point = jax.device_put(random_point(jax.random.key(7), (8, 5, 4)), sharding)
-    square = jax.device_put(random_point(jax.random.key(7), (8, 5, 5)), sharding)
+    # Collectives do not depend on the values.
+    point, square = (
+        jax.device_put(np.ones((8, 5, columns), np.float32), sharding)
+        for columns in (4, 5)
+    )
     for call, arguments in (
         (lambda p, v: riemannian_gradient(p, v, metric="canonical"), (point, point)),
         (project_tangent, (square, square)),
@@ -114,14 +121,14 @@ def test_geometry_of_a_sharded_batch_needs_no_communication():
 
 
 @pytest.mark.usefixtures("no_shape_hook")
-def test_errors_say_what_to_do():
+def test_errors_name_the_argument():
     point = np.eye(3, dtype=np.float32)
     for wrong in (point[0], point.astype(int), [[1.0]]):
-        with pytest.raises(ValueError, match="pass a matrix such as"):
+        with pytest.raises(ValueError, match="point="):
             project_tangent(wrong, wrong)
-    with pytest.raises(ValueError, match="broadcast the two first"):
+    with pytest.raises(ValueError, match="vector="):
         project_tangent(point, point[:, :2])
-    with pytest.raises(ValueError, match="leave it out for 'euclidean'"):
+    with pytest.raises(ValueError, match="metric="):
         riemannian_gradient(point, point, metric="flat")
-    with pytest.raises(ValueError, match="leave it out for 'euclidean'"):
+    with pytest.raises(ValueError, match="metric="):
         inner_product(point, point, point, metric="flat")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every optimiser x what optax promises and the manifold demands."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,17 +21,37 @@ from tests.stiefel.optimizer_cases import (
 )
 from tests.tolerances import OPTIMIZED, eps
 
+# Schedules of optax divide integers by numbers.
+pytestmark = pytest.mark.standard_promotion
+
+F32 = eps(np.float32)
 every_case = pytest.mark.parametrize("case", OPTIMIZERS, ids=str)
+
+
+def cases(*names):
+    """Cases of these names; the others share their code, and are slow tests."""
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(
+                case, id=str(case), marks=[] if case.name in names else pytest.mark.slow
+            )
+            for case in OPTIMIZERS
+        ],
+    )
+
+
 # One case an optimiser; its variants share all that is asked below but the step.
-cases = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=str(case))
-        if case.name in ALIASES
-        else pytest.param(case, id=str(case), marks=pytest.mark.slow)
-        for case in OPTIMIZERS
-    ],
-)
+aliases = cases(*ALIASES)
+# One for each last piece.
+last_pieces = cases("riemannian_sgd", "cayley_sgd", "landing", "pogo")
+# One for each form of state.
+states = cases("riemannian_adam", "cayley_sgd", "landing", "pogo")
+
+
+def named(name):
+    """Give one case; its programs are shared."""
+    return next(case for case in OPTIMIZERS if case.name == name)
 
 
 def orthogonality(points):
@@ -40,168 +62,136 @@ def orthogonality(points):
     return np.abs(gram - np.eye(gram.shape[-1])).max()
 
 
+def nearest(point):
+    """Polar factor, in float64."""
+    u, _, vt = np.linalg.svd(np.asarray(point, np.float64), full_matrices=False)
+    return u @ vt
+
+
+@functools.partial(jax.jit, static_argnames="optimizer")
+def take_step(optimizer, cross, point, state):
+    """Take one step for -<Q, C>."""
+    updates, state = optimizer.update(-cross, state, point)
+    return optax.apply_updates(point, updates), state
+
+
 @every_case
-@pytest.mark.parametrize("sign", [1, -1])
-def test_it_reaches_the_planted_rotation_of_its_component(case, sign):
-    cross, rotation, start = planted(0, (12, 12), sign=sign)
+def test_it_reaches_the_planted_rotation_of_its_component(case):
+    signs = [1, -1]
+    parts = [planted(0, (12, 12), sign=sign) for sign in signs]
+    cross, rotation, start = (jnp.stack(part) for part in zip(*parts, strict=True))
     found, path = descend(case.build(), cross, start)
-    found = ja.polar_factor(found).factor
-    assert np.abs(found - rotation).max() < OPTIMIZED
+    assert np.abs(nearest(found) - rotation).max() < OPTIMIZED
     assert orthogonality(path) < case.near
-    assert orthogonality(path[-1]) < 30 * eps(np.float32)
+    assert orthogonality(path[-1]) < 30 * F32
     # Neither a step lost the point, nor did any cross to the other component.
-    signs = np.sign(np.linalg.det(np.asarray(path, np.float64)))
-    assert (signs == sign).all()
+    found = np.sign(np.linalg.det(np.asarray(path, np.float64)))
+    assert (found == signs).all()
 
 
-@cases
+@last_pieces
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 def test_it_solves_tall_and_wide_points(case, shape):
     cross, _, start = planted(1, shape)
     u, s, vt = np.linalg.svd(np.asarray(cross, np.float64), full_matrices=False)
-    found, _ = descend(case.build(), cross, start)
-    found = ja.polar_factor(found).factor
-    best, reached = s.sum(), float(jnp.sum(found * cross))
-    assert best - reached < OPTIMIZED * best
+    found = nearest(descend(case.build(), cross, start)[0])
+    assert s.sum() - np.sum(found * np.asarray(cross)) < OPTIMIZED * s.sum()
     assert np.abs(found - u @ vt).max() < 10 * OPTIMIZED
 
 
-@cases
-def test_a_batch_is_a_loop(case):
-    cross, _, start = planted(2, (8, 8), batch=(3,))
+@pytest.mark.compiled_text
+@aliases
+def test_a_split_batch_is_a_loop_without_communication_or_retracing(case):
+    where = NamedSharding(ja.data_mesh(), PartitionSpec("data"))
+    cross, _, start = planted(4, (8, 8), batch=(8,))
     optimizer = case.build()
-    many, _ = descend(optimizer, cross, start, steps=20)
-    for k in range(3):
-        one, _ = descend(optimizer, cross[k], start[k], steps=20)
-        assert np.abs(np.asarray(many[k]) - one).max() < 50 * eps(np.float32)
+    split, point = jax.device_put((cross, start), where)
+    state = optimizer.init(point)
+    # Compiled ahead: it refuses a second state that lies elsewhere than the first.
+    step = take_step.lower(optimizer, split, point, state).compile()
+    assert_no_collective(step.as_text())
+    for _ in range(3):
+        point, state = step(split, point, state)
+    # Matrices and numbers a matrix lie where their points lie.
+    for leaf in [point, *jax.tree.leaves(state)]:
+        if leaf.ndim == 3:
+            assert leaf.sharding.is_equivalent_to(where, 3)
+    for k in range(8):
+        one, state = start[k], optimizer.init(start[k])
+        for _ in range(3):
+            one, state = take_step(optimizer, cross[k], one, state)
+            if k == 0:
+                traced = take_step._cache_size()
+        assert np.abs(np.asarray(point[k]) - one).max() < 50 * F32
+    assert take_step._cache_size() == traced
 
 
-@cases
+@states
+def test_state_keeps_its_sharding_by_rows(case):
+    where = NamedSharding(ja.data_mesh(), PartitionSpec("data"))
+    cross, _, start = planted(4, (8, 8))
+    split, point = jax.device_put((cross, start), where)
+    optimizer = case.build()
+    state = optimizer.init(point)
+    step = take_step.lower(optimizer, split, point, state).compile()
+    alone, own = start, optimizer.init(start)
+    for _ in range(3):
+        point, state = step(split, point, state)
+        alone, own = take_step(optimizer, cross, alone, own)
+    for leaf in [point, *jax.tree.leaves(state)]:
+        if leaf.shape == start.shape:
+            assert leaf.sharding.is_equivalent_to(where, 2)
+    assert np.abs(np.asarray(point) - alone).max() < 50 * F32
+
+
+@last_pieces
 def test_vmap_is_a_loop(case):
     cross, _, start = planted(2, (8, 8), batch=(3,))
     optimizer = case.build()
 
-    def run(cross, start):
-        return descend(optimizer, cross, start, steps=20)[0]
+    @jax.jit
+    @jax.vmap
+    def run(cross, point):
+        state = optimizer.init(point)
+        for _ in range(3):
+            point, state = take_step(optimizer, cross, point, state)
+        return point
 
-    many = jax.vmap(run)(cross, start)
+    many = run(cross, start)
     for k in range(3):
-        one = run(cross[k], start[k])
-        assert np.abs(many[k] - one).max() < 50 * eps(np.float32)
+        one, state = start[k], optimizer.init(start[k])
+        for _ in range(3):
+            one, state = take_step(optimizer, cross[k], one, state)
+        assert np.abs(np.asarray(many[k]) - one).max() < 50 * F32
 
 
-@cases
-def test_it_needs_params(case):
+def test_they_take_extra_arguments_and_need_params():
     cross, _, start = planted(3, (8, 8))
-    optimizer = case.build()
-    with pytest.raises(ValueError, match="pass the current points as params"):
-        optimizer.update(cross, optimizer.init(start))
+    for name in ALIASES:
+        optimizer = getattr(ja.stiefel, name)(0.1)
+        # The plateaus of `test_feasibility.py` are given a value.
+        assert isinstance(optimizer, optax.GradientTransformationExtraArgs)
+        with pytest.raises(ValueError, match="params"):
+            optimizer.update(cross, optimizer.init(start))
 
 
-@cases
-def test_it_accepts_extra_arguments(case):
-    cross, _, start = planted(3, (8, 8))
-    optimizer = case.build()
-    assert isinstance(optimizer, optax.GradientTransformationExtraArgs)
-    state = optimizer.init(start)
-    plain, _ = optimizer.update(-cross, state, start)
-    extra, _ = optimizer.update(-cross, state, start, value=jnp.ones(()), loss=2.0)
-    assert np.array_equal(plain, extra)
-
-
-@cases
-def test_a_second_call_does_not_retrace(case):
-    cross, _, start = planted(3, (8, 8))
-    optimizer = case.build()
-    traces = []
-
-    @jax.jit
-    def step(point, state):
-        traces.append(1)
-        updates, state = optimizer.update(-cross, state, point)
-        return optax.apply_updates(point, updates), state
-
-    point, state = start, optimizer.init(start)
-    for _ in range(3):
-        point, state = step(point, state)
-    assert len(traces) == 1
-
-
-@cases
-@pytest.mark.parametrize("spec", [("data",), (None, "data")], ids=["batch", "rows"])
-def test_state_keeps_its_sharding(case, spec):
-    mesh = ja.data_mesh()
-    where = NamedSharding(mesh, PartitionSpec(*spec))
-    cross, _, start = planted(4, (8, 8), batch=(8,))
-    cross, start = jax.device_put((cross, start), where)
-    optimizer = case.build()
-    state = optimizer.init(start)
-
-    @jax.jit
-    def step(point, state):
-        updates, state = optimizer.update(-cross, state, point)
-        return optax.apply_updates(point, updates), state
-
-    def layout(tree):
-        return [
-            (leaf.shape, leaf.sharding.is_equivalent_to(where, leaf.ndim))
-            for leaf in jax.tree.leaves(tree)
-            if leaf.shape == start.shape
-        ]
-
-    point, after = step(start, state)
-    assert layout(point) == [(start.shape, True)]
-    assert layout(after) == layout(state)
-    assert all(same for _, same in layout(state))
-    again, last = step(point, after)
-    assert layout(last) == layout(state)
-    # Numbers a matrix lie where their matrices lie.
-    if spec == ("data",):
-        for leaf in jax.tree.leaves(last):
-            if leaf.shape == (8, 1, 1):
-                assert leaf.sharding.is_equivalent_to(where, 3)
-    alone = jax.device_get(start)
-    single = optimizer.init(jnp.asarray(alone))
-    for _ in range(2):
-        updates, single = optimizer.update(-jax.device_get(cross), single, alone)
-        alone = optax.apply_updates(alone, updates)
-    assert np.abs(np.asarray(again) - alone).max() < 50 * eps(np.float32)
-
-
-@cases
-def test_a_split_batch_needs_no_collective(case):
-    where = NamedSharding(ja.data_mesh(), PartitionSpec("data"))
-    cross, _, start = planted(4, (8, 8), batch=(8,))
-    cross, start = jax.device_put((cross, start), where)
-    optimizer = case.build()
-
-    def step(point, state, cross):
-        updates, state = optimizer.update(-cross, state, point)
-        return optax.apply_updates(point, updates), state
-
-    text = jax.jit(step).lower(start, optimizer.init(start), cross).compile().as_text()
-    assert_no_collective(text)
-
-
-@cases
-def test_multi_steps_averages_gradients(case):
+def test_multi_steps_averages_gradients():
     cross, _, start = planted(5, (8, 8))
-    optimizer = case.build()
-    noise = jax.random.normal(jax.random.key(0), (8, 8))
+    optimizer = named("riemannian_adam").build()
+    noise = 0.1 * np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
     every = optax.MultiSteps(optimizer, 2)
+    update = jax.jit(every.update)
     state, point = every.init(start), start
     for gradient in (-cross + noise, -cross - noise):
         before = point
-        updates, state = jax.jit(every.update)(gradient, state, point)
+        updates, state = update(gradient, state, point)
         point = optax.apply_updates(point, updates)
     assert np.array_equal(before, start)
-    updates, _ = optimizer.update(-cross, optimizer.init(start), start)
-    assert np.abs(point - optax.apply_updates(start, updates)).max() < 50 * eps(
-        np.float32
-    )
+    expected, _ = take_step(optimizer, cross, start, optimizer.init(start))
+    assert np.abs(point - expected).max() < 50 * F32
 
 
-@cases
+@aliases
 def test_gradients_and_steps_can_be_transformed(case):
     cross, _, start = planted(6, (8, 8))
     # Entry by entry: off the tangent space, where the optimiser brings it back.
@@ -209,33 +199,28 @@ def test_gradients_and_steps_can_be_transformed(case):
     chained = optax.chain(optax.clip_by_global_norm(0.5), inner)
     found, path = descend(chained, cross, start, steps=10)
     assert orthogonality(path) < case.near
-    assert float(jnp.sum(found * cross)) > float(jnp.sum(start * cross))
+    assert np.sum(np.asarray(found) * cross) > np.sum(np.asarray(start) * cross)
     # Clipped it was: no step is longer than all entries at the bound.
     lengths = np.linalg.norm(np.diff(path, axis=0), axis=(-2, -1))
     assert 0 < lengths.max() < 8 * 0.02 * 1.1
 
 
-@pytest.mark.parametrize("factory", ALIASES)
-def test_hyperparameters_can_be_injected(factory):
+@aliases
+def test_hyperparameters_can_be_injected(case):
     cross, _, start = planted(6, (8, 8))
-    make = getattr(ja.stiefel, factory)
-    schedule = optax.linear_schedule(0.2, 0.0, 10)
-    injected = optax.inject_hyperparams(make)(learning_rate=schedule)
-    found, path = descend(injected, cross, start, steps=12)
-    expected, _ = descend(make(schedule), cross, start, steps=12)
-    assert np.abs(found - expected).max() < 50 * eps(np.float32)
-    # The rate is 0 from the tenth step on: the point rests, but for drift.
-    assert np.abs(path[11] - path[10]).max() < 1e-3
-    state = injected.init(start)
-    assert float(state.hyperparams["learning_rate"]) == pytest.approx(0.2)
-
-
-def test_stabilize_every_can_be_injected():
-    cross, _, start = planted(6, (8, 8))
-    make = optax.inject_hyperparams(ja.stiefel.riemannian_sgd)
-    injected = make(learning_rate=0.5, retraction="cayley", stabilize_every=3)
-    found, _ = descend(injected, cross, start, steps=30)
-    assert orthogonality(found) < 10 * eps(np.float32)
+    schedule = optax.linear_schedule(case.rate, 0.0, 2)
+    injected = optax.inject_hyperparams(case.make)(learning_rate=schedule)
+    points, state = [start], injected.init(start)
+    for _ in range(3):
+        point, state = take_step(injected, cross, points[-1], state)
+        points.append(point)
+    plain = case.build()
+    expected, _ = take_step(plain, cross, start, plain.init(start))
+    assert np.abs(points[1] - expected).max() < 50 * F32
+    assert float(state.hyperparams["learning_rate"]) == 0.0
+    # The point rests then, but for the correction of what the step before has left.
+    lengths = np.linalg.norm(np.diff(points, axis=0), axis=(-2, -1))
+    assert lengths[2] < 0.3 * lengths[1]
 
 
 def test_masked_leaves_are_left_alone():
@@ -245,78 +230,87 @@ def test_masked_leaves_are_left_alone():
         ja.stiefel.riemannian_sgd(0.5, momentum=0.5), {"turn": True, "rest": False}
     )
     gradients = {"turn": -cross, "rest": jnp.ones((3,))}
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    update = jax.jit(optimizer.update)
+    updates, _ = update(gradients, optimizer.init(params), params)
     assert np.array_equal(updates["rest"], gradients["rest"])
-    assert orthogonality(start + updates["turn"]) < 10 * eps(np.float32)
+    assert orthogonality(start + updates["turn"]) < 10 * F32
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (12, 4)], ids=str)
-@pytest.mark.parametrize("every", [1, 7])
-def test_stabilising_bounds_the_drift_of_exact_cayley_steps(shape, every):
+@pytest.mark.parametrize(
+    ("shape", "injected"), [((8, 8), False), ((12, 4), True)], ids=["square", "tall"]
+)
+def test_stabilising_bounds_the_drift_of_exact_cayley_steps(shape, injected):
     _, _, start = planted(8, shape)
-    gradient = jax.random.normal(jax.random.key(1), shape)
+    gradient = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
 
     def turning(point, constant):
         """Turn with the point, so that it never settles."""
         return jnp.roll(point, 1, axis=0) + 0.1 * constant
 
-    def run(**options):
-        optimizer = ja.stiefel.riemannian_sgd(0.1, retraction="cayley", **options)
+    def run(make, **options):
+        optimizer = make(0.1, retraction="cayley", **options)
         _, path = descend(optimizer, gradient, start, steps=2000, gradient=turning)
         return orthogonality(path[-50:])
 
-    stabilised, free = run(stabilize_every=every), run()
-    assert stabilised < 20 * eps(np.float32)
+    make = ja.stiefel.riemannian_sgd
+    free = run(make)
+    if injected:
+        make = optax.inject_hyperparams(make)
+    stabilised = run(make, stabilize_every=7)
+    assert stabilised < 20 * F32
     assert free > 2 * stabilised
 
 
 def test_second_moments_are_one_number_a_matrix():
     _, _, start = planted(9, (8, 8), batch=(3,))
-    gradient = jax.random.normal(jax.random.key(0), start.shape)
+    rng = np.random.default_rng(0)
+    gradient = rng.standard_normal(start.shape).astype(np.float32)
     adam = ja.stiefel.scale_by_riemannian_adam()
-    update, state = adam.update(gradient, adam.init(start), start)
+    update, state = jax.jit(adam.update)(gradient, adam.init(start), start)
     assert state.nu.shape == (3, 1, 1)
     tangent = np.asarray(ja.stiefel.project_tangent(start, gradient))
     length = np.linalg.norm(tangent, axis=(-2, -1), keepdims=True)
     # After one step both corrections leave the gradient over its norm; 1 - b2 = 1e-3
     # is rounded to float32, where 0.999 is near 1.
-    assert np.abs(update - tangent / length).max() < 500 * eps(np.float32)
+    assert np.abs(update - tangent / length).max() < 500 * F32
 
 
-def test_momentum_stays_tangent():
-    _, _, start = planted(9, (8, 8))
-    cross = jax.random.normal(jax.random.key(2), (8, 8))
-    optimizer = ja.stiefel.riemannian_sgd(0.3, momentum=0.9)
-    point, state = start, optimizer.init(start)
-    for _ in range(5):
-        at = point
-        updates, state = optimizer.update(-cross, state, point)
-        point = optax.apply_updates(point, updates)
-    (trace,) = (part.trace for part in state if hasattr(part, "trace"))
-    inner = np.asarray(at.T @ trace)
-    assert np.abs(inner + inner.T).max() < 20 * eps(np.float32) * np.abs(inner).max()
+def test_momentum_is_carried_to_the_tangent_space_of_the_next_point():
+    cross, before, point = planted(9, (8, 8))
+    momentum = ja.stiefel.trace_tangent(0.9)
+    state = momentum.init(before)
+    for at in (before, point):
+        update, state = jax.jit(momentum.update)(-cross, state, at)
+    inner = np.asarray(point).T @ np.asarray(state.trace)
+    assert np.abs(inner + inner.T).max() < 20 * F32 * np.abs(inner).max()
+    assert np.array_equal(update, state.trace)
 
 
-def test_landing_stays_in_its_radius_whatever_the_rate():
-    cross, rotation, start = planted(10, (12, 12))
-    optimizer = ja.stiefel.landing(0.5, radius=0.5)
-    _, path = descend(optimizer, 40.0 * cross, start, steps=200)
-    path = np.asarray(path)
+def falling(point, cross):
+    """A steep slope."""
+    return -40.0 * cross
+
+
+def turning(point, cross):
+    """Never settle: a gradient that turns with the point."""
+    return cross @ point - point
+
+
+@pytest.mark.parametrize(
+    ("rate", "momentum", "gradient"),
+    [(0.5, None, falling), (0.3, 0.9, turning)],
+    ids=["falling", "turning"],
+)
+def test_landing_stays_in_its_radius_whatever_the_rate(rate, momentum, gradient):
+    _, rotation, start = planted(10, (12, 12))
+    noise = np.random.default_rng(5).standard_normal((12, 12)).astype(np.float32)
+    optimizer = ja.stiefel.landing(rate, radius=0.5, momentum=momentum)
+    _, path = descend(optimizer, noise, start, gradient=gradient)
+    path = np.asarray(path, np.float64)
     gram = np.swapaxes(path, -1, -2) @ path - np.eye(12)
-    assert np.linalg.norm(gram, axis=(-2, -1)).max() <= 0.5 + 1e-5
-    assert (np.linalg.det(np.asarray(path)) * np.linalg.det(rotation) > 0).all()
-
-
-def test_landing_with_momentum_bears_noise():
-    cross, _, start = planted(10, (12, 12))
-    noise = jax.random.normal(jax.random.key(5), (12, 12))
-    optimizer = ja.stiefel.landing(0.3, momentum=0.9)
-    _, path = descend(
-        optimizer, noise, start, steps=1000, gradient=lambda point, c: c @ point - point
-    )
-    path = np.asarray(path)
-    gram = np.swapaxes(path, -1, -2) @ path - np.eye(12)
-    assert np.linalg.norm(gram, axis=(-2, -1)).max() <= 0.5 + 1e-5
+    # It leaves the manifold, but no further.
+    assert 1e-4 < np.linalg.norm(gram, axis=(-2, -1)).max() <= 0.5 + 1e-5
+    assert (np.linalg.det(path) * np.linalg.det(rotation) > 0).all()
 
 
 def test_init_works_inside_jit_on_what_is_known():
@@ -327,36 +321,35 @@ def test_init_works_inside_jit_on_what_is_known():
 
 def test_pogo_keeps_its_component_whatever_the_rate():
     cross, _, start = planted(11, (12, 12))
-    noise = jax.random.normal(jax.random.key(3), (12, 12))
+    noise = np.random.default_rng(3).standard_normal((12, 12)).astype(np.float32)
     optimizer = ja.stiefel.pogo(100.0)
     _, path = descend(
         optimizer, cross, start, steps=200, gradient=lambda point, c: noise @ point - c
     )
-    assert np.isfinite(path).all()
     signs = np.sign(np.linalg.det(np.asarray(path, np.float64)))
+    # NaN is neither.
     assert (signs == signs[0]).all()
 
 
 def test_cayley_steps_are_no_longer_than_their_bound():
-    change = 3.0 * jnp.ones((2, 4, 4))
     piece = ja.stiefel.limit_cayley_step(0.5)
+    short = 0.01 * np.eye(4)
+    change = jnp.asarray(np.stack([3.0 * np.ones((4, 4)), short]), jnp.float32)
     update, _ = piece.update(change, piece.init(change), change)
-    assert np.linalg.norm(update, axis=(-2, -1)) == pytest.approx([0.5, 0.5])
-    short = 0.01 * jnp.eye(4)
-    assert np.array_equal(piece.update(short, piece.init(short))[0], short)
+    lengths = np.linalg.norm(update, axis=(-2, -1))
+    assert lengths == pytest.approx([0.5, 0.02])
+    assert np.array_equal(update[1], change[1])
 
 
 def test_half_precision_steps_stay_as_near_as_it_rounds():
     cross, _, start = planted(12, (8, 8))
     optimizer = ja.stiefel.riemannian_sgd(0.5, momentum=0.5)
-    found, _ = descend(
-        optimizer, cross.astype(jnp.bfloat16), start.astype(jnp.bfloat16), steps=50
-    )
+    half = cross.astype(jnp.bfloat16), start.astype(jnp.bfloat16)
+    found, _ = descend(optimizer, *half, steps=50)
     assert found.dtype == jnp.bfloat16
     assert orthogonality(found) < 0.05
-    assert float(jnp.sum(found * cross)) > 0.95 * float(
-        jnp.sum(jnp.linalg.svd(cross)[1])
-    )
+    best = np.linalg.svd(np.asarray(cross), compute_uv=False).sum()
+    assert np.sum(np.asarray(found, np.float32) * cross) > 0.95 * best
 
 
 @pytest.mark.parametrize(
@@ -364,38 +357,33 @@ def test_half_precision_steps_stay_as_near_as_it_rounds():
     [
         ({"bias": np.zeros(3, np.float32)}, "bias.*multi_transform"),
         ({"mixer": np.ones((3, 3), np.float32)}, r"mixer.*\n?.*polar_factor"),
-        ({"mixer": np.eye(3, dtype=int)}, "int.*multi_transform"),
+        ({"mixer": np.eye(3, dtype=int)}, "mixer.*multi_transform"),
     ],
     ids=["vector", "not orthonormal", "integers"],
 )
-@pytest.mark.parametrize(
-    "make", [ja.stiefel.riemannian_sgd, ja.stiefel.landing, ja.stiefel.pogo]
-)
-def test_parameters_that_are_no_points_are_refused_by_name(make, params, match):
-    with pytest.raises(ValueError, match=match):
-        make(0.1).init(params)
+def test_parameters_that_are_no_points_are_refused_by_name(params, match):
+    for make in (ja.stiefel.riemannian_sgd, ja.stiefel.landing, ja.stiefel.pogo):
+        with pytest.raises(ValueError, match=match):
+            make(0.1).init(params)
 
 
-def test_unknown_options_are_refused(no_shape_hook):
-    with pytest.raises(ValueError, match="leave it out for 'polar'"):
-        ja.stiefel.riemannian_sgd(0.1, retraction="svd")
-    with pytest.raises(ValueError, match="leave it out for 'full'"):
-        ja.stiefel.pogo(0.1, precision="half")
-    with pytest.raises(ValueError, match="leave `metric` out"):
-        ja.stiefel.riemannian_sgd(0.1, momentum=0.9, metric="canonical")
+def test_options_that_mean_nothing_are_refused(no_shape_hook):
     # What would be ignored, or fail at the first update only.
-    for make, remedy in (
-        (lambda: ja.stiefel.riemannian_sgd(0.1, metric="flat"), "leave it out for"),
-        (lambda: ja.stiefel.riemannian_sgd(0.1, nesterov=True), "pass momentum"),
-        (lambda: ja.stiefel.pogo(0.1, nesterov=True), "pass momentum"),
-        (lambda: ja.stiefel.cayley_sgd(0.1, stabilize_every=0), "None is never"),
-        (lambda: ja.stiefel.cayley_adam(0.1, bound=2.0), "leave it out for 1"),
-        (lambda: ja.stiefel.landing(0.1, attraction=5.0), "leave it out for 1"),
-        (lambda: ja.stiefel.landing(0.1, radius=1.0), "leave it out for 0.5"),
-        (
-            lambda: ja.stiefel.scale_by_riemannian_adam(norm_of="both"),
-            "leave it out for 'tangent'",
-        ),
+    sgd, pogo = ja.stiefel.riemannian_sgd, ja.stiefel.pogo
+    for make, wrong, also in (
+        (sgd, {"retraction": "svd"}, "method"),
+        (sgd, {"metric": "flat"}, "metric"),
+        (sgd, {"metric": "canonical", "momentum": 0.9}, "metric"),
+        (sgd, {"nesterov": True}, "nesterov"),
+        (pogo, {"nesterov": True}, "nesterov"),
+        (pogo, {"precision": "half"}, "precision"),
+        (pogo, {"step_transform": 0.5}, "step_transform"),
+        (ja.stiefel.cayley_sgd, {"stabilize_every": 0}, "stabilize_every"),
+        (ja.stiefel.cayley_adam, {"bound": 2.0}, "bound"),
+        (ja.stiefel.landing, {"attraction": 5.0}, "attraction"),
+        (ja.stiefel.landing, {"radius": 1.0}, "radius"),
     ):
-        with pytest.raises(ValueError, match=remedy):
-            make()
+        with pytest.raises(ValueError, match=f"{also}="):
+            make(0.1, **wrong)
+    with pytest.raises(ValueError, match="norm_of="):
+        ja.stiefel.scale_by_riemannian_adam(norm_of="both")

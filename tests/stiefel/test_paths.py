@@ -23,6 +23,8 @@ class Mixer(nnx.Module):
         return self.head(jnp.tanh(rows @ self.turn[...].T))
 
 
+# Adam of optax raises numbers to integers.
+@pytest.mark.standard_promotion
 def test_a_module_trains_with_one_orthonormal_weight():
     module = Mixer(nnx.Rngs(0))
     optimizer = optax.multi_transform(

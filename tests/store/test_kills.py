@@ -15,7 +15,7 @@ from tests.store.writing import Data, empty, tree
 # Every call that changes what is on the disk, but for writes into files that have no
 # name of their own yet.
 CALLS = ("replace", "rename", "fsync", "unlink", "rmdir", "mkdir", "open")
-DATA = Data(examples=7, part_examples=3, skipped=frozenset({4, 6}))
+DATA = Data(examples=5, part_examples=3, skipped=frozenset({1, 4}))
 
 
 class KilledError(BaseException):
@@ -72,7 +72,7 @@ def test_a_kill_before_any_system_call(tmp_path, monkeypatch, undisturbed):
         assert DATA.write(tmp_path / "store").ids().tolist() == DATA.ids
         assert tree(tmp_path / "store") == undisturbed, f"killed at call {allowed}"
         allowed += 1
-    assert allowed > 100  # else the calls are no longer seen
+    assert allowed > 80  # else the calls are no longer seen
 
 
 def test_kills_of_every_new_start(tmp_path, monkeypatch, undisturbed):
@@ -92,7 +92,7 @@ def test_kills_of_every_new_start(tmp_path, monkeypatch, undisturbed):
 def test_nothing_appended_is_embedded_again(tmp_path, monkeypatch):
     """A killed run loses the append that it falls into, at most."""
     folder = tmp_path / "store"
-    for allowed in range(0, 400, 7):
+    for allowed in range(0, 260, 7):
         with monkeypatch.context() as patch:
             Killer(patch, allowed)
             appended = 0

@@ -43,7 +43,7 @@ def module_path(tmp_path_factory):
     return tmp_path_factory.mktemp("stores")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(plan=plans())
 def test_cuts_orders_and_processes_give_the_same_bytes(module_path, plan):
     data, pieces, processes = plan

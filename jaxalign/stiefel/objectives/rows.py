@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.float_rows import check_floating, native_floats, wide_dtype
 from jaxalign.stiefel.objectives.points import polar_start
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -112,6 +113,7 @@ def prepare_rows(
       ValueError: if shapes do not fit, or an option is unknown.
     """
     _check_rows(call, source, target, paired)
+    source, target = native_floats(source), native_floats(target)
     if centring not in CENTRINGS:
         raise ValueError(
             f"`{call}(centring={centring!r})`: expected one of {CENTRINGS}; leave it "
@@ -170,7 +172,7 @@ def _prepare(
     paired,
 ):
     """Prepare both sides, in one dtype."""
-    dtype = jnp.promote_types(jnp.promote_types(source.dtype, target.dtype), "float32")
+    dtype = np.promote_types(wide_dtype(source.dtype), wide_dtype(target.dtype))
     source, share, kept = _masked(source, weights, dtype)
     target, target_share, target_kept = _masked(target, target_weights, dtype)
     source_mean = _mean(source, share, source_mean)
@@ -265,6 +267,7 @@ def _check_rows(call, source, target, paired):
                 f"`{call}({name}=...)`: expected rows of shape (..., n, d), got "
                 f"{got}; it works from rows: moments do not tell one from another."
             )
+        check_floating(call, name, rows)
         if not rows.shape[-2]:
             raise ValueError(
                 f"`{call}({name}=...)`: expected at least one row, got none; pass the "

@@ -7,7 +7,7 @@ import pytest
 from transformers import CLIPConfig
 
 from experiments.benchmarks.encoders import count_flops
-from tests.experiments.launching import launch
+from tests.experiments.launching import launch_here
 
 
 def test_flops_of_a_tower_by_hand():
@@ -32,7 +32,7 @@ def test_flops_of_a_tower_by_hand():
 
 @pytest.mark.slow
 def test_the_benchmark_runs_at_toy_size(tmp_path):
-    done = launch(
+    done = launch_here(
         "experiments.benchmarks.encoders",
         "--tiny",
         "--nopeers",

@@ -6,12 +6,12 @@ import json
 import pytest
 
 from experiments.benchmarks.lines import Line, format_lines
-from tests.experiments.launching import launch
+from tests.experiments.launching import launch_here
 
 
 @pytest.mark.slow
 def test_every_section_runs_at_toy_size(tmp_path):
-    done = launch(
+    done = launch_here(
         "experiments.benchmarks.procrustes",
         "--tiny",
         "--rounds=1",

@@ -16,7 +16,7 @@ from experiments.benchmarks.stiefel_problem import (
     suboptimality,
 )
 from experiments.benchmarks.stiefel_settings import Budget, Method, Setting, tune
-from tests.experiments.launching import launch
+from tests.experiments.launching import launch_here
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -111,7 +111,7 @@ def test_what_does_not_reach_the_target_says_how_far_it_came():
 
 @pytest.mark.slow
 def test_every_section_runs_at_toy_size(tmp_path):
-    done = launch(
+    done = launch_here(
         "experiments.benchmarks.stiefel",
         "--tiny",
         "--rounds=1",

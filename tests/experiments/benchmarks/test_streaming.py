@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from tests.experiments.launching import launch
+from tests.experiments.launching import launch_here
 
 
 @pytest.mark.slow
 def test_the_benchmark_runs_at_toy_size(tmp_path):
-    done = launch(
+    done = launch_here(
         "experiments.benchmarks.streaming",
         "--tiny",
         f"--workdir={tmp_path}",
