@@ -52,10 +52,9 @@ class _Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_run_started_again_writes_what_an_undisturbed_one_writes(
-    name, data_dir, tmp_path
-):
+def test_a_run_started_again_writes_what_an_undisturbed_one_writes(data_dir, tmp_path):
+    # Losses are tested beside training; this recipe's tokenizer is the harder one.
+    name = "openmoji-siglip"
     config, lines = _config(name, data_dir), []
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
 

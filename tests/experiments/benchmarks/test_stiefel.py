@@ -110,6 +110,7 @@ def test_what_does_not_reach_the_target_says_how_far_it_came():
 
 
 @pytest.mark.slow
+@pytest.mark.standard_promotion  # optimisers call optax
 def test_every_section_runs_at_toy_size(tmp_path):
     done = launch_here(
         "experiments.benchmarks.stiefel",
