@@ -5,6 +5,7 @@ Nearly all of a test's time is compilation, so programs are compiled with few
 optimisations, and once for all workers of a run: the cache folder is the run's own.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -35,6 +36,8 @@ def pytest_configure(config):
         os.environ[_CACHE] = config.stash[_FOLDER]
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    # Traced programs live as long as the run: looking through them is in vain.
+    gc.set_threshold(100_000, 50, 50)
     jax.config.update("jax_compilation_cache_dir", os.environ[_CACHE])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -82,7 +85,7 @@ def _room_for_programs():
     """
     yield
     maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+    if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
         jax.clear_caches()
 
 

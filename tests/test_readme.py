@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import jaxalign as ja
 
@@ -25,6 +26,7 @@ def test_the_example_runs_and_finds_what_it_asks_for(tmp_path, monkeypatch, caps
     assert capsys.readouterr().out.startswith("[[")
 
 
+@pytest.mark.standard_promotion
 def test_a_module_with_one_orthonormal_weight_trains(capsys):
     names = {"__name__": "readme"}
     exec(compile(examples()[1], str(README), "exec"), names)

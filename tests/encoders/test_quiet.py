@@ -22,6 +22,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_importing_loading_and_embedding_print_nothing(folders, hub_folders):
     read = [*folders.values(), hub_folders["siglip2"]]
     command = [sys.executable, "-c", SCRIPT, *map(str, read)]

@@ -349,13 +349,9 @@ class _OneBatch:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("family", "loss"),
-    [
-        ("siglip", "sigmoid"),
-        # Its program takes as long to compile.
-        pytest.param("clip", "softmax", marks=pytest.mark.slow),
-    ],
+    ("family", "loss"), [("siglip", "sigmoid"), ("clip", "softmax")]
 )
 def test_the_loss_falls_on_a_toy_problem_until_the_run_is_finished(
     tmp_path, family, loss

@@ -20,7 +20,8 @@ from tests.cases import rows_pair
 from tests.experiments.launching import launch_here
 
 # Solvers call optax.
-pytestmark = pytest.mark.standard_promotion
+# A study takes its time; its optimisers call optax.
+pytestmark = [pytest.mark.slow, pytest.mark.standard_promotion]
 SMALL = Planted("det -1", "small", width=6, anchors=200, reflect=True, steps=160)
 
 

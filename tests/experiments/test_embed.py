@@ -153,7 +153,9 @@ def test_a_tfds_set_goes_in_with_its_class_captions(models, tmp_path):
         ]
 
 
-@pytest.mark.parametrize("partition", ["pjit", "pmap"])
+@pytest.mark.parametrize(
+    "partition", ["pjit", pytest.param("pmap", marks=pytest.mark.slow)]
+)
 def test_a_mesh_gives_the_same_rows(models, folder, tmp_path, partition):
     one = {"source": models["source"]}
     alone = _run(_config(folder), one, tmp_path / "alone")

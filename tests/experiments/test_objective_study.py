@@ -28,7 +28,8 @@ from tests import tolerances
 from tests.experiments.launching import launch_here
 
 # Descents call optax.
-pytestmark = pytest.mark.standard_promotion
+# A study takes its time; its optimisers call optax.
+pytestmark = [pytest.mark.slow, pytest.mark.standard_promotion]
 CLASSES, THINGS, WIDTH = 10, 5, 6
 SCHEDULE = Schedule((2, 12), 0.1)
 FEW = ("cosine", "closed form, images and texts")

@@ -79,6 +79,7 @@ def test_modalities_are_weighed_like_their_rows(kind):
     assert near < 0.2 * far
 
 
+@pytest.mark.slow
 @pytest.mark.standard_promotion
 def test_an_mlp_never_sees_a_row_of_weight_zero():
     rng = np.random.default_rng(2)

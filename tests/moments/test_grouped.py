@@ -55,6 +55,9 @@ def test_each_group_is_its_rows_alone(seed, skewed, spread, weighted):
             group=group[part],
         )
     used = np.asarray(weights, np.float64) if weighted else np.ones(N)
+    # Means are stored to half an eps of their size, and few rows of a group lie about
+    # them within `spread`: merging two parts errs by eps |mean| / (2 spread) at most.
+    within = (SUMS + 0.5 * 0.93 / spread) * F32
     assert N // 2 > 4 * block_size(N // 2, GROUPS)
     for index in range(GROUPS):
         own = (group == index) & (used > 0)
@@ -62,7 +65,7 @@ def test_each_group_is_its_rows_alone(seed, skewed, spread, weighted):
         assert int(found.rows) == own.sum()
         if own.any():
             expected = reference_moments(source[own], target[own], used[own])
-            assert_moments_close(found, expected, SUMS * F32)
+            assert_moments_close(found, expected, within)
     empty = group_of(moments, GROUPS - 1)
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(empty))
 

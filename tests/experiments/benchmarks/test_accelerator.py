@@ -43,6 +43,7 @@ def run_without(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_it_imports_neither_the_data_pipeline_nor_a_plotting_library():
     done = run_without("from experiments.benchmarks import accelerator")
     assert done.returncode == 0, done.stderr

@@ -66,6 +66,7 @@ def test_a_run_ends_when_it_is_out_of_time_or_not_finite():
     assert Judge(problem)(np.full_like(problem.start, np.nan))
 
 
+@pytest.mark.slow
 def test_tuning_finds_the_fastest_rate_from_any_likely_one():
     problem = plant(8, 10.0)
     solution = _solution(problem)
