@@ -56,11 +56,11 @@ def test_info_needs_no_data():
 
 
 def test_unknown_names_list_what_exists(tmp_path):
-    with pytest.raises(ValueError, match="knows openmoji, openmoji/tiny"):
+    with pytest.raises(ValueError, match="imagenet.*openmoji/tiny"):
         catalog.dataset_info("imagenet")
-    with pytest.raises(ValueError, match="knows openmoji"):
+    with pytest.raises(ValueError, match="imagenet"):
         catalog.load_dataset("imagenet", "train", data_dir=tmp_path)
-    with pytest.raises(ValueError, match="has source_train, .*, unseen"):
+    with pytest.raises(ValueError, match="split=.train.*source_train"):
         catalog.load_dataset("openmoji", "train", data_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -111,5 +111,5 @@ def test_class_split_leaves_a_class_on_either_side(fraction, count):
     ("labels", "fraction"), [([5, 5], 0.5), ([1, 2], 0.0), ([1, 2], 1.0)]
 )
 def test_class_split_refuses_what_it_cannot_split(labels, fraction):
-    with pytest.raises(ValueError, match="class on either side"):
+    with pytest.raises(ValueError, match="labels.*fraction"):
         catalog.split_classes(np.array(labels), seed=0, fraction=fraction)

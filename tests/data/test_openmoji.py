@@ -96,7 +96,7 @@ def test_a_missing_wheel_is_told_before_anything_is_written(tmp_path, monkeypatc
 @pytest.mark.parametrize("below", ["", "deeper"])
 def test_a_folder_that_cannot_be_is_refused(tmp_path, below):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="name a folder that can be written"):
+    with pytest.raises(ValueError, match="data_dir"):
         openmoji.prepare(tmp_path / "file" / below, config="tiny")
 
 

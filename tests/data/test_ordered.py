@@ -104,23 +104,23 @@ def test_worker_processes_change_nothing(num_workers):
 
 
 @pytest.mark.parametrize(
-    ("options", "remedy"),
+    ("options", "argument"),
     [
-        ({"batch_size": 0}, "change no row"),
-        ({"examples": [range(3, 9)]}, "within range"),
-        ({"examples": [range(0, 4, 2)]}, "step 1"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"examples": [range(3, 9)]}, "examples"),
+        ({"examples": [range(0, 4, 2)]}, "examples"),
     ],
 )
-def test_sizes_out_of_range_are_refused(options, remedy):
-    with pytest.raises(ValueError, match=remedy):
+def test_sizes_out_of_range_are_refused(options, argument):
+    with pytest.raises(ValueError, match=argument):
         ordered_batches(Numbers(5), **({"batch_size": 2} | options))
 
 
 def test_an_empty_source_is_refused():
-    with pytest.raises(ValueError, match="at least one example"):
+    with pytest.raises(ValueError, match="source"):
         ordered_batches([], batch_size=2)
 
 
 def test_pictures_of_two_shapes_need_a_collate():
-    with pytest.raises(ValueError, match="pass a `collate`"):
+    with pytest.raises(ValueError, match="'image'"):
         stack_examples([{"image": np.zeros((2, 2))}, {"image": np.zeros((3, 2))}])

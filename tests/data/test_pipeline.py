@@ -147,22 +147,22 @@ def test_the_real_data_run_through(tiny_splits):
 
 
 @pytest.mark.parametrize(
-    ("options", "remedy"),
+    ("options", "argument"),
     [
-        (dict(shuffle=True), "pass seed="),
-        (dict(transforms=[pipeline.AugmentImage()]), "pass seed="),
-        (dict(batch_size=0), "at least 1"),
-        (dict(epochs=0), "epochs=None goes on"),
-        (dict(shard_index=2, shard_count=2), "process_index"),
+        (dict(shuffle=True), "seed"),
+        (dict(transforms=[pipeline.AugmentImage()]), "seed"),
+        (dict(batch_size=0), "batch_size"),
+        (dict(epochs=0), "epochs"),
+        (dict(shard_index=2, shard_count=2), "shard_index"),
     ],
 )
-def test_bad_options_are_refused(options, remedy):
-    with pytest.raises(ValueError, match=remedy):
+def test_bad_options_are_refused(options, argument):
+    with pytest.raises(ValueError, match=argument):
         pipeline.image_text_batches(_source(3), **{"batch_size": 2, **options})
 
 
 def test_an_empty_source_is_refused():
-    with pytest.raises(ValueError, match="at least one example"):
+    with pytest.raises(ValueError, match="source"):
         pipeline.image_text_batches([], batch_size=2)
 
 
@@ -207,5 +207,5 @@ def test_augmentation_moves_by_its_bounds():
 def test_pictures_of_several_shapes_are_refused():
     source = _source(2)
     source[1]["image"] = source[1]["image"][:8]
-    with pytest.raises(ValueError, match="brings them to one shape"):
+    with pytest.raises(ValueError, match="'image'"):
         list(pipeline.image_text_batches(source, batch_size=2, num_threads=0))

@@ -139,12 +139,12 @@ def test_a_mesh_changes_no_row(models, source, sets, partition):
 
 
 def test_batches_that_no_mesh_can_split_are_refused(models, source):
-    with pytest.raises(ValueError, match="8 devices, got 6 rows; choose another batch"):
+    with pytest.raises(ValueError, match="8 devices, got 6 rows"):
         list(embed(models, _batches(source, 6), mesh=ja.data_mesh()))
 
 
 def test_pmap_needs_a_mesh(models, source):
-    with pytest.raises(ValueError, match="for all devices"):
+    with pytest.raises(ValueError, match="partition"):
         list(embed(models, _batches(source), partition="pmap"))
 
 
@@ -158,5 +158,5 @@ def test_a_ragged_tail_compiles_nothing_anew(models, source):
 
 
 def test_an_empty_stream_is_refused():
-    with pytest.raises(ValueError, match="pass the batches of a data set"):
+    with pytest.raises(ValueError, match="stream"):
         gather([])

@@ -72,5 +72,5 @@ def test_an_installed_font_is_found_for_what_the_default_one_lacks():
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_tables_of_another_size_are_refused():
-    with pytest.raises(ValueError, match="give one label per row and column"):
+    with pytest.raises(ValueError, match="labels"):
         SimilarityMaps(["a"], np.eye(2), np.eye(2), np.eye(2))

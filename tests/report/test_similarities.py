@@ -70,5 +70,5 @@ def test_few_classes_are_shown_evenly_spread():
 
 @pytest.mark.parametrize("labels", [[], ["one"]])
 def test_tables_need_a_label_for_each_row(labels):
-    with pytest.raises(ValueError, match="one label per row"):
+    with pytest.raises(ValueError, match="labels"):
         SimilarityMaps(labels, *[np.zeros((2, 2))] * 3)

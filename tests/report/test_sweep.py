@@ -71,5 +71,5 @@ def test_the_figure_and_the_tables_show_it(rows):
 
 
 def test_rows_of_something_else_are_refused(rows):
-    with pytest.raises(ValueError, match="name them by `method_of`"):
+    with pytest.raises(ValueError, match="rows"):
         Sweep.of([row for row in rows if row.method == NATIVE_TARGET], TABLES)
