@@ -242,7 +242,8 @@ def _end(code: int, *, at_once: bool = False) -> None:
 
 def _use_compilation_cache() -> None:
     """Keep compiled programs between runs, beside the prepared data sets."""
-    if jax.config.jax_compilation_cache_dir:  # the user's JAX_COMPILATION_CACHE_DIR
+    # Made at run time; set by the user's JAX_COMPILATION_CACHE_DIR.
+    if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         return
     try:
         folder = default_data_dir().parent / "compiled"

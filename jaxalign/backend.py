@@ -21,14 +21,15 @@ def start_backend() -> None:
     try:
         jax.local_devices()
     except (AssertionError, RuntimeError) as error:
-        asked = jax.config.jax_platforms  # pyright: ignore: made at run time
+        asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
         if not asked:  # a plugin fails on its own, and says why
             raise ValueError(f"JAX cannot start a device: {error}.") from error
         reason = str(error).split(" (set JAX_PLATFORMS", 1)[0]
+        version = importlib.metadata.version("jaxlib")
         raise ValueError(
             f"JAX_PLATFORMS={asked!r}: expected a platform that JAX can start here, "
             f"got {reason or 'one without a device on this machine'}; jaxlib "
-            f"{jax.lib.__version__} is installed for {', '.join(_platforms())}. Unset "
+            f"{version} is installed for {', '.join(_platforms())}. Unset "
             "JAX_PLATFORMS to take what there is, or install JAX for that device, "
             "such as `pip install 'jax[cuda13]'` for NVIDIA GPUs."
         ) from error

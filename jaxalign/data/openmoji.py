@@ -286,7 +286,8 @@ def _quiet_tfds() -> Iterator[None]:
     It concerns the whole process, so that nothing is read under it: reading is silent.
     """
     verbosity = logging.get_verbosity()
-    shown = getattr(tfds.core.utils.tqdm_utils, "_active", True)
+    utils: Any = tfds.core
+    shown = getattr(utils.utils.tqdm_utils, "_active", True)
     tfds.disable_progress_bar()
     logging.set_verbosity(logging.ERROR)
     try:

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.array_types import Modality
 from jaxalign.buckets import bucket_size, pad_to_bucket
 from jaxalign.maps.anchor_rows import as_float
 from jaxalign.moments import Moments, init_moments, merge_moments, update_moments
 from jaxalign.moments.merging import weigh_moments
 from jaxalign.sharding import pad_rows
 
-Pairs = Mapping[Modality, tuple[ArrayLike, ArrayLike]]
-"""By modality, source rows and target rows, checked; both NumPy or both JAX."""
+Pairs = Mapping[Modality, tuple[np.ndarray, np.ndarray]]
+"""By modality, source rows and target rows, checked, on the host."""
 
 SMALLEST_BATCH = 256
 

@@ -57,7 +57,7 @@ class AnchorRows:
         return self.source.shape[0] - self.skipped
 
     def norm_ranges(
-        self, weights: np.ndarray | None
+        self, weights: ArrayLike | None
     ) -> tuple[tuple[float, float], tuple[float, float]]:
         """Smallest and largest norm of each side, of the pairs that have a weight."""
         counted = (
@@ -248,8 +248,9 @@ def _look(rows: ArrayLike) -> _Seen:
     """Look at the rows of one side, block by block on the host."""
     if isinstance(rows, jax.Array):
         n = rows.shape[0]
-        *seen, largest = jax.device_get(_look_on_device(pad_to_bucket(rows)))
-        return _Seen(*(values[:n] for values in seen), float(largest))
+        seen = jax.device_get(_look_on_device(pad_to_bucket(rows)))
+        finite, nonzero, norms, largest = seen
+        return _Seen(finite[:n], nonzero[:n], norms[:n], float(largest))
     parts = [
         _look_at_block(as_float(rows[start : start + _BLOCK]))
         for start in range(0, rows.shape[0], _BLOCK)
@@ -267,14 +268,14 @@ def _look_at_block(rows: np.ndarray) -> _Seen:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squares = np.einsum("nd,nd->n", rows, rows)
         largest = float(np.max(np.abs(rows), initial=0.0))
-    finite = np.isfinite(squares)
+    finite = np.asarray(np.isfinite(squares))
     if not finite.all():
         # Either not finite, or so large that its square is not.
-        finite = np.isfinite(rows).all(axis=1)
+        finite = np.asarray(np.all(np.isfinite(rows), axis=1))
         largest = float(np.max(np.abs(rows[finite]), initial=0.0))
     nonzero = squares != 0
     if not nonzero.all():
-        nonzero = np.any(rows, axis=1)
+        nonzero = np.asarray(np.any(rows, axis=1))
     with np.errstate(invalid="ignore"):
         return _Seen(finite, nonzero, np.sqrt(squares), largest)
 

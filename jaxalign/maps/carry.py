@@ -190,10 +190,11 @@ def _batch_carrier(
     norms = None if amap.source_norms is None else amap.source_norms[modality]
     checked = None if normalize_input else norms
     if amap.kind == "mlp":
-        options = {"normalize": normalize, "normalize_input": normalize_input}
 
         def carry_by_map(batch: ArrayLike) -> _Carried:
-            moved = amap(batch, modality, **options)
+            moved = amap(
+                batch, modality, normalize=normalize, normalize_input=normalize_input
+            )
             return _Carried(moved, len(batch), moved, moved, None)
 
         return carry_by_map

@@ -67,16 +67,17 @@ def check_norms(
       norms: of the anchors, as the map keeps them.
       centred: whether the rows may be centred, and so shorter than any anchor.
     """
-    low, high = float(low), float(high)
+    shortest_row, longest_row = float(low), float(high)
     shortest, typical, longest = (float(norm) for norm in np.asarray(norms, np.float64))
-    too_short = low < shortest / ROOM and not centred
-    if not (too_short or high > longest * ROOM):
+    too_short = shortest_row < shortest / ROOM and not centred
+    if not (too_short or longest_row > longest * ROOM):
         return
     raise ValueError(
         f"`{call}`: expected norms between {shortest / ROOM:.3g} and "
         f"{longest * ROOM:.3g}, as the map was fitted on rows of norm {typical:.3g}, "
-        f"got norms from {low:.3g} to {high:.3g}; pass normalize_input=True to bring "
-        "rows to that norm, or rows scaled as the anchors were."
+        f"got norms from {shortest_row:.3g} to {longest_row:.3g}; pass "
+        "normalize_input=True to bring rows to that norm, or rows scaled as the "
+        "anchors were."
     )
 
 
