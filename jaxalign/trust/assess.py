@@ -106,9 +106,10 @@ def assess_map(
       Intervals rest on blocks being independent, and on Q being unique: along
       directions beyond `determined` nothing is claimed.
 
-      Coverage at level 0.95, by 1,000 planted data sets each (standard error 0.007),
-      as tests/trust/test_coverage.py plants them; the last is a spectrum that falls
-      off into noise, with 5 or so directions of 24 determined:
+      Coverage at level 0.95 and scale "energy", by 1,000 planted data sets each
+      (standard error 0.007), as tests/trust/test_coverage.py plants them; the last, by
+      scale "none", is a spectrum that falls off into noise, with 5 or so directions of
+      24 determined:
 
       ==================  =====  =======  =====  ============  ======  =============
       case                flat   falling  noisy  wider target  few     ends in noise
@@ -117,10 +118,10 @@ def assess_map(
       blocks              64     64       64     64            16      64
       ==================  =====  =======  =====  ============  ======  =============
       agreement           0.954  0.948    0.946  0.946         0.949   0.953
-      relative residual   0.954  0.947    0.946  0.946         0.949   0.953
-      mean square         0.954  0.954    0.962  0.946         0.954   0.964
-      first order, least  0.953  0.945    0.948  0.946         0.948   0.954
-      held-out error      0.947  0.948    0.947  0.951         0.947   0.959
+      relative residual   0.953  0.947    0.946  0.947         0.948   0.953
+      mean square         0.954  0.955    0.963  0.945         0.958   0.964
+      first order, least  0.953  0.945    0.947  0.946         0.949   0.954
+      held-out error      0.947  0.943    0.948  0.947         0.943   0.959
       largest angle       0.955  0.960    0.964  0.968         0.974   0.944
       geodesic angle      0.950  0.974    0.963  0.970         0.972   0.948
       linear functional   0.943  0.947    0.952  0.949         0.944   0.966
