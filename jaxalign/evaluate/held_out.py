@@ -205,7 +205,7 @@ class FoldSearch:
 
 def join_folds(
     parts: Sequence[Sequence[Standing | None]],
-    groups: Sequence[Int[np.ndarray, " n"]],
+    groups: Sequence[np.ndarray],
     index_size: int,
 ) -> HeldOut:
     """Pool what one recipe found in all folds.
