@@ -57,7 +57,9 @@ def moments_of(
         if weights is not None:
             mask, _ = pad_rows(as_float(weights[rows]), size)
         of = None if group is None else pad_rows(group[rows], size)[0]
-        moments = update_moments(moments, left, right, weights=mask, group=of)
+        moments = update_moments(
+            moments, left, right, weights=mask, group=of, donate=True
+        )
     return moments
 
 

@@ -28,7 +28,7 @@ from jaxalign.maps.mlp_fit import solve_perceptron
 from jaxalign.maps.robust_fit import believe_rows
 from jaxalign.maps.row_measures import carry_by, measure_rows
 from jaxalign.solve.robust import Loss
-from jaxalign.solve.scale import Scale
+from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
 
 Kind = Literal["orthogonal", "linear", "mlp", "mean_only"]
 
@@ -164,7 +164,7 @@ def fit_map(
         of_rows = without_bad(rows, of_rows)
     d_source, d_target = (side.shape[1] for side in next(iter(hosts.values())))
     checks.check_widths(call, kind, d_source, d_target)
-    chosen = scale or ("energy" if kind == "orthogonal" else "none")
+    chosen = scale or (ORTHOGONAL_SCALE if kind == "orthogonal" else "none")
     partial = identified_only or rank is not None
     notes: dict[str, Any] = {}
     if modality_weights is not None:

@@ -23,7 +23,7 @@ from jaxalign.maps.assemble import (
 )
 from jaxalign.moments import Moments
 from jaxalign.solve.linear import solve_linear
-from jaxalign.solve.scale import Scale
+from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
 from jaxalign.status import Status
 
 MomentsKind = Literal["orthogonal", "linear", "mean_only"]
@@ -101,7 +101,7 @@ def map_from_moments(
     checks.check_widths(call, kind, first.d_source, first.d_target)
     for name, part in moments.items():
         check_spread(f"{call}(moments=...)", name, part)
-    chosen: Scale = scale or ("energy" if kind == "orthogonal" else "none")
+    chosen: Scale = scale or (ORTHOGONAL_SCALE if kind == "orthogonal" else "none")
     if kind == "linear":
         if not ridge > 0:
             raise ValueError(

@@ -32,7 +32,7 @@ from jaxalign.maps.from_moments import MOMENTS_KINDS, MomentsKind, solve_ridge
 from jaxalign.moments import Moments, merge_moments, reduce_groups
 from jaxalign.moments.merging import weigh_moments
 from jaxalign.solve.ridge_choice import choose_ridge
-from jaxalign.solve.scale import Scale
+from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
 
 # Subsets that are solved at once: enough for one program, few d x d matrices.
 _AT_ONCE = 32
@@ -116,7 +116,7 @@ def maps_of_subsets(
     first = next(iter(moments.values()))
     checks.check_widths(call, kind, first.d_source, first.d_target)
     weights = _check_subsets(call, moments, subsets, kind, ridge)
-    chosen: Scale = scale or ("energy" if kind == "orthogonal" else "none")
+    chosen: Scale = scale or (ORTHOGONAL_SCALE if kind == "orthogonal" else "none")
     maps = []
     at_once = min(_AT_ONCE, len(weights))
     for start in range(0, len(weights), at_once):
