@@ -223,8 +223,8 @@ def _inspect(argument, source, target, skip_bad) -> AnchorRows:
             if rows.any()
         )
         raise ValueError(
-            f"{argument}: expected {fault} rows, got {counts}; pass skip_bad=True to "
-            "leave these pairs out, or embed them again."
+            f"{argument}: expected {fault} rows, got {counts}; drop these pairs on "
+            "both sides, as `fit_map(..., skip_bad=True)` does, or embed them again."
         )
     for side, seen in sides.items():
         _check_size(argument, side, seen.largest)
