@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import UserError
 
 
 class Status(enum.IntEnum):
@@ -77,7 +78,7 @@ STATUS_TEXTS: dict[Status, str] = {
 }
 
 
-class SolveError(ValueError):
+class SolveError(UserError, ValueError):
     """A solution was checked and found wanting; `status` is its worst code."""
 
     def __init__(self, message: str, status: Status):
