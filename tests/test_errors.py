@@ -18,7 +18,8 @@ def test_an_argument_error_says_four_things_and_crosses_processes():
     error = ArgumentError("top_k(k=...)", "1 to 3", 7, "pass fewer")
     for one in (error, pickle.loads(pickle.dumps(error))):
         assert str(one) == "`top_k(k=...)`: expected 1 to 3, got 7; pass fewer."
-    assert isinstance(error, UserError) and isinstance(error, ValueError)
+    assert isinstance(error, UserError)
+    assert isinstance(error, ValueError)
 
 
 @pytest.mark.parametrize(
