@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps that every fit of a map shares: rotation, scales, notes, and the map."""
+"""The end of every fit: scales and residuals are measured, the card is written."""
 
 import functools
 import json
@@ -11,20 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign._version import __version__
-from jaxalign.array_types import Array, Modality
+from jaxalign.array_types import Modality
+from jaxalign.errors import ArgumentError
+from jaxalign.families.family import Family, Solved
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.checks import ALL
 from jaxalign.maps.norms import anchor_norms
+from jaxalign.maps.numbers import MapNumbers
 from jaxalign.moments import Moments
-from jaxalign.solve.procrustes import (
-    ProcrustesSolution,
-    identified_directions,
-    solve_procrustes,
-)
 from jaxalign.solve.scale import Scale, fit_scale, map_residual
-from jaxalign.status import Status
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.status import Status, check_status
 
 # Root mean square distance of rows from their mean, relative to their norm, below which
 # they count as equal: half precision moves equal rows by up to 5e-4, and the rows of
@@ -32,217 +27,162 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 LEAST_SPREAD = 1e-3
 
 
-NormRanges = tuple[tuple[float, float], tuple[float, float]]
-"""Smallest and largest norm of source rows, and of target rows."""
+class Measured(NamedTuple):
+    """Scale and relative residual of one modality; None: no pairs tell the residual."""
+
+    scale: Any
+    residual: Any
 
 
-class Fitted(NamedTuple):
-    """What a kind's solver found: M, what is added to it, and what it determines."""
+class Provenance(NamedTuple):
+    """What a fit notes beside the numbers.
 
-    matrix: Array
-    notes: dict[str, Any]
-    kind: str
-    mlp: dict[str, Array] | None = None
-    within: tuple[Array, Array] | None = None
+    Attributes:
+      family: as it was fitted, with its strength.
+      fit_on: the modality, "all", or weights.
+      scale: the rule.
+      notes: of the fit, for the card.
+      source_space: see `AlignmentMap`.
+      target_space: see `AlignmentMap`.
+      card: the user's.
+      norm_ranges: by modality, smallest and largest norm of the anchors of each side,
+        where rows were at hand.
+      of_modality: by modality, more for the card.
+    """
+
+    family: Family
+    fit_on: Any
+    scale: Scale
+    notes: Mapping[str, Any] = {}
+    source_space: str | None = None
+    target_space: str | None = None
+    card: Mapping[str, Any] | None = None
+    norm_ranges: Mapping[Modality, Any] = {}
+    of_modality: Mapping[Modality, Mapping[str, Any]] = {}
+
+
+def facts_of(solved: Solved) -> dict[str, Any]:
+    """Read what decides how to go on, in one transfer: status, rank, notes."""
+    kept = None if solved.directions is None else solved.directions.rank
+    return jax.device_get(
+        {
+            "status": solved.status,
+            "rank": solved.rank,
+            "kept": kept,
+            "notes": solved.notes,
+        }
+    )
+
+
+def settled(call: str, solved: Solved, facts: Mapping[str, Any]) -> Solved:
+    """Raise for a solve that failed; a partial isometry of full rank is an isometry."""
+    check_status(
+        facts["status"], call=call, allow=[Status.RANK_DEFICIENT, Status.NOT_CONVERGED]
+    )
+    whole = min(solved.matrix.shape[-2:])
+    if solved.structure == "partial_isometry" and np.all(facts["kept"] == whole):
+        return solved.replace(structure="isometry")
+    return solved
+
+
+@functools.partial(jax.jit, static_argnames="scale")
+def measure(
+    moments: Mapping[Modality, Moments], solved: Solved, *, scale: Scale
+) -> dict[Modality, Measured]:
+    """Scale of every modality, and its residual relative to the target energy.
+
+    Batched over leading axes that `moments` and `solved` share.
+    """
+    isometry = solved.structure == "isometry"
+
+    def one(part):
+        factor = fit_scale(
+            part,
+            solved.matrix,
+            scale=scale,
+            isometry=isometry,
+            within=solved.directions,
+        )
+        residual = map_residual(part, solved.matrix, factor, isometry=isometry)
+        return Measured(factor, residual / part.target_energy)
+
+    return {name: one(part) for name, part in moments.items()}
 
 
 def make_map(
     call: str,
     moments: Mapping[Modality, Moments],
-    fitted: Fitted,
-    measured: Mapping[Modality, tuple[Array, Array]],
-    *,
-    fit_on: Modality,
-    scale: Scale,
-    notes: Mapping[str, Any] = {},
-    source_space: str | None = None,
-    target_space: str | None = None,
-    card: Mapping[str, Any] | None = None,
-    norm_ranges: Mapping[Modality, NormRanges] | None = None,
-    skipped: Mapping[Modality, int] | None = None,
+    solved: Solved,
+    facts: Mapping[str, Any],
+    measured: Mapping[Modality, Measured],
+    about: Provenance,
 ) -> AlignmentMap:
     """Put a map together from what was solved and measured.
 
     Args:
       call: named in errors.
-      moments: of every modality.
-      fitted: the matrix.
-      measured: by modality, scale and relative residual.
-      fit_on: noted.
-      scale: noted.
-      notes: more to note.
-      source_space: see `fit_map`.
-      target_space: see `fit_map`.
-      card: see `fit_map`.
-      norm_ranges: by modality, smallest and largest norm of the anchors of each side,
-        where rows were at hand.
-      skipped: by modality, bad pairs that were left out, to note.
+      moments: of every modality, without leading axes, on the host.
+      solved: without leading axes.
+      facts: of `facts_of`.
+      measured: by modality.
+      about: what to note.
 
     Raises:
-      ValueError: for a scale that is not positive, or a card that is no JSON.
+      ValueError: for a scale that is not positive.
     """
-    ranges: Mapping[Modality, Any] = norm_ranges or {}
-    for name, (factor, _) in measured.items():
-        _check_scale(call, name, float(factor), scale)
-    of_fit: dict[str, Any] = {"fit_on": fit_on, "scale": scale, "kind": fitted.kind}
-    of_fit |= {**notes, **fitted.notes}
-    of_fit["modalities"] = {
-        name: {
+    of_fit: dict[str, Any] = {
+        "family": about.family.to_json(),
+        "fit_on": about.fit_on,
+        "scale": about.scale,
+        "status": Status(int(facts["status"])).name,
+        **about.notes,
+        **{name: np.asarray(note).item() for name, note in facts["notes"].items()},
+    }
+    if facts["rank"] is not None:
+        of_fit["rank"] = int(facts["rank"])
+    if solved.structure == "partial_isometry":
+        of_fit["kept"] = int(facts["kept"])
+    of_fit["modalities"] = {}
+    for name, (factor, residual) in measured.items():
+        _check_scale(call, name, float(factor), about.scale)
+        known = residual is not None and np.isfinite(residual)
+        of_fit["modalities"][name] = {
             "anchors": int(moments[name].rows),
             "scale": float(factor),
-            "relative_residual": float(residual),
+            "relative_residual": float(residual) if known else None,
+            **about.of_modality.get(name, {}),
         }
-        for name, (factor, residual) in measured.items()
-    }
-    for name, number in (skipped or {}).items():
-        of_fit["modalities"][name]["skipped"] = number
     of_fit["jaxalign"] = __version__
+    dtype = moments[next(iter(moments))].source_mean.dtype
+    norms = [
+        {
+            name: jnp.asarray(
+                anchor_norms(
+                    part.count,
+                    getattr(part, f"{side}_mean"),
+                    getattr(part, f"{side}_energy"),
+                    about.norm_ranges.get(name, (None, None))[place],
+                )
+            )
+            for name, part in moments.items()
+        }
+        for place, side in enumerate(("source", "target"))
+    ]
     return AlignmentMap(
-        matrix=fitted.matrix,
-        scales={name: found[0] for name, found in measured.items()},
-        source_means={name: part.source_mean for name, part in moments.items()},
-        target_means={name: part.target_mean for name, part in moments.items()},
-        source_norms={
-            name: anchor_norms(
-                part.count,
-                part.source_mean,
-                part.source_energy,
-                *ranges.get(name, ())[:1],
-            )
-            for name, part in moments.items()
-        },
-        target_norms={
-            name: anchor_norms(
-                part.count,
-                part.target_mean,
-                part.target_energy,
-                *ranges.get(name, ())[1:],
-            )
-            for name, part in moments.items()
-        },
-        mlp=fitted.mlp,
-        source_space=source_space,
-        target_space=target_space,
-        kind=fitted.kind,
-        card_json=_card_json(call, card, of_fit),
+        MapNumbers(
+            matrix=jnp.asarray(solved.matrix),
+            scales={name: jnp.asarray(s, dtype) for name, (s, _) in measured.items()},
+            source_means={n: jnp.asarray(p.source_mean) for n, p in moments.items()},
+            target_means={n: jnp.asarray(p.target_mean) for n, p in moments.items()},
+            source_norms=norms[0],
+            target_norms=norms[1],
+            residual=solved.residual,
+            structure=solved.structure,
+        ),
+        source_space=about.source_space,
+        target_space=about.target_space,
+        card={**(about.card or {}), "fit": of_fit},
     )
-
-
-def solve_rotation(
-    pooled: Moments,
-    *,
-    proper: bool = False,
-    partial: bool = False,
-    rank: int | None = None,
-    solution: ProcrustesSolution | None = None,
-) -> Fitted:
-    """Solve Procrustes; if `partial`, keep the leading directions it determines.
-
-    Args:
-      pooled: moments without leading axes.
-      proper: see `fit_map`.
-      partial: keep what the anchors determine, at most `rank` directions.
-      rank: see `fit_map`.
-      solution: of `solve_batch`, where it is solved already.
-    """
-    if solution is None:
-        solution = solve_batch(pooled, proper=proper, partial=partial)
-    # Where the rank is short, least squares would iterate over what nothing decides.
-    if pooled.d_source > pooled.d_target and solution.status == Status.RANK_DEFICIENT:
-        solution = solve_procrustes(pooled, proper=proper, objective="trace")
-    solution.check(allow=[Status.RANK_DEFICIENT, Status.NOT_CONVERGED])
-    status = Status(int(solution.status))
-    notes = {"proper": proper, "rank": int(solution.rank), "status": status.name}
-    if partial:
-        kept = solution.rank if rank is None else jnp.minimum(solution.rank, rank)
-        if int(kept) < min(pooled.d_source, pooled.d_target):
-            within = identified_directions(pooled, kept)
-            # (d_target, k) @ (k, d_source), 0 beyond the rank
-            matrix = jnp.matmul(within[0], within[1].T, precision=_HIGHEST)
-            notes["kept"] = int(kept)
-            return Fitted(matrix, notes, "partial_isometry", within=within)
-    short = status == Status.RANK_DEFICIENT
-    within = identified_directions(pooled, solution.rank) if short else None
-    return Fitted(solution.rotation, notes, "orthogonal", within=within)
-
-
-def solve_batch(
-    pooled: Moments, *, proper: bool = False, partial: bool = False
-) -> ProcrustesSolution:
-    """Solve Procrustes, over leading axes, by the objective that `fit_map` takes."""
-    # What part of the rotation is identified is known of the trace's optimum.
-    return solve_procrustes(
-        pooled, proper=proper, objective="trace" if partial else None
-    )
-
-
-def map_of_moments(
-    call: str,
-    moments: Mapping[Modality, Moments],
-    fitted: Fitted,
-    *,
-    scale: Scale,
-    **options: Any,
-) -> AlignmentMap:
-    """Measure scale and residual of every modality by its moments; make the map.
-
-    Args:
-      call: named in errors.
-      moments: of every modality, without leading axes.
-      fitted: the matrix.
-      scale: how scales are measured.
-      options: as of `make_map`.
-    """
-    grams = all(part.source_gram is not None for part in moments.values())
-    within = fitted.within if grams else None
-    isometry = fitted.kind in ("orthogonal", "mean_only")
-    measured = {
-        name: measure(part, fitted.matrix, within, scale=scale, isometry=isometry)
-        for name, part in moments.items()
-    }
-    return make_map(call, moments, fitted, measured, scale=scale, **options)
-
-
-def check_moments(
-    call: str, moments: object, *, grouped: bool, kind: str, partial: bool
-) -> None:
-    """Refuse what is no dictionary of the moments that a fit asks for."""
-    if not isinstance(moments, Mapping) or not moments or ALL in moments:
-        got = sorted(moments) if isinstance(moments, Mapping) else type(moments)
-        raise ValueError(
-            f"`{call}(moments=...)`: expected a dictionary of modality to Moments, "
-            f"{ALL!r} not among them, got {got}; pass {{'image': moments}}."
-        )
-    widths = None
-    for name, part in moments.items():
-        of = f"`{call}(moments[{name!r}])`"
-        if not isinstance(part, Moments) or bool(part.groups) != grouped:
-            got = part.groups if isinstance(part, Moments) else type(part).__name__
-            remedy = (
-                "accumulate them with groups"
-                if grouped
-                else "merge the groups by `reduce_groups`"
-            )
-            raise ValueError(
-                f"{of}: expected Moments {'with' if grouped else 'without'} groups, "
-                f"got {got}; {remedy}."
-            )
-        found = (part.d_source, part.d_target)
-        if widths is not None and found != widths:
-            raise ValueError(
-                f"{of}: expected widths {widths} as of the other modalities, got "
-                f"{found}; all modalities share one source and one target model."
-            )
-        widths = found
-        why = {"linear": "a linear map"}.get(kind)
-        why = why or ("a part of a rotation" if partial else None)
-        if part.d_source > part.d_target:
-            why = why or f"a map from width {part.d_source} to {part.d_target}"
-        if why and part.source_gram is None:
-            raise ValueError(
-                f"{of}: expected Gram matrices, which {why} takes, got none; make "
-                "them by `init_moments(..., grams=True)`."
-            )
 
 
 def check_spread(call: str, name: Modality, moments: Moments) -> None:
@@ -250,64 +190,79 @@ def check_spread(call: str, name: Modality, moments: Moments) -> None:
 
     Nothing is left of equal rows once they are centred. Rows that an encoder made of
     one input in several batches differ by its rounding alone, which is no spread.
+
+    Args:
+      call: named in errors.
+      name: the modality, named in errors.
+      moments: without leading axes, on the host.
     """
-    spreads = {
-        "source": (moments.source_energy, moments.source_mean),
-        "target": (moments.target_energy, moments.target_mean),
-    }
     rows = int(moments.rows)
-    for side, (energy, mean) in spreads.items():
-        about_mean = float(energy)
-        in_mean = float(moments.count) * float(np.sum(np.square(np.asarray(mean))))
+    for side in ("source", "target"):
+        about_mean = float(getattr(moments, f"{side}_energy"))
+        mean = np.asarray(getattr(moments, f"{side}_mean"))
+        in_mean = float(moments.count) * float(np.sum(np.square(mean)))
         if not np.isfinite(about_mean + in_mean):
-            raise ValueError(
-                f"`{call}[{name!r}]`: expected finite {side} rows, got moments of "
-                f"{rows} rows with NaN or infinity among them; give such pairs "
-                "weight 0, or pass skip_bad=True where the rows are accumulated."
+            raise ArgumentError(
+                f"{call}[{name!r}]",
+                f"finite {side} rows",
+                f"moments of {rows} rows with NaN or infinity among them",
+                "give such pairs weight 0, or pass skip_bad=True where the rows are "
+                "accumulated",
             )
         if about_mean <= LEAST_SPREAD**2 * (about_mean + in_mean):
-            raise ValueError(
-                f"`{call}[{name!r}]`: expected {side} rows that differ, got {rows} "
-                "rows that are equal, or nearly so: they lie about their mean within "
-                f"{LEAST_SPREAD:g} of their norm; pass embeddings of different inputs."
+            raise ArgumentError(
+                f"{call}[{name!r}]",
+                f"{side} rows that differ",
+                f"{rows} rows that are equal, or nearly so: they lie about their mean "
+                f"within {LEAST_SPREAD:g} of their norm",
+                "pass embeddings of different inputs",
             )
 
 
-@functools.partial(jax.jit, static_argnames=("scale", "isometry"))
-def measure(moments, matrix, within, *, scale, isometry):
-    """One modality's scale, and its residual relative to the target energy."""
-    factor = fit_scale(moments, matrix, scale=scale, isometry=isometry, within=within)
-    residual = map_residual(moments, matrix, factor, isometry=isometry)
-    return factor, residual / moments.target_energy
+def check_card(call: str, card: Any) -> dict[str, Any]:
+    """Return the user's notes as JSON values."""
+    if card is not None and not isinstance(card, Mapping):
+        raise ArgumentError(
+            f"{call}(card=...)",
+            "a dictionary",
+            type(card).__name__,
+            "pass {'note': ...}",
+        )
+    if "fit" in (card or {}):
+        raise ArgumentError(
+            f"{call}(card=...)",
+            "no entry 'fit', which the fit writes itself",
+            remedy="give yours another name",
+        )
+    try:
+        return json.loads(json.dumps(dict(card or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"{call}(card=...)",
+            "JSON values",
+            error,
+            "pass strings, numbers, lists and dictionaries",
+        ) from error
+
+
+def small_parts(moments: Mapping[Modality, Moments]) -> dict[Modality, Moments]:
+    """Bring all but the matrices to the host, in one transfer."""
+    return jax.device_get(
+        {
+            name: part.replace(
+                cross_covariance=None, source_gram=None, target_gram=None
+            )
+            for name, part in moments.items()
+        }
+    )
 
 
 def _check_scale(call, name, factor, scale) -> None:
-    """Refuse a scale with which the map cannot carry that modality at all."""
+    """Raise for a scale with which the map cannot carry that modality at all."""
     if not (np.isfinite(factor) and factor > 0):
-        raise ValueError(
-            f"`{call}(scale={scale!r})`: expected a positive scale for {name!r}, got "
-            f"{factor:.3g}: the map does not correlate with these pairs; check "
-            "that their rows pair, or pass scale='none'."
+        raise ArgumentError(
+            f"{call}(scale={scale!r})",
+            f"a positive scale for {name!r}",
+            f"{factor:.3g}: the map does not correlate with these pairs",
+            "check that their rows pair, or pass scale='none'",
         )
-
-
-def _card_json(call, card, notes) -> str:
-    """Join the user's card and the fit's notes, as canonical JSON."""
-    if card is not None and not isinstance(card, Mapping):
-        raise ValueError(
-            f"`{call}(card=...)`: expected a dictionary, got {type(card).__name__}; "
-            "pass {'note': ...}."
-        )
-    own = dict(card or {})
-    if "fit" in own:
-        raise ValueError(
-            f"`{call}(card=...)`: expected no entry 'fit', which the fit writes "
-            "itself; give yours another name."
-        )
-    try:
-        return json.dumps({**own, "fit": notes}, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`{call}(card=...)`: expected JSON values, got {error}; pass strings, "
-            "numbers, lists and dictionaries."
-        ) from error

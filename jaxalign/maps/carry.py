@@ -5,7 +5,6 @@ import collections
 import concurrent.futures
 import contextlib
 import functools
-import numbers
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +18,12 @@ from jaxtyping import Float
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.atomic_files import open_atomically
 from jaxalign.buckets import pad_to_bucket
+from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.float_rows import check_float_rows, native_floats, wide_dtype
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.norms import check_norms, norm_range, rescale_rows
 from jaxalign.read_ahead import ReadAhead, touch
+from jaxalign.unit_rows import unit_rows
 
 DTYPES = ("float16", "float32")
 
@@ -82,22 +83,15 @@ def carry_rows(
     >>> np.load(path).shape
     (3, 3)
     """
-    if dtype not in DTYPES:
-        raise ValueError(
-            f"`carry_rows(dtype={dtype!r})`: expected one of {DTYPES}; float16 halves "
-            "the file."
-        )
-    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-        raise ValueError(
-            f"`carry_rows(batch_size={batch_size!r})`: expected a whole number of at "
-            "least 1; leave it out for the default."
-        )
+    check_option("carry_rows", "dtype", dtype, DTYPES, remedy="float16 halves the file")
+    check_count("carry_rows", "batch_size", batch_size)
     rows = check_float_rows("carry_rows", "rows", rows, width=amap.d_source)
     if not rows.shape[0]:
-        raise ValueError(
-            f"`carry_rows(rows=...)`: expected one row or more of shape (n, "
-            f"{amap.d_source}), got none; read a file by "
-            "`numpy.load(path, mmap_mode='r')`."
+        raise ArgumentError(
+            "carry_rows(rows=...)",
+            f"one row or more of shape (n, {amap.d_source})",
+            "none",
+            "read a file by `numpy.load(path, mmap_mode='r')`",
         )
     modality = amap.check_modality("carry_rows(modality={})", modality)
     target, n = Path(path), rows.shape[0]
@@ -129,10 +123,11 @@ def carry_rows(
                 block = carried.astype(dtype, copy=False)
             # Float32 has the range of what was computed, and costs no look.
             if dtype == "float16" and np.any(np.isinf(block)):
-                raise ValueError(
-                    "`carry_rows(dtype='float16')`: expected entries up to 65504, got "
-                    f"{float(np.nanmax(np.abs(carried))):.3g}; pass normalize=True, or "
-                    "dtype='float32'."
+                raise ArgumentError(
+                    "carry_rows(dtype='float16')",
+                    "entries up to 65504",
+                    f"{float(np.nanmax(np.abs(carried))):.3g}",
+                    "pass normalize=True, or dtype='float32'",
                 )
             stream.write(block.data.cast("B"))
             unsynced.append(block.nbytes)
@@ -187,9 +182,9 @@ def _batch_carrier(
     """Return what carries a batch: a product and a sum where the map is a matrix."""
     # What is wrong with the rows or the names shows on the first.
     amap(rows[:1], modality, space=space, normalize_input=normalize_input)
-    norms = None if amap.source_norms is None else amap.source_norms[modality]
-    checked = None if normalize_input else norms
-    if amap.kind == "mlp":
+    part = amap.numbers.part(modality)
+    norms = part.source_norms
+    if part.residual is not None:
 
         def carry_by_map(batch: ArrayLike) -> _Carried:
             moved = amap(
@@ -198,12 +193,11 @@ def _batch_carrier(
             return _Carried(moved, len(batch), moved, moved, None)
 
         return carry_by_map
-    wide = wide_dtype(amap.matrix.dtype)
-    matrix = amap.matrix.astype(wide)
-    scaled = amap.scales[modality].astype(wide) * matrix
-    source_mean = amap.source_means[modality].astype(wide)
-    moved_mean = jnp.matmul(scaled, source_mean, precision=_HIGHEST)
-    offset = amap.target_means[modality].astype(wide) - moved_mean
+    wide = jax.tree.map(lambda leaf: leaf.astype(wide_dtype(leaf.dtype)), part)
+    scaled = wide.scale * wide.matrix
+    moved_mean = jnp.matmul(scaled, wide.source_mean, precision=_HIGHEST)
+    offset = wide.target_mean - moved_mean
+    checked = None if normalize_input else norms
 
     def carry(batch: ArrayLike) -> _Carried:
         # Aligned rows of a memory map are used where they lie; the last batch is
@@ -234,9 +228,7 @@ def _carry(rows, matrix, offset, norms, *, normalize, normalize_input):
             part = rescale_rows(part, norms)
         moved = jnp.matmul(part, matrix.T, precision=_HIGHEST) + offset[None, :]
         if normalize:
-            lengths = jnp.linalg.norm(moved, axis=-1, keepdims=True)
-            tiny = float(jnp.finfo(moved.dtype).tiny)
-            moved = moved / jnp.maximum(lengths, jnp.full_like(lengths, tiny))
+            moved = unit_rows(moved)
         return moved, low, high
 
     n, width = rows.shape

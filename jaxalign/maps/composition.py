@@ -1,29 +1,102 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Of which kind the product of two maps is."""
+"""What holds for the product of two maps, and the product itself."""
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign.errors import ArgumentError
+from jaxalign.families.family import Structure
+from jaxalign.maps.numbers import MapNumbers
+
+if TYPE_CHECKING:
+    from jaxalign.maps.alignment_map import AlignmentMap
+
+_HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def composed_kind(kinds: tuple[str, str], widths: tuple[int, int, int]) -> str:
-    r"""Name the kind of a product of two maps that have one.
+def composed_structure(
+    structures: tuple[Structure, Structure], widths: tuple[int, int, int]
+) -> Structure:
+    r"""Return what holds for the product of two matrices.
 
-    Two rotations make a rotation if the width goes one way. A partial isometry
-    :math:`U V^\top` stays one before a rotation to no smaller width, which keeps the
-    columns of :math:`U` orthonormal, and after a rotation from no smaller width. All
-    else, two partial isometries included, is "linear".
+    Two isometries make an isometry if the width goes one way. A partial isometry
+    :math:`U V^\top` stays one before an isometry to no smaller width, which keeps the
+    columns of :math:`U` orthonormal, and after an isometry from no smaller width. All
+    else, two partial isometries included, is "general".
 
     Args:
-      kinds: of the map applied first, and of the one after it.
+      structures: of the map applied first, and of the one after it.
       widths: of the rows that go in, between the two, and that come out.
 
-    >>> composed_kind(("orthogonal", "partial_isometry"), (8, 8, 4))
+    >>> composed_structure(("isometry", "partial_isometry"), (8, 8, 4))
     'partial_isometry'
     """
     goes_in, between, comes_out = widths
-    if "linear" in kinds or kinds == ("partial_isometry", "partial_isometry"):
-        return "linear"
-    if kinds[0] == "partial_isometry":
-        return "partial_isometry" if comes_out >= between else "linear"
-    if kinds[1] == "partial_isometry":
-        return "partial_isometry" if goes_in >= between else "linear"
-    if list(widths) not in (sorted(widths), sorted(widths, reverse=True)):
-        return "linear"
-    return "mean_only" if kinds == ("mean_only", "mean_only") else "orthogonal"
+    if structures == ("partial_isometry", "isometry"):
+        return "partial_isometry" if comes_out >= between else "general"
+    if structures == ("isometry", "partial_isometry"):
+        return "partial_isometry" if goes_in >= between else "general"
+    one_way = list(widths) in (sorted(widths), sorted(widths, reverse=True))
+    if structures == ("isometry", "isometry") and one_way:
+        return "isometry"
+    return "general"
+
+
+def compose(later: MapNumbers, earlier: MapNumbers) -> MapNumbers:
+    """Multiply two maps that `check_composable` accepts."""
+    # (d_target, d_middle) @ (d_middle, d_source)
+    matrix = jnp.matmul(later.matrix, earlier.matrix, precision=_HIGHEST)
+    target_means = {}
+    for name, scale in later.scales.items():
+        step = earlier.target_means[name] - later.source_means[name]
+        moved = jnp.matmul(later.matrix, step, precision=_HIGHEST)
+        target_means[name] = scale * moved + later.target_means[name]
+    return MapNumbers(
+        matrix=matrix,
+        scales={name: s * earlier.scales[name] for name, s in later.scales.items()},
+        source_means=earlier.source_means,
+        target_means=target_means,
+        source_norms=earlier.source_norms,
+        target_norms=later.target_norms,
+        structure=composed_structure(
+            (earlier.structure, later.structure),
+            (*earlier.matrix.shape[::-1], later.matrix.shape[0]),
+        ),
+    )
+
+
+def check_composable(later: "AlignmentMap", earlier: "AlignmentMap") -> None:
+    """Raise for two maps that do not meet in one space, and those with no product."""
+    call = "later @ earlier"
+    if "residual" in (later.structure, earlier.structure):
+        raise ArgumentError(
+            call,
+            "maps with a matrix each",
+            "an MLP, which no single map can hold together with another",
+            "carry rows by one after the other",
+        )
+    if later.d_source != earlier.d_target:
+        raise ArgumentError(
+            call,
+            "equal widths where the maps meet",
+            f"{later.d_source} after {earlier.d_target}",
+            "the map applied first stands on the right",
+        )
+    meet = (later.source_space, earlier.target_space)
+    if None not in meet and meet[0] != meet[1]:
+        raise ArgumentError(
+            call,
+            "one space where the maps meet",
+            f"{meet[0]!r} after {meet[1]!r}",
+            "the map applied first stands on the right, and `inverse()` turns a map "
+            "around",
+        )
+    if later.modalities != earlier.modalities:
+        raise ArgumentError(
+            call,
+            "the same modalities",
+            f"{list(later.modalities)} after {list(earlier.modalities)}",
+            "fit both maps on pairs of the same modalities",
+        )

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a map's file must hold beyond being whole: tensors that make up a map."""
+"""The numbers of a map as tensors of a file, and back, with all that must hold.
+
+A file names the structure of the matrix by the words of its first format: "orthogonal"
+is an isometry, "linear" a general matrix, "mlp" one with a residual. Files of earlier
+versions also know "mean_only", an isometry whose matrix is the identity.
+"""
 
 import os
 from typing import Any
@@ -7,29 +12,73 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-KINDS: tuple[str, ...] = (
-    "orthogonal",
-    "partial_isometry",
-    "linear",
-    "mlp",
-    "mean_only",
-)
+from jaxalign.errors import ArgumentError
+from jaxalign.families.family import Structure
+from jaxalign.maps.numbers import MapNumbers
+
+_STRUCTURES: dict[str, Structure] = {
+    "orthogonal": "isometry",
+    "partial_isometry": "partial_isometry",
+    "linear": "general",
+    "mlp": "residual",
+    "mean_only": "isometry",
+}
+_KINDS = {structure: kind for kind, structure in reversed(_STRUCTURES.items())}
 
 # Composing float32 maps loses orthogonality by rounding alone; this is damage.
 _ORTHONORMAL_WITHIN = 1e-3
 
+_BY_MODALITY = ("scales", "source_means", "target_means")
+_NORMS = ("source_norms", "target_norms")
 
-def check_contents(
+
+def parts_of(numbers: MapNumbers) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors by name, and what the header says of them."""
+    names = sorted(numbers.scales)
+    tensors = {"matrix": np.asarray(numbers.matrix)}
+    for group in (*_BY_MODALITY, *_NORMS):
+        values = getattr(numbers, group)
+        if values is not None:
+            tensors |= {f"{group}/{name}": np.asarray(values[name]) for name in names}
+    for name, value in (numbers.residual or {}).items():
+        tensors[f"mlp/{name}"] = np.asarray(value)
+    return tensors, {"kind": _KINDS[numbers.structure], "modalities": names}
+
+
+def numbers_of(
     path: str | os.PathLike, tensors: dict[str, np.ndarray], header: dict[str, Any]
-) -> None:
-    """Refuse tensors and a header that are no map's.
+) -> MapNumbers:
+    """Make the numbers of a map from a file's tensors and header.
 
     Raises:
       ValueError: if a part is missing, misshaped or not finite, a scale is not
-        positive, or the matrix is not of its kind.
+        positive, or the matrix does not have its structure.
     """
+    _check_contents(path, tensors, header)
+
+    def by_name(group: str) -> Any:
+        keys = {name: f"{group}/{name}" for name in header["modalities"]}
+        if group in _NORMS and not set(keys.values()) <= set(tensors):
+            return None
+        return {name: jnp.asarray(tensors[key]) for name, key in keys.items()}
+
+    residual = {
+        key.removeprefix("mlp/"): jnp.asarray(value)
+        for key, value in tensors.items()
+        if key.startswith("mlp/")
+    }
+    return MapNumbers(
+        matrix=jnp.asarray(tensors["matrix"]),
+        **{group: by_name(group) for group in (*_BY_MODALITY, *_NORMS)},
+        residual=residual if header["kind"] == "mlp" else None,
+        structure=_STRUCTURES[header["kind"]],
+    )
+
+
+def _check_contents(path, tensors, header) -> None:
+    """Raise for tensors and a header that are no map's."""
     names, kind = header.get("modalities"), header.get("kind")
-    if not isinstance(names, list) or not names or kind not in KINDS:
+    if not isinstance(names, list) or not names or kind not in _STRUCTURES:
         raise _damaged(path, f"kind {kind!r}, modalities {names!r}")
     for key in ("source_space", "target_space"):
         if not isinstance(header.get(key), str | None):
@@ -73,7 +122,7 @@ def _expected(tensors, names, kind) -> dict[str, tuple[int, ...]]:
 
 
 def _check_matrix(path, kind: str, matrix: np.ndarray) -> None:
-    """Refuse a matrix that is no isometry, or no partial one, if it should be."""
+    """Raise for a matrix that is no isometry, or no partial one, if it should be."""
     if kind in ("linear", "mlp") or 0 in matrix.shape:
         return
     wide = matrix.astype(np.float64)
@@ -94,9 +143,11 @@ def _check_matrix(path, kind: str, matrix: np.ndarray) -> None:
         )
 
 
-def _damaged(path: str | os.PathLike, got: str) -> ValueError:
+def _damaged(path: str | os.PathLike, got: str) -> ArgumentError:
     """Say what is wrong with a file that safetensors itself could read."""
-    return ValueError(
-        f"`AlignmentMap.load({str(path)!r})`: expected a whole map, got {got}; copy "
-        "the file again, or fit the map again."
+    return ArgumentError(
+        f"AlignmentMap.load({str(path)!r})",
+        "a whole map",
+        got,
+        "copy the file again, or fit the map again",
     )

@@ -18,17 +18,18 @@ import safetensors
 import safetensors.numpy
 
 from jaxalign.atomic_files import write_atomically
+from jaxalign.errors import ArgumentError, MissingFileError
 
 FORMAT_NAME = "jaxalign-map"
 FORMAT_VERSION = 2
+# Kinds storable in format version 1.
+_FIRST_KINDS = ("orthogonal", "linear", "mean_only")
 
 
 def write_map(
     path: str | os.PathLike,
     tensors: dict[str, np.ndarray],
     header: dict[str, Any],
-    *,
-    version: int = FORMAT_VERSION,
 ) -> None:
     """Write tensors and a JSON header atomically.
 
@@ -36,24 +37,28 @@ def write_map(
       path: ends in ``.safetensors``; its folder is made if it is missing.
       tensors: float arrays by name.
       header: anything that JSON can hold.
-      version: of the format; the lowest that can hold it, for older readers.
 
     Raises:
       ValueError: if `path` ends otherwise, or `header` is not JSON.
     """
     place = Path(path)
     if place.suffix != ".safetensors":
-        raise ValueError(
-            f"`save({str(path)!r})`: expected a name ending in '.safetensors'; pass "
-            f"{str(place.with_suffix('.safetensors'))!r}."
+        raise ArgumentError(
+            f"save({str(path)!r})",
+            "a name ending in '.safetensors'",
+            remedy=f"pass {str(place.with_suffix('.safetensors'))!r}",
         )
     try:
         text = json.dumps(header, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`save({str(path)!r})`: expected a header of JSON values, got {error}; "
-            "keep strings, numbers, lists and dictionaries in the card."
+        raise ArgumentError(
+            f"save({str(path)!r})",
+            "a header of JSON values",
+            error,
+            "keep strings, numbers, lists and dictionaries in the card",
         ) from error
+    # The lowest version that can hold the map: older readers keep reading.
+    version = 1 if header.get("kind") in _FIRST_KINDS else FORMAT_VERSION
     # `save` ignores strides: a transposed view would be written scrambled.
     whole = {name: np.array(value, order="C") for name, value in tensors.items()}
     metadata = {
@@ -91,15 +96,13 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
         checksum.
     """
     place = Path(path)
-    call = f"`AlignmentMap.load({str(path)!r})`"
+    call = f"AlignmentMap.load({str(path)!r})"
     if not place.exists():
-        raise FileNotFoundError(
-            f"{call}: expected a map file, found nothing; write one by `amap.save`."
+        raise MissingFileError(
+            f"`{call}`: expected a map file, found nothing; write one by `amap.save`."
         )
     if not place.is_file():
-        raise ValueError(
-            f"{call}: expected a map file, got a folder; pass the file inside it."
-        )
+        raise ArgumentError(call, "a map file", "a folder", "pass the file inside it")
     try:
         with safetensors.safe_open(place, framework="numpy") as opened:
             metadata = opened.metadata() or {}
@@ -108,15 +111,19 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
             header = json.loads(text)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise ValueError(
-            f"{call}: expected a whole safetensors file, got a damaged one ({error}); "
-            "copy it again, or fit the map again."
+        raise ArgumentError(
+            call,
+            "a whole safetensors file",
+            f"a damaged one ({error})",
+            "copy it again, or fit the map again",
         ) from error
     _check_sum(call, metadata.get("sha256"), checksum(text, tensors))
     if not isinstance(header, dict):
-        raise ValueError(
-            f"{call}: expected a JSON object as header, got {type(header).__name__}; "
-            "fit the map again."
+        raise ArgumentError(
+            call,
+            "a JSON object as header",
+            type(header).__name__,
+            "fit the map again",
         )
     return tensors, header
 
@@ -124,14 +131,18 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
 def _check_sum(call: str, stored: str | None, found: str) -> None:
     """Refuse bytes that are not those that were written."""
     if stored is None:
-        raise ValueError(
-            f"{call}: expected a file with its checksum, got one without, of an early "
-            "jaxalign or of another program; fit the map again and `save` it."
+        raise ArgumentError(
+            call,
+            "a file with its checksum",
+            "one without, of an early jaxalign or of another program",
+            "fit the map again and `save` it",
         )
     if stored != found:
-        raise ValueError(
-            f"{call}: expected contents of sha256 {stored[:12]}..., got {found[:12]}"
-            "..., so the file is a damaged one; copy it again, or fit the map again."
+        raise ArgumentError(
+            call,
+            f"contents of sha256 {stored[:12]}...",
+            f"{found[:12]}..., so the file is a damaged one",
+            "copy it again, or fit the map again",
         )
 
 
@@ -139,12 +150,16 @@ def _check_format(call: str, found: str | None) -> None:
     """Refuse files that are no map, and formats from the future."""
     name, _, version = (found or "").partition("/")
     if name != FORMAT_NAME or not version.isdecimal():
-        raise ValueError(
-            f"{call}: expected format '{FORMAT_NAME}/{FORMAT_VERSION}', got {found!r}; "
-            "this safetensors file is no jaxalign map (a checkpoint, perhaps)."
+        raise ArgumentError(
+            call,
+            f"format '{FORMAT_NAME}/{FORMAT_VERSION}'",
+            repr(found),
+            "this safetensors file is no jaxalign map (a checkpoint, perhaps)",
         )
     if int(version) > FORMAT_VERSION:
-        raise ValueError(
-            f"{call}: expected format '{FORMAT_NAME}/{FORMAT_VERSION}', got the newer "
-            f"{found!r}; upgrade jaxalign with `pip install --upgrade jaxalign`."
+        raise ArgumentError(
+            call,
+            f"format '{FORMAT_NAME}/{FORMAT_VERSION}'",
+            f"the newer {found!r}",
+            "upgrade jaxalign with `pip install --upgrade jaxalign`",
         )

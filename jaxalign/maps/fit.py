@@ -1,238 +1,308 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fit_map`: paired rows of each modality in, one `AlignmentMap` out.
+"""`fit_map`: anchors or moments in, one `AlignmentMap` out; the driver of all families.
 
-The one entry that checks a user's rows, not only their shapes. Rows go through the
-moments in batches of one size, so neither their number nor their order costs memory or
-a second compilation.
+A family finds the matrix; here are what all fits share. Anchors are validated once and
+go through the moments in batches of one size, so neither their number nor their order
+costs memory or a second compilation.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 
+from jaxalign.anchors.anchors import (
+    BATCH_SIZE,
+    Anchors,
+    as_anchors,
+    check_spaces,
+)
+from jaxalign.anchors.folds import fold_rows
 from jaxalign.array_types import ArrayLike, Modality
-from jaxalign.maps import checks
+from jaxalign.errors import ArgumentError, check_count
+from jaxalign.families.family import Family, Solved, need_rows
+from jaxalign.families.orthogonal import Orthogonal
+from jaxalign.families.robust import Robust
+from jaxalign.families.row_measures import measure_rows
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.anchor_moments import all_moments, pool_weighted
-from jaxalign.maps.anchor_rows import inspect_pairs, on_host, without_bad
 from jaxalign.maps.assemble import (
-    Fitted,
+    Measured,
+    Provenance,
+    check_card,
     check_spread,
+    facts_of,
     make_map,
     measure,
-    solve_rotation,
+    settled,
+    small_parts,
 )
-from jaxalign.maps.linear_fit import solve_anchors
-from jaxalign.maps.mlp_fit import solve_perceptron
-from jaxalign.maps.robust_fit import believe_rows
-from jaxalign.maps.row_measures import carry_by, measure_rows
-from jaxalign.solve.robust import Loss
-from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
+from jaxalign.maps.options import as_moments, check_family, check_moments, weights_of
+from jaxalign.moments import Moments
+from jaxalign.moments.pooling import pool_modalities
+from jaxalign.solve.scale import Scale
+from jaxalign.status import Status
 
-Kind = Literal["orthogonal", "linear", "mlp", "mean_only"]
+# A strength is chosen on so many folds of the anchors.
+FOLDS = 5
 
 
 def fit_map(
-    pairs: Mapping[Modality, tuple[ArrayLike, ArrayLike]],
+    anchors: Anchors
+    | Mapping[Modality, tuple[ArrayLike, ArrayLike]]
+    | tuple[ArrayLike, ArrayLike]
+    | Mapping[Modality, Moments]
+    | Moments,
+    family: Family = Orthogonal(),  # noqa: B008 (frozen)
     *,
-    fit_on: Modality | None = None,
+    fit_on: Modality | Mapping[Modality, float] | None = None,
     scale: Scale | None = None,
-    kind: Kind = "orthogonal",
-    ridge: float | None = None,
-    proper: bool = False,
-    identified_only: bool = False,
-    rank: int | None = None,
-    loss: Loss | None = None,
-    modality_weights: Mapping[Modality, float] | None = None,
-    weights: Mapping[Modality, ArrayLike] | None = None,
-    groups: Mapping[Modality, ArrayLike] | None = None,
-    seed: int = 0,
     skip_bad: bool = False,
     source_space: str | None = None,
     target_space: str | None = None,
     card: Mapping[str, Any] | None = None,
-    batch_size: int = 4096,
+    batch_size: int = BATCH_SIZE,
 ) -> AlignmentMap:
     r"""Fit one map on the anchors of one modality, with means for every modality.
 
-    The matrix maximises :math:`\langle Q, C \rangle` for the cross-covariance
-    :math:`C` of the centred anchors of `fit_on` (`solve_procrustes`), and serves every
-    modality in `pairs`; each has its own means and scale. Where ``d_source >
-    d_target`` it minimises the squared error instead, which is no longer the same.
+    The family finds the matrix, by default the identified part of the orthogonal map
+    (`Orthogonal`). It serves every modality of the anchors; each has its own means and
+    scale.
 
     Args:
-      pairs: by modality, ``(source, target)`` rows of shapes ``(n, d_source)`` and
-        ``(n, d_target)``; row i of both is one anchor seen by both models. Each
-        modality has its own n, at least 2. Floating, NumPy or JAX, memory-mapped too.
-      fit_on: the modality that the matrix is fitted on, or ``"all"``: the moments of
-        every modality, each centred by its own means, added up. Default: the only
-        modality of `pairs`, or "image" if it is one of several.
+      anchors: `Anchors`, or what makes them: a dictionary of modality to ``(source,
+        target)`` rows of shapes ``(n, d_source)`` and ``(n, d_target)``, or one such
+        pair. Or `Moments` by modality, without groups, for families that need no rows;
+        with Grams where the family or ``d_source > d_target`` asks for them.
+      family: see `families`: `Orthogonal`, `Ridge`, `LowRank`, `LeastSquares`, `Mlp`,
+        `MeanOnly`, `Given`, or `Robust` around one of them.
+      fit_on: the modality that the matrix is fitted on; ``"all"``: the moments of every
+        modality, each centred by its own means, added up; or weights by modality, by
+        which these are multiplied. Default: the only modality, or "image" if it is one
+        of several.
       scale: per modality: ``"energy"`` gives aligned rows the spread of the target
-        rows, ``"none"`` is 1, ``"least_squares"`` the best factor. Default: "energy"
-        for an orthogonal map, "none" for the other kinds.
-        Where the anchors leave part of an orthogonal map open, "energy" compares the
-        spread of source and target rows on the part that they determine.
-      kind: ``"orthogonal"``, ``"linear"`` (ridge), ``"mlp"`` (a residual perceptron,
-        `fit_mlp`) or ``"mean_only"`` (no rotation).
-      ridge: of a linear map, relative as in `solve_linear`; 0 is least squares, solved
-        from the rows in float64 (`solve_least_squares`). Default: chosen by
-        cross-validation on the anchors of `fit_on`.
-      proper: only rotations of determinant +1.
-      identified_only: of an orthogonal map, keep the part that the anchors determine
-        and carry the rest to 0, as a map of kind "partial_isometry", instead of
-        turning the rest at will. Where they determine all, nothing changes.
-      rank: keep at most so many of these directions, the leading ones; implies
-        `identified_only`.
-      loss: of an orthogonal map, where pairs may be wrong: ``"tukey"`` drops those that
-        the others do not bear out, ``"huber"`` and ``"l1"`` weaken them. The weights
-        that `solve_robust` finds for the anchors of `fit_on`, with a least-squares
-        scale, multiply yours. Default: all pairs are believed.
-      modality_weights: with ``fit_on="all"``, what to multiply the weight of each row
-        of a modality by; one left out has 1, and 0 leaves a modality out of the matrix.
-      weights: by modality, ``(n,)``, not negative: of the anchors, in the means, the
-        matrix, the scale and the residual. A modality left out has equal weights.
-      groups: by modality, ``(n,)`` labels, such as classes: where a ridge is chosen or
-        an MLP stopped on anchors held out, rows of one label are held out together.
-        Without them anchors are split at random, and where several rows show one thing
-        the ridge comes out too weak.
-      seed: of an MLP.
+        rows, ``"none"`` is 1, ``"least_squares"`` the best factor. Default: the
+        family's, "energy" for an orthogonal map, "none" for the others. Where the
+        anchors determine part of an orthogonal map, "energy" compares the spread of
+        source and target rows on that part. A modality without pairs takes the fitted
+        one's scale where its own rows cannot tell one.
       skip_bad: leave out pairs of which a row is not finite or is zero, and count them
         in the card, instead of raising.
       source_space: fingerprint of the source model's space, refused on mismatch later.
+        Default: that of the anchors.
       target_space: the same for the target model.
       card: notes of yours, JSON values, kept in the map's card beside ``"fit"``.
       batch_size: rows a batch.
 
     Returns:
-      The map. ``amap.card["fit"]`` says how it was fitted: anchors, rank, status,
-      scales, and per modality the residual relative to the target energy; with a loss,
-      the share of anchors that kept less than a tenth of their weight. Its status is
-      NOT_CONVERGED where the least squares of a wide source did not come to rest, and
-      RANK_DEFICIENT where the anchors leave part of the map open, as fewer anchors
-      than dimensions do: what Q does outside the identified subspace is arbitrary.
+      The map. ``amap.card["fit"]`` says how it was fitted: family, anchors, rank,
+      status, scales, and per modality the residual relative to the target energy. Its
+      status is RANK_DEFICIENT where the anchors determine part of the map only, as
+      fewer anchors than dimensions do, and NOT_CONVERGED where an iteration did not
+      come to rest.
 
     Raises:
       ValueError: for rows that do not pair, are not finite or are zero, fewer than two
-        anchors, anchors without spread, an unknown option, or options that do not go
-        together; the text names the argument, what came, and what to do.
+        anchors, anchors without spread, or an option that does not exist; the text
+        names the argument, what came, and what to do.
 
     Notes:
       The order of rows and the batch size change the result by rounding only, but for
-      an MLP. Cost O(n d_source d_target + d^3). A loss costs as much again for each of
-      up to 75 rounds, and holds the rows of `fit_on` in memory; it needs several times
-      more anchors than dimensions, or each pair bears itself out.
+      an MLP. Cost O(n d_source d_target + d^3), with Grams, as by default, about three
+      times the former.
 
     References:
       Gupta, Kansal, Jegelka, Isola, Garg, "Canonicalizing Multimodal Contrastive
       Representation Learning", arXiv 2602.17584.
 
-    >>> import numpy as np
     >>> source = np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -1.0]], np.float32)
-    >>> amap = fit_map({"image": (source, source[:, ::-1])})
+    >>> amap = fit_map((source, source[:, ::-1]))
     >>> swap = np.array([[0.0, 1.0], [1.0, 0.0]])
     >>> bool(np.allclose(amap.rotation, swap, atol=1e-6)), amap.card["fit"]["status"]
     (True, 'OK')
     """
     call = "fit_map"
     # What costs nothing comes first: rows may be a file of many gigabytes.
-    checks.check_modalities(call, pairs)
-    fit_on = checks.default_fit_on(call, pairs, fit_on)
-    checks.check_options(
-        call,
-        pairs,
-        fit_on=fit_on,
-        scale=scale,
-        kind=kind,
-        ridge=ridge,
-        proper=proper,
-        identified_only=identified_only,
-        rank=rank,
-        loss=loss,
-        batch_size=batch_size,
-    )
-    checks.check_spaces(call, source_space, target_space)
-    rows = inspect_pairs(call, pairs, skip_bad=skip_bad)
-    fitted_on = checks.check_modality_weights(call, modality_weights, rows, fit_on)
-    hosts: dict[Modality, Any] = {name: part.sides for name, part in rows.items()}
-    of_rows = checks.check_weights(call, weights, hosts)
-    labels = checks.check_groups(call, groups, hosts)
-    if kind in ("linear", "mlp") or loss is not None:
-        # Fitted on single rows, on the host and without those left out.
-        hosts, of_rows, labels = on_host(rows, of_rows, labels)
-    else:
-        of_rows = without_bad(rows, of_rows)
-    d_source, d_target = (side.shape[1] for side in next(iter(hosts.values())))
-    checks.check_widths(call, kind, d_source, d_target)
-    chosen = scale or (ORTHOGONAL_SCALE if kind == "orthogonal" else "none")
-    partial = identified_only or rank is not None
-    notes: dict[str, Any] = {}
-    if modality_weights is not None:
-        notes["modality_weights"] = fitted_on
-    if weights:
-        notes["weighted"] = sorted(weights)
-    anchors = {name: hosts[name] for name in fitted_on}
-    if loss is not None:
-        believed, judged = believe_rows(anchors, of_rows, loss=loss, proper=proper)
-        of_rows, notes = {**of_rows, **believed}, {**notes, **judged}
-    # Orthonormal columns keep the energy of rows; anything else needs the Gram, and so
-    # does a subspace, which is all that this many anchors can determine.
-    most = sum(rows[name].anchors - 1 for name in fitted_on)
-    few = chosen == "energy" and most < min(d_source, d_target)
-    grams = kind == "linear" or d_source > d_target or few or partial
-    moments = all_moments(hosts, of_rows, grams=grams, batch_size=batch_size)
-    for name, part in moments.items():
-        check_spread(f"{call}(pairs=...)", name, part)
-    how = {"weights": of_rows, "modality_weights": fitted_on, "groups": labels}
-    if kind == "linear":
-        matrix, found = solve_anchors(
-            anchors, moments, ridge=ridge, batch_size=batch_size, **how
-        )
-        fitted = Fitted(jnp.asarray(matrix), found, kind)
-    elif kind == "mlp":
-        matrix, beyond, found = solve_perceptron(anchors, moments, seed=seed, **how)
-        fitted = Fitted(matrix, found, kind, beyond)
-    elif kind == "orthogonal":
-        fitted = solve_rotation(
-            pool_weighted(moments, fitted_on), proper=proper, partial=partial, rank=rank
-        )
-        if fitted.within and chosen == "energy" and not grams:
-            # Anchors that repeat, or lie in a subspace: known only now.
-            moments = all_moments(hosts, of_rows, grams=True, batch_size=batch_size)
-    else:
-        dtype = next(iter(moments.values())).source_mean.dtype
-        fitted = Fitted(jnp.eye(d_source, dtype=dtype), {}, kind)
-    measured = {}
-    for name, part in moments.items():
-        if kind in ("linear", "mlp"):
-            carry = carry_by(fitted.matrix, fitted.mlp)
-            measured[name] = measure_rows(
-                hosts[name],
-                of_rows.get(name),
-                part,
-                carry,
-                scale=chosen,
-                block=batch_size,
-            )
-        else:
-            isometry = fitted.kind != "partial_isometry"
-            measured[name] = measure(
-                part, fitted.matrix, fitted.within, scale=chosen, isometry=isometry
-            )
-    return make_map(
-        call,
-        moments,
-        fitted,
-        measured,
-        fit_on=fit_on,
-        scale=chosen,
-        notes=notes,
+    chosen = check_family(call, family, scale)
+    check_spaces(call, source_space, target_space)
+    check_count(call, "batch_size", batch_size)
+    about = Provenance(
+        family,
+        fit_on,
+        chosen,
         source_space=source_space,
         target_space=target_space,
-        card=card,
-        norm_ranges={
-            name: part.norm_ranges((weights or {}).get(name))
-            for name, part in rows.items()
-        },
-        skipped={name: part.skipped for name, part in rows.items()} if skip_bad else {},
+        card=check_card(call, card),
     )
+    moments = as_moments(call, anchors)
+    if moments is not None:
+        return _fit_moments(call, moments, about)
+    given = as_anchors(call, anchors, skip_bad=skip_bad)
+    return _fit_anchors(call, given, about, batch_size)
+
+
+def _fit_moments(
+    call: str, moments: Mapping[Modality, Moments], about: Provenance
+) -> AlignmentMap:
+    """Fit from what a pass over any number of rows left."""
+    family = about.family
+    if family.needs == "rows":
+        raise need_rows(call, family)
+    if not family.tuned:
+        raise ArgumentError(
+            f"{call}(family={family})",
+            "a strength, as moments without groups leave none to hold out",
+            remedy="pass one, such as Ridge(0.1), or choose it by `choose_ridge`",
+        )
+    check_moments(call, moments, family, grouped=False)
+    fit_on, weights = weights_of(call, moments, about.fit_on)
+    small = small_parts(moments)
+    for name, part in small.items():
+        check_spread(f"{call}(moments=...)", name, part)
+    solved = family.solve(pool_modalities(moments, weights))
+    facts = facts_of(solved)
+    solved = settled(call, solved, facts)
+    measured = measure(moments, solved, scale=about.scale)
+    about = about._replace(fit_on=fit_on)
+    return make_map(call, small, solved, facts, measured, about)
+
+
+def _fit_anchors(
+    call: str, anchors: Anchors, about: Provenance, batch_size: int
+) -> AlignmentMap:
+    """Fit on rows: tune and reweight first where the family asks for it."""
+    family = about.family
+    fit_on, weights = weights_of(call, anchors.modalities, about.fit_on)
+    family.check_widths(call, *anchors.widths)
+    about = _noted(about, anchors, fit_on)
+    if family.needs == "rows" or not family.tuned:
+        # Fitted on single rows, on the host and without those left out.
+        anchors = anchors.on_host()
+    if isinstance(family, Robust):
+        anchors, notes = family.reweight(anchors, weights)
+        about = about._replace(notes={**about.notes, **notes})
+        family = family.inner
+    if not family.tuned:
+        family = family.tune(_fold_moments(call, anchors, weights, batch_size))
+        about = about._replace(family=_with_inner(about.family, family))
+    by_rows = family.needs == "rows"
+    grams = not by_rows and _takes_grams(family, about.scale, anchors, weights)
+    moments = anchors.moments(grams=grams, batch_size=batch_size)
+    small = small_parts(moments)
+    for name, part in small.items():
+        check_spread(f"{call}(pairs=...)", name, part)
+    if by_rows:
+        solved = family.fit(anchors, moments, weights, batch_size=batch_size)
+    else:
+        solved = family.solve(pool_modalities(moments, weights))
+    facts = facts_of(solved)
+    solved = settled(call, solved, facts)
+    short = Status(int(facts["status"])) == Status.RANK_DEFICIENT
+    if short and about.scale == "energy" and not grams and not by_rows:
+        # Anchors that repeat, or lie in a subspace: known only now.
+        moments = anchors.moments(grams=True, batch_size=batch_size)
+    measured = _measured(anchors, moments, solved, weights, about.scale, batch_size)
+    return make_map(call, small, solved, facts, measured, about)
+
+
+def _takes_grams(family: Family, scale: Scale, anchors: Anchors, weights) -> bool:
+    """Tell whether a fit on anchors accumulates Gram matrices.
+
+    An isometry keeps the energy of rows. Anything else needs the Gram, and so does a
+    subspace, which is all that few anchors can determine.
+    """
+    d_source, d_target = anchors.widths
+    most = sum(anchors.rows[name].count - 1 for name in weights)
+    few = scale == "energy" and most < min(d_source, d_target)
+    return (
+        family.needs == "grams" or family.may_be_partial or few or d_source > d_target
+    )
+
+
+def _noted(about: Provenance, anchors: Anchors, fit_on: Any) -> Provenance:
+    """Add what the anchors tell to what is noted."""
+    notes: dict[str, Any] = {}
+    weighted = [name for name, rows in anchors.rows.items() if rows.weights is not None]
+    if weighted:
+        notes["weighted"] = sorted(weighted)
+    of_modality: dict[Modality, dict[str, Any]] = {
+        name: {"skipped": rows.skipped}
+        for name, rows in anchors.rows.items()
+        if rows.skipped
+    }
+    ranges = {name: rows.norm_ranges() for name, rows in anchors.rows.items()}
+    for name, sides in anchors.unpaired.items():
+        good = [side.norms[side.good] for side in sides.values()]
+        ranges[name] = tuple((float(n.min()), float(n.max())) for n in good)
+        of_modality[name] = {"unpaired": [len(norms) for norms in good]}
+    return about._replace(
+        fit_on=fit_on,
+        notes=notes,
+        source_space=about.source_space or anchors.source_space,
+        target_space=about.target_space or anchors.target_space,
+        norm_ranges=ranges,
+        of_modality=of_modality,
+    )
+
+
+def _measured(
+    anchors: Anchors,
+    moments: Mapping[Modality, Moments],
+    solved: Solved,
+    weights: Mapping[Modality, float],
+    scale: Scale,
+    batch_size: int,
+) -> dict[Modality, Measured]:
+    """Scale and residual of every modality, by moments or by rows."""
+    by_rows = moments[next(iter(weights))].source_gram is None and solved.structure in (
+        "general",
+        "residual",
+    )
+    paired = {name: moments[name] for name in anchors.rows}
+    if by_rows:
+        found = {
+            name: Measured(
+                *measure_rows(
+                    anchors.rows[name], part, solved, scale=scale, batch_size=batch_size
+                )
+            )
+            for name, part in paired.items()
+        }
+    else:
+        found = measure(paired, solved, scale=scale)
+    unpaired = {name: moments[name] for name in anchors.unpaired}
+    if unpaired and scale == "energy" and not by_rows:
+        alone = measure(unpaired, solved, scale=scale)
+        return found | {name: Measured(one.scale, None) for name, one in alone.items()}
+    # Without pairs there is no best factor: that of the fitted modality.
+    of_fitted = found[next(iter(weights))].scale
+    return found | dict.fromkeys(unpaired, Measured(of_fitted, None))
+
+
+def _fold_moments(
+    call: str, anchors: Anchors, weights: Mapping[Modality, float], batch_size: int
+) -> list[Moments]:
+    """Moments of disjoint folds of the anchors; each fold pools the modalities."""
+    rows = {name: anchors.rows[name] for name in weights}
+    fewest = min(map(len, rows.values()))
+    fold_of_row = fold_rows(rows, FOLDS)
+    count = 1 + max(int(numbers.max()) for numbers in fold_of_row.values())
+    if fewest < 2 * FOLDS or count < 2:
+        raise ArgumentError(
+            f"{call}(family=...)",
+            f"at least {2 * FOLDS} anchors and 2 groups to choose a strength on",
+            f"{fewest} anchors, {count} groups",
+            "pass one, such as Ridge(0.1)",
+        )
+    folds = []
+    for fold in range(count):
+        own = anchors.take(
+            {name: np.flatnonzero(of == fold) for name, of in fold_of_row.items()}
+        )
+        parts = own.moments(grams=True, batch_size=batch_size)
+        folds.append(pool_modalities(parts, weights))
+    return folds
+
+
+def _with_inner(outer: Family, inner: Family) -> Family:
+    """The family as it was fitted, inside the robust one that it came in."""
+    return Robust(inner, outer.loss) if isinstance(outer, Robust) else inner

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
+from jaxalign.unit_rows import unit_rows
 
 # Rows may be shorter or longer than every anchor by this factor.
 ROOM = 2.0
@@ -21,7 +23,7 @@ def anchor_norms(
     mean: ArrayLike,
     energy: ArrayLike,
     extremes: tuple[float, float] | None = None,
-) -> Float[Array, "3"]:
+) -> Float[np.ndarray, "3"]:
     """Return the smallest, root mean square and largest norm of rows, from moments.
 
     Args:
@@ -35,7 +37,7 @@ def anchor_norms(
     count, mean, energy = (np.asarray(one, np.float64) for one in (count, mean, energy))
     typical = np.sqrt(energy / count + np.sum(np.square(mean)))
     low, high = (typical / 2, typical * 2) if extremes is None else extremes
-    return jnp.asarray(np.array([low, typical, high], dtype))
+    return np.array([low, typical, high], dtype)
 
 
 def norm_range(rows: Float[Array, "n d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -72,12 +74,13 @@ def check_norms(
     too_short = shortest_row < shortest / ROOM and not centred
     if not (too_short or longest_row > longest * ROOM):
         return
-    raise ValueError(
-        f"`{call}`: expected norms between {shortest / ROOM:.3g} and "
-        f"{longest * ROOM:.3g}, as the map was fitted on rows of norm {typical:.3g}, "
-        f"got norms from {shortest_row:.3g} to {longest_row:.3g}; pass "
-        "normalize_input=True to bring rows to that norm, or rows scaled as the "
-        "anchors were."
+    raise ArgumentError(
+        call,
+        f"norms between {shortest / ROOM:.3g} and {longest * ROOM:.3g}, as the map was "
+        f"fitted on rows of norm {typical:.3g}",
+        f"norms from {shortest_row:.3g} to {longest_row:.3g}",
+        "pass normalize_input=True to bring rows to that norm, or rows scaled as the "
+        "anchors were",
     )
 
 
@@ -85,8 +88,7 @@ def rescale_rows(
     rows: Float[Array, "n d"], norms: Float[ArrayLike, "3"] | None
 ) -> Float[Array, "n d"]:
     """Bring rows to the anchors' root mean square norm, or to norm 1 if unknown."""
-    length = jnp.linalg.norm(rows, axis=-1, keepdims=True)
-    units = rows / jnp.maximum(length, float(jnp.finfo(rows.dtype).tiny))
+    units = unit_rows(rows)
     if norms is None:
         return units
     return units * jnp.asarray(norms, rows.dtype)[1]

@@ -27,7 +27,7 @@ from jaxalign.solve.polar import (
     thin_svd,
 )
 from jaxalign.solve.projection import least_squares_projection
-from jaxalign.solve.scale import SCALES, Scale, fit_scale, map_residual
+from jaxalign.solve.scale import SCALES, Directions, Scale, fit_scale, map_residual
 from jaxalign.status import Status, check_status
 
 Objective = Literal["least_squares", "trace"]
@@ -191,7 +191,7 @@ def _solve(moments, *, method, proper, scale, objective, max_iterations):
 @jax.jit
 def identified_directions(
     moments: Moments, rank: Int[ArrayLike, "*batch"]
-) -> tuple[Float[Array, "*batch d_target k"], Float[Array, "*batch d_source k"]]:
+) -> Directions:
     r"""Singular vectors of the cross-covariance that the anchors determine.
 
     Args:
@@ -199,8 +199,8 @@ def identified_directions(
       rank: of that fit, as `solve_procrustes` gives it.
 
     Returns:
-      U (target) and V (source), with zeros in the columns beyond `rank`. There
-      :math:`Q = U V^\top` is fitted; what it does to the rest is arbitrary.
+      U and V, with zeros in the columns beyond `rank`. There :math:`Q = U V^\top` is
+      fitted; the anchors do not determine it elsewhere.
     """
     u, _, vt = thin_svd(moments.cross_covariance)
     rank = jnp.asarray(rank)[..., None]
@@ -208,7 +208,7 @@ def identified_directions(
         rank.dtype, (*rank.shape[:-1], u.shape[-1]), rank.ndim - 1
     )
     kept = (places < rank).astype(u.dtype)[..., None, :]
-    return u * kept, jnp.swapaxes(vt, -1, -2) * kept
+    return Directions(u * kept, jnp.swapaxes(vt, -1, -2) * kept, rank[..., 0])
 
 
 def _rank(s, moments):

@@ -6,13 +6,14 @@ central dilation and a rigid motion", 1970 (the least-squares scale).
 """
 
 import typing
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -22,6 +23,20 @@ SCALES: tuple[str, ...] = typing.get_args(Scale)
 
 ORTHOGONAL_SCALE: Scale = "energy"
 """Default of `fit_map` for an orthogonal map, and so of all that judges such a map."""
+
+
+class Directions(NamedTuple):
+    """Directions of both sides that a map keeps; columns beyond the rank are zero.
+
+    Attributes:
+      target: U, orthonormal columns, ``(*batch, d_target, k)``, k the smaller width.
+      source: V, ``(*batch, d_source, k)``.
+      rank: how many, ``(*batch)``, int32.
+    """
+
+    target: Float[Array, "*batch d_target k"]
+    source: Float[Array, "*batch d_source k"]
+    rank: Int[Array, "*batch"]
 
 
 def projected_energy(
@@ -45,7 +60,7 @@ def fit_scale(
     *,
     scale: Scale,
     isometry: bool = True,
-    within: tuple[Array, Array] | None = None,
+    within: Directions | None = None,
 ) -> Float[Array, "*batch"]:
     r"""Fit the factor of rows that `rotation` already turns, by the rule `scale`.
 
@@ -58,9 +73,10 @@ def fit_scale(
       scale: static; see `solve_procrustes`.
       isometry: static; whether `rotation` has orthonormal columns or rows. If not, the
         moments must hold Grams.
-      within: U and V of `identified_directions`, or None. With them the rule "energy"
-        is :math:`\sqrt{\mathrm{tr}(U^\top G_y U) / \mathrm{tr}(V^\top G_x V)}`, of
-        rows projected on what the fit determines; the other rules do not read them.
+      within: directions that the fit determines, or None. Where they are not all, the
+        rule "energy" is
+        :math:`\sqrt{\mathrm{tr}(U^\top G_y U) / \mathrm{tr}(V^\top G_x V)}`, of rows
+        projected on them; the other rules do not read them.
 
     Returns:
       The factor, shape ``(...)``; NaN or infinite if the rows have no spread.
@@ -70,25 +86,24 @@ def fit_scale(
     """
     if scale == "none":
         return jnp.ones_like(moments.source_energy)
-    if scale != "energy":
-        within = None
     energy = _rotated_energy(moments, rotation, isometry)
-    if energy is None or (within and moments.source_gram is None):
-        raise ValueError(
-            f"`solve_procrustes(scale={scale!r})`: expected moments with Gram matrices "
-            f"for a map from width {moments.d_source} to {moments.d_target}"
-            f"{' that the anchors leave partly open' if within else ''}, got none; "
-            "make them by `init_moments(..., grams=True)`, or pass scale='none'."
+    if energy is None:
+        raise ArgumentError(
+            f"fit_scale(scale={scale!r})",
+            "moments with Gram matrices for a map from width "
+            f"{moments.d_source} to {moments.d_target} that is no isometry of all rows",
+            "none",
+            "make them by `init_moments(..., grams=True)`, or pass scale='none'",
         )
-    if within is not None:
-        on_target, on_source = within
-        return jnp.sqrt(
-            _energy_along(moments.target_gram, on_target)
-            / _energy_along(moments.source_gram, on_source)
-        )
-    if scale == "energy":
-        return jnp.sqrt(moments.target_energy / energy)
-    return _inner(rotation, moments.cross_covariance) / energy
+    if scale == "least_squares":
+        return _inner(rotation, moments.cross_covariance) / energy
+    whole = moments.target_energy / energy
+    if within is None or moments.source_gram is None:
+        return jnp.sqrt(whole)
+    along = _energy_along(moments.target_gram, within.target)
+    along = along / _energy_along(moments.source_gram, within.source)
+    short = within.rank < within.target.shape[-1]
+    return jnp.sqrt(jnp.where(short, along, whole))
 
 
 def map_residual(

@@ -188,8 +188,9 @@ def _assess(blocks, near, halves, folds, *, level, scale, proper, tolerance, chu
     else:
         turned = jnp.sqrt(factor * total_influence(frame, blocks, whole).turned)
     determined = _determined(turned, solution.rank)
-    on_target, on_source = identified_directions(whole, determined)
-    narrow = on_target if blocks.d_source > blocks.d_target else on_source
+    directions = identified_directions(whole, determined)
+    wide = blocks.d_source > blocks.d_target
+    narrow = directions.target if wide else directions.source
     replicated, angles = resampled_fits(
         blocks, near, solution.rotation, narrow, **options
     )

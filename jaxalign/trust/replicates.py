@@ -92,8 +92,6 @@ def _scale_by_determined(
     """Compare the spread on the determined directions, where others are open."""
     within = identified_directions(moments, found.rank)
     factor = fit_scale(moments, found.rotation, scale="energy", within=within)
-    short = found.status == Status.RANK_DEFICIENT
-    factor = jnp.where(short, factor, found.scale)
     residual = map_residual(moments, found.rotation, factor)
     return dataclasses.replace(found, scale=factor, residual=residual)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxalign as ja
-from jaxalign.maps.folds import fold_rows
+from jaxalign.anchors.folds import fold_rows
 from tests.cases import rows_pair
 from tests.tolerances import LINEAR, PROCRUSTES, eps
 

@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Anchors`: the paired rows of two models, validated once for everything that follows.
+
+Each modality has its own rows; row i of both sides is one anchor, seen by both models.
+Whatever takes anchors also takes a dictionary of pairs, or one pair, see `as_anchors`.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from jaxalign.anchors.accumulate import moments_of, unpaired_moments
+from jaxalign.anchors.inspection import Inspected, as_float, inspect_sides, stay
+from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.errors import ArgumentError
+from jaxalign.moments import Moments
+
+ALL = "all"
+"""In place of a modality: every one. So no modality has this name."""
+
+ROWS: Modality = "rows"
+"""Modality of a pair that comes without a name."""
+
+BATCH_SIZE = 4096
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairedRows:
+    """Paired rows of one modality.
+
+    Attributes:
+      source: ``(n, d_source)``, NumPy (memory-mapped too) or JAX.
+      target: ``(n, d_target)``.
+      good: ``(n,)``, false for pairs that are left out, of which a row is not finite or
+        is zero; None if there is none.
+      source_norms: ``(n,)``.
+      target_norms: ``(n,)``.
+      weights: ``(n,)``, not negative; None: all 1.
+      groups: ``(n,)`` labels of what is held out together, or None.
+      ids: ``(n,)`` labels of what a row shows, the same in all modalities, or None.
+    """
+
+    source: ArrayLike
+    target: ArrayLike
+    good: Bool[np.ndarray, " n"] | None
+    source_norms: Float[np.ndarray, " n"]
+    target_norms: Float[np.ndarray, " n"]
+    weights: Float[np.ndarray, " n"] | None = None
+    groups: Shaped[np.ndarray, " n"] | None = None
+    ids: Shaped[np.ndarray, " n"] | None = None
+
+    def __len__(self) -> int:
+        """Number of pairs, those that are left out included."""
+        return self.source.shape[0]
+
+    @property
+    def skipped(self) -> int:
+        """Pairs that are left out."""
+        return 0 if self.good is None else int(np.sum(~self.good))
+
+    @property
+    def count(self) -> int:
+        """Pairs that are left."""
+        return len(self) - self.skipped
+
+    @property
+    def labels(self) -> Shaped[np.ndarray, " n"] | None:
+        """What is held out together: the groups, or else what rows show."""
+        return self.ids if self.groups is None else self.groups
+
+    @property
+    def mask(self) -> Float[np.ndarray, " n"] | None:
+        """Weights, 0 for pairs that are left out; None where all are 1."""
+        if self.good is None:
+            return self.weights
+        ones = np.ones(len(self)) if self.weights is None else self.weights
+        return np.where(self.good, as_float(ones), 0.0)
+
+    def norm_ranges(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Smallest and largest norm of each side, of the pairs that have a weight."""
+        mask = self.mask
+        counted = slice(None) if mask is None else mask != 0
+        source, target = self.source_norms[counted], self.target_norms[counted]
+        return (
+            (float(source.min()), float(source.max())),
+            (float(target.min()), float(target.max())),
+        )
+
+    def on_host(self) -> "PairedRows":
+        """The same on the host, without the pairs that are left out."""
+        if self.good is None and not isinstance(self.source, jax.Array):
+            # Also a memory map stays one.
+            return self
+        kept = slice(None) if self.good is None else np.flatnonzero(self.good)
+        return dataclasses.replace(self.take(kept), good=None)
+
+    def take(self, numbers: Any) -> "PairedRows":
+        """Some of the pairs, by number; brings rows to the host."""
+        return PairedRows(
+            **{
+                field.name: None if value is None else np.asarray(value)[numbers]
+                for field in dataclasses.fields(self)
+                for value in [getattr(self, field.name)]
+            }
+        )
+
+
+class Anchors:
+    """Paired rows of two models, by modality, and what is known of them.
+
+    Attributes:
+      rows: `PairedRows` by modality.
+      unpaired: by modality, source and target rows that do not pair.
+      source_space: fingerprint of the source model's space, or None if unknown.
+      target_space: the same for the target model.
+    """
+
+    rows: dict[Modality, PairedRows]
+    unpaired: dict[Modality, dict[str, Inspected]]
+
+    def __init__(
+        self,
+        pairs: Mapping[Modality, tuple[ArrayLike, ArrayLike]]
+        | tuple[ArrayLike, ArrayLike],
+        *,
+        weights: Mapping[Modality, ArrayLike] | ArrayLike | None = None,
+        groups: Mapping[Modality, ArrayLike] | ArrayLike | None = None,
+        ids: Mapping[Modality, ArrayLike] | ArrayLike | None = None,
+        unpaired: Mapping[Modality, tuple[ArrayLike, ArrayLike]] | None = None,
+        skip_bad: bool = False,
+        source_space: str | None = None,
+        target_space: str | None = None,
+        call: str = "Anchors",
+    ):
+        """Validate paired rows: every row is read once.
+
+        Args:
+          pairs: by modality, ``(source, target)`` rows of shapes ``(n, d_source)`` and
+            ``(n, d_target)``, each modality with its own n of at least 2; or one such
+            pair, of the modality "rows". Floating, NumPy or JAX, memory-mapped too.
+          weights: by modality, ``(n,)``, not negative: of the anchors, in the means,
+            the matrix, the scale and the residual. A modality left out has equal ones.
+            For a single modality an array will do, here and below.
+          groups: by modality, ``(n,)`` labels, such as classes: rows of one label are
+            held out together wherever something is chosen on held-out anchors. Default:
+            `ids`, or else every row is a group.
+          ids: by modality, ``(n,)`` labels of what a row shows, the same in all
+            modalities: rows of one id answer each other in a search, and are no rivals.
+          unpaired: by modality, source and target rows, any two numbers of them, that
+            do not pair: they give the means and the scale of a modality without pairs.
+          skip_bad: leave out rows that are not finite or are zero, instead of raising.
+          source_space: fingerprint of the source model's space, as `encoders.space`.
+          target_space: the same for the target model.
+          call: named in errors.
+
+        Raises:
+          ValueError: for rows that do not pair, are not finite or are zero, fewer than
+            two anchors, or labels and weights that do not fit; the text names the
+            argument, what came, and what to do.
+        """
+        if isinstance(pairs, tuple | list):
+            pairs = {ROWS: pairs}  # pyright: ignore[reportAssignmentType]
+        _check_names(call, "pairs", pairs)
+        self.source_space, self.target_space = source_space, target_space
+        check_spaces(call, source_space, target_space)
+        self._widths: tuple[int, int] | None = None
+        self.rows = {}
+        for name, sides in pairs.items():
+            argument = f"pairs[{name!r}]"
+            seen = self._inspect(call, argument, sides, True, skip_bad)
+            source, target = seen["source"], seen["target"]
+            good = source.good & target.good
+            self.rows[name] = PairedRows(
+                source.rows,
+                target.rows,
+                None if good.all() else good,
+                source.norms,
+                target.norms,
+            )
+        for option, values in (("weights", weights), ("groups", groups), ("ids", ids)):
+            found = self._by_row(call, option, values)
+            if option == "weights":
+                for name, numbers in found.items():
+                    _check_weights(call, name, numbers)
+            self.rows |= {
+                name: dataclasses.replace(self.rows[name], **{option: one})
+                for name, one in found.items()
+            }
+        self.unpaired = {}
+        if unpaired is not None:
+            _check_names(call, "unpaired", unpaired)
+        for name, sides in (unpaired or {}).items():
+            argument = f"unpaired[{name!r}]"
+            if name in self.rows:
+                raise ArgumentError(
+                    f"{call}({argument})",
+                    "a modality without pairs",
+                    "one that has them, which give its means",
+                    "leave it out of one of the two",
+                )
+            self.unpaired[name] = self._inspect(call, argument, sides, False, skip_bad)
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Widths of source and target rows."""
+        assert self._widths is not None
+        return self._widths
+
+    @property
+    def modalities(self) -> list[Modality]:
+        """Modalities that have pairs, in the order given."""
+        return list(self.rows)
+
+    def __repr__(self) -> str:
+        """One line: widths, and the number of anchors of each modality."""
+        parts = [f"{name}: {rows.count:,} pairs" for name, rows in self.rows.items()]
+        parts += [
+            f"{name}: {' and '.join(f'{len(side.norms):,}' for side in sides.values())}"
+            " unpaired rows"
+            for name, sides in self.unpaired.items()
+        ]
+        return f"Anchors({self.widths[0]} -> {self.widths[1]}; {'; '.join(parts)})"
+
+    def on_host(self) -> "Anchors":
+        """The same rows on the host, without the pairs that are left out."""
+        return self._with({name: rows.on_host() for name, rows in self.rows.items()})
+
+    def take(self, numbers: Mapping[Modality, ArrayLike]) -> "Anchors":
+        """Some pairs of some modalities, by number; rows are not looked at again."""
+        taken = self._with({n: self.rows[n].take(of) for n, of in numbers.items()})
+        taken.unpaired = {}
+        return taken
+
+    def with_weights(self, weights: Mapping[Modality, np.ndarray]) -> "Anchors":
+        """The same anchors with other weights of some modalities."""
+        changed = {
+            name: dataclasses.replace(self.rows[name], weights=values)
+            for name, values in weights.items()
+        }
+        return self._with({**self.rows, **changed})
+
+    def moments(
+        self,
+        *,
+        grams: bool,
+        group: Mapping[Modality, np.ndarray] | None = None,
+        groups: int | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> dict[Modality, Moments]:
+        """Moments of every modality about its own means, by one pass over the rows.
+
+        Args:
+          grams: whether to accumulate Gram matrices.
+          group: ``(n,)`` numbers below `groups` of the pairs of each modality.
+          groups: how many groups to keep apart, or None.
+          batch_size: rows a batch.
+        """
+        found = {
+            name: moments_of(
+                rows.source,
+                rows.target,
+                rows.mask,
+                grams=grams,
+                batch_size=batch_size,
+                group=None if group is None else group[name],
+                groups=groups,
+            )
+            for name, rows in self.rows.items()
+        }
+        return found | self.unpaired_moments(grams=grams, batch_size=batch_size)
+
+    def unpaired_moments(
+        self, *, grams: bool, batch_size: int = BATCH_SIZE
+    ) -> dict[Modality, Moments]:
+        """Moments of the modalities without pairs: means, energies and Grams only."""
+        return {
+            name: unpaired_moments(
+                *((side.rows, side.good) for side in sides.values()),
+                grams=grams,
+                batch_size=batch_size,
+            )
+            for name, sides in self.unpaired.items()
+        }
+
+    def _with(self, rows: dict[Modality, PairedRows]) -> "Anchors":
+        """A copy with other rows."""
+        other = copy.copy(self)
+        other.rows = rows
+        return other
+
+    def _inspect(self, call, argument, sides, paired, skip_bad) -> dict[str, Inspected]:
+        """Validate the two sides of one modality."""
+        if not isinstance(sides, tuple | list) or len(sides) != 2:
+            raise ArgumentError(
+                f"{call}({argument})",
+                "a pair (source, target)",
+                type(sides).__name__,
+                "pass {'image': (source_rows, target_rows)}",
+            )
+        rows = {
+            side: stay(call, f"{argument}, {side}", one)
+            for side, one in zip(("source", "target"), sides, strict=True)
+        }
+        source, target = rows["source"], rows["target"]
+        if paired and isinstance(source, jax.Array) != isinstance(target, jax.Array):
+            rows = {side: np.asarray(one) for side, one in rows.items()}
+        argument = f"{call}({argument})"
+        if paired and source.shape[0] != target.shape[0]:
+            raise ArgumentError(
+                argument,
+                "shapes (n, d_source) and (n, d_target) with one n",
+                f"{source.shape} and {target.shape}",
+                "row i of both must be one anchor",
+            )
+        if min(source.shape[0], target.shape[0]) < 2:
+            raise ArgumentError(
+                argument,
+                "at least 2 anchors",
+                min(source.shape[0], target.shape[0]),
+                "pass more pairs, at best more than the embeddings have dimensions",
+            )
+        widths = (source.shape[1], target.shape[1])
+        if self._widths is not None and widths != self._widths:
+            raise ArgumentError(
+                argument,
+                f"widths {self._widths} as of the other modalities",
+                widths,
+                "all modalities share one source and one target model",
+            )
+        self._widths = widths
+        return inspect_sides(argument, rows, paired=paired, skip_bad=skip_bad)
+
+    def _by_row(self, call, option, values) -> dict[Modality, np.ndarray]:
+        """One value a pair for some modalities, as arrays of the host."""
+        if values is None:
+            return {}
+        if not isinstance(values, Mapping) and len(self.rows) == 1:
+            values = {next(iter(self.rows)): values}
+        if not isinstance(values, Mapping) or not set(values) <= set(self.rows):
+            got = sorted(values) if isinstance(values, Mapping) else type(values)
+            raise ArgumentError(
+                f"{call}({option}=...)",
+                f"a dictionary by modality, of {sorted(self.rows)}",
+                got,
+                "pass {'image': one value a row}",
+            )
+        found = {name: np.asarray(rows) for name, rows in values.items()}
+        for name, rows in found.items():
+            n = len(self.rows[name])
+            labels = option == "weights" or rows.dtype.kind in "biuUS"
+            if rows.shape != (n,) or not labels:
+                raise ArgumentError(
+                    f"{call}({option}[{name!r}])",
+                    f"one value for each of {n} anchors"
+                    + ("" if option == "weights" else ", whole numbers or strings"),
+                    f"{rows.dtype} of shape {rows.shape}",
+                    "pass one value a row",
+                )
+        return found
+
+
+def as_anchors(call: str, given: Any, *, skip_bad: bool = False) -> Anchors:
+    """Return anchors as they are; make them of a dictionary of pairs, or of one pair.
+
+    Args:
+      call: named in errors.
+      given: `Anchors`, or the first argument of theirs.
+      skip_bad: as of `Anchors`.
+    """
+    if isinstance(given, Anchors):
+        return given
+    return Anchors(given, skip_bad=skip_bad, call=call)
+
+
+def check_spaces(call: str, source_space: Any, target_space: Any) -> None:
+    """Raise for spaces that are no fingerprints: a file could not hold them."""
+    for name, space in (("source_space", source_space), ("target_space", target_space)):
+        if space is not None and not isinstance(space, str):
+            raise ArgumentError(
+                f"{call}({name}={space!r})",
+                "a string such as `encoders.space`, or None",
+            )
+
+
+def _check_names(call: str, argument: str, pairs: Any) -> None:
+    """Raise for what is no dictionary of modality to rows."""
+    if not isinstance(pairs, Mapping) or not pairs or ALL in pairs:
+        raise ArgumentError(
+            f"{call}({argument}=...)",
+            f"a dictionary of modality to (source, target), {ALL!r} not among them",
+            sorted(pairs) if isinstance(pairs, Mapping) else type(pairs).__name__,
+            "pass {'image': (source_rows, target_rows)}",
+        )
+
+
+def _check_weights(call: str, name: Modality, weights: np.ndarray) -> None:
+    """Raise unless weights are finite, not negative, and two of them positive."""
+    bad = not jnp.issubdtype(weights.dtype, jnp.number) and weights.dtype != bool
+    bad = bad or not np.all(np.isfinite(weights) & (weights >= 0))
+    if bad or np.count_nonzero(weights) < 2:
+        raise ArgumentError(
+            f"{call}(weights[{name!r}])",
+            "finite numbers of at least 0, two or more of them positive",
+            f"{weights.dtype} with {0 if bad else np.count_nonzero(weights)} positive",
+            "a weight of 0 leaves an anchor out",
+        )
