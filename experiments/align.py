@@ -21,29 +21,38 @@ from tqdm import tqdm
 
 from experiments import launch
 from experiments.splits import check_splits, embed_split
+from jaxalign.choose.choose import MapChoice, choose_map
+from jaxalign.choose.held_out import Job
 from jaxalign.data import catalog, prompts
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
-from jaxalign.evaluate.anchor_trust import assess_anchors
+from jaxalign.evaluate.baselines import CHOSEN, ORTHOGONAL, fit_baselines
 from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
-from jaxalign.evaluate.methods import CHOSEN, ORTHOGONAL, choose_recipe, fit_methods
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
 from jaxalign.evaluate.rows import ResultRow
-from jaxalign.evaluate.select import MapChoice
-from jaxalign.evaluate.spectrum import dimensions_used
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
+from jaxalign.metrics.spectrum import dimensions_used
 from jaxalign.report.gallery import sample_gallery
 from jaxalign.report.page import write_report
 from jaxalign.report.results import write_results
 from jaxalign.report.similarities import SimilarityMaps, measure_similarities
 from jaxalign.report.table import format_table
 from jaxalign.report.trust import describe_trust
+from jaxalign.trust.anchors import assess_anchors
 
 SPLITS = ("learnt", "unseen")
 HELDOUT, UNSEEN = "held-out classes", "unseen emoji"
 UNTRAINED = "untrained encoders"
+
+# Within a modality, and pictures that ask for texts in both directions.
+JOBS = (
+    Job("image", "image"),
+    Job("text", "text"),
+    Job("image", "text"),
+    Job("image", "text", "target"),
+)
 
 ClassTexts = tuple[np.ndarray, np.ndarray]
 """One row a class, by the source model and by the target model."""
@@ -75,17 +84,9 @@ def evaluate_seed(
     learnt, unseen = splits["learnt"], splits["unseen"]
     anchor_classes, heldout_classes = catalog.split_classes(learnt.labels, seed=seed)
     anchors = learnt.anchors(anchor_classes)
-    source_space, target_space = learnt.source.space, learnt.target.space
-    orthogonal, methods = fit_methods(
-        anchors,
-        fit_on=config.fit_on,
-        source_space=source_space,
-        target_space=target_space,
-        seed=seed,
-    )
-    choice = choose_recipe(
-        anchors, source_space=source_space, target_space=target_space
-    )
+    orthogonal, methods = fit_baselines(anchors, fit_on=config.fit_on, seed=seed)
+    # More folds take longer, and here choose no better.
+    choice = choose_map(anchors, jobs=JOBS, folds=3)
     tables = {
         HELDOUT: learnt.pairs(heldout_classes, *class_texts),
         UNSEEN: unseen.pairs(np.unique(unseen.labels), *class_texts),
@@ -95,16 +96,16 @@ def evaluate_seed(
         run = _run(table, config, seed)
         for name, method in methods.items():
             rows += evaluate_map(name, method, pairs, run=run)
-        rows += evaluate_map(CHOSEN, choice.searcher, pairs, run=run)
+        rows += evaluate_map(CHOSEN, choice, pairs, run=run)
         rows += evaluate_native(pairs, run=run)
     return rows, orthogonal, choice, tables
 
 
 def describe_choices(choices: dict[int, MapChoice]) -> str:
-    """Say how the chosen recipes came about, alike ones once."""
+    """Say how the maps and their uses were chosen, alike ones once."""
     seeds: dict[str, list[int]] = {}
     for seed, choice in choices.items():
-        seeds.setdefault(choice.recipe.describe(), []).append(seed)
+        seeds.setdefault(choice.candidate.describe(), []).append(seed)
     first = next(iter(choices.values()))
     text = f'The "{CHOSEN}" is chosen on the anchors alone. {first.reason}'
     if len(seeds) > 1:
@@ -119,11 +120,13 @@ def describe_anchors(split: EmbeddedSplit, config: Config) -> str:
     """Say how many anchors there are, and how much of Q they can determine."""
     classes, _ = catalog.split_classes(split.labels, seed=config.seeds[0])
     anchors = split.anchors(classes)
-    rows, _, _ = anchors.of(config.fit_on)
+    names = anchors.modalities if config.fit_on == "all" else [config.fit_on]
+    sides = [np.asarray(anchors.rows[name].source) for name in names]
+    rows = np.concatenate([side - side.mean(axis=0) for side in sides])
     return (
         f"Fitted on {len(rows)} anchors ({config.fit_on}) of {len(classes)} classes. "
         f"{dimensions_used(rows)} of {rows.shape[1]} dimensions hold 99 % of their "
-        "variance; elsewhere the anchors say little of Q."
+        "variance; the other directions are not determined by the anchors."
     )
 
 
@@ -148,7 +151,7 @@ def evaluate_control(
     learnt = splits["learnt"]
     anchor_classes, heldout_classes = catalog.split_classes(learnt.labels, seed=seed)
     anchors = learnt.anchors(anchor_classes)
-    amap = fit_map(anchors.pairs, fit_on=config.fit_on)
+    amap = fit_map(anchors, fit_on=config.fit_on)
     rows = []
     for table, split, classes in (
         (HELDOUT, learnt, heldout_classes),

@@ -40,7 +40,7 @@ def gather_items(config: align.Config) -> list[GalleryItem]:
     info = catalog.dataset_info(config.dataset)
     texts = [embed_class_texts(model, info) for model in models]
     anchors, heldout = catalog.split_classes(learnt.labels, seed=config.seeds[0])
-    amap = fit_map(learnt.anchors(anchors).pairs, fit_on=config.fit_on)
+    amap = fit_map(learnt.anchors(anchors), fit_on=config.fit_on)
     return sample_gallery(learnt.pairs(heldout, *texts), amap, learnt, count=QUERIES)
 
 

@@ -49,7 +49,6 @@ class Config:
     dataset: str = "openmoji"
     data_dir: str | None = None
     fit_on: str = "image"
-    scale: str = "none"
     counts: tuple[int, ...] = (5, 10, 15, 20, 25)
     seeds: tuple[int, ...] = (0, 1, 2)
     batch_size: int = 128
@@ -86,19 +85,23 @@ def grouped_moments(split: EmbeddedSplit, classes: int) -> dict[str, ja.Moments]
     rows = {"image": ~split.is_query, "text": split.is_query}
     return {
         modality: ja.accumulate_moments(
-            ja.array_pairs(
+            ja.anchors.array_pairs(
                 getattr(split.source, modality)[chosen],
                 getattr(split.target, modality)[chosen],
                 group=split.labels[chosen],
             ),
             groups=classes,
+            grams=True,
         )
         for modality, chosen in rows.items()
     }
 
 
 def run(
-    config: Config, source: ja.Encoders, target: ja.Encoders, workdir: Path
+    config: Config,
+    source: ja.encoders.Encoders,
+    target: ja.encoders.Encoders,
+    workdir: Path,
 ) -> list[ResultRow]:
     """Embed, fit every draw, evaluate, write; return the rows."""
     data = {"data_dir": config.data_dir, "batch_size": config.batch_size}
@@ -107,11 +110,11 @@ def run(
     moments = grouped_moments(split, len(info.class_names))
     draws = draw_classes(split.labels, config.counts, config.seeds)
     subsets = [np.isin(np.arange(len(info.class_names)), d.anchors) for d in draws]
-    maps = ja.maps_of_subsets(
+    maps = ja.fit_groups(
         moments,
         np.array(subsets),
+        ja.families.PAPER,
         fit_on=config.fit_on,
-        scale=config.scale,  # pyright: ignore[reportArgumentType]
         source_space=split.source.space,
         target_space=split.target.space,
     )
@@ -120,11 +123,11 @@ def run(
     for draw, amap in bar:
         for name, classes in ((SEEN, draw.anchors), (UNSEEN, draw.unseen)):
             pairs = split.pairs(classes, *texts)
-            about = ja.Run(name, draw.seed, as_json(config), config.replicates)
+            about = ja.evaluate.Run(name, draw.seed, as_json(config), config.replicates)
             method = method_of(len(draw.anchors))
             rows += ja.evaluate_map(method, amap, pairs, run=about)
             if name == UNSEEN and len(draw.anchors) == len(draws[-1].anchors):
-                rows += ja.evaluate_native(pairs, run=about)
+                rows += ja.evaluate.evaluate_native(pairs, run=about)
     write(workdir, rows, config, maps[-1], moments)
     return rows
 
@@ -138,7 +141,7 @@ def write(
 ) -> None:
     """Write the rows, the last map and the page of curves."""
     info = catalog.dataset_info(config.dataset)
-    ja.write_results(workdir / "results.json", rows)
+    ja.report.write_results(workdir / "results.json", rows)
     amap.save(workdir / "map.safetensors")
     used = sum(one.memory_bytes for one in moments.values()) / 1e6
     how = (

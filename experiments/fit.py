@@ -86,14 +86,14 @@ def accumulate(
 ) -> ja.Moments:
     """Pass over one modality: moments by block, on all processes alike."""
     count = min(matched.count, config.most_pairs or matched.count)
-    rows = ja.process_rows(
+    rows = ja.anchors.process_rows(
         count, jax.process_index(), jax.process_count(), multiple=config.batch_size
     )
-    batches = ja.store_pairs(
+    batches = ja.anchors.store_pairs(
         *stores,
         modality,
         matched=matched,
-        group=functools.partial(ja.block_of_rows, blocks=config.blocks),
+        group=functools.partial(ja.trust.block_of_rows, blocks=config.blocks),
         batch_size=config.batch_size,
         rows=rows,
     )
@@ -107,7 +107,7 @@ def accumulate(
     folder = workdir / "moments" / modality
     title = f"Moments of {modality} rows"
     with (
-        ja.PassCheckpoints(
+        ja.moments.PassCheckpoints(
             folder, every=config.checkpoint_every, details=details
         ) as checkpoints,
         tqdm(total=len(rows), desc=title, unit=" pairs", unit_scale=True) as bar,
@@ -119,9 +119,9 @@ def accumulate(
 
         return ja.accumulate_moments(
             batches,
-            mesh=ja.data_mesh(),
+            mesh=ja.sharding.data_mesh(),
             groups=config.blocks,
-            grams=stores[0].dim(modality) > stores[1].dim(modality),
+            grams=True,
             checkpoints=checkpoints,
             report=report,
         )
@@ -133,7 +133,7 @@ def run(config: Config, workdir: Path) -> tuple[ja.AlignmentMap, list[str]]:
         ja.EmbeddingStore.open(config.source_store),
         ja.EmbeddingStore.open(config.target_store),
     )
-    matched = ja.match_stores(*stores)
+    matched = ja.anchors.match_stores(*stores)
     modalities = [name for name in stores[0].modalities if name in stores[1].modalities]
     if not modalities:
         raise ValueError(
@@ -149,8 +149,8 @@ def run(config: Config, workdir: Path) -> tuple[ja.AlignmentMap, list[str]]:
     blocks = {
         name: accumulate(config, stores, matched, name, workdir) for name in modalities
     }
-    amap = ja.map_from_moments(
-        {name: ja.reduce_groups(one) for name, one in blocks.items()},
+    amap = ja.fit_map(
+        {name: ja.moments.reduce_groups(one) for name, one in blocks.items()},
         fit_on=config.fit_on,
         scale=config.scale,  # pyright: ignore[reportArgumentType]
         source_space=stores[0].space,
@@ -179,7 +179,7 @@ def run(config: Config, workdir: Path) -> tuple[ja.AlignmentMap, list[str]]:
     return amap, said
 
 
-def trust_rows(trust: ja.Trust, modality: str, config: Config) -> list[ResultRow]:
+def trust_rows(trust: ja.trust.Trust, modality: str, config: Config) -> list[ResultRow]:
     """Give the assessment as result rows."""
     found = {
         "agreement": trust.metrics.agreement,
@@ -219,7 +219,7 @@ def write(
     said: list[str],
 ) -> None:
     """Write the results and the page."""
-    ja.write_results(workdir / "results.json", rows)
+    ja.report.write_results(workdir / "results.json", rows)
     lines = [
         [
             f"{row.metric}, {row.table}",

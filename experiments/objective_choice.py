@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxalign.evaluate.cosine import unit_rows
 
 import jaxalign as ja
 from experiments.objective_families import (
@@ -22,7 +23,6 @@ from experiments.objective_families import (
     pad_anchors,
 )
 from jaxalign.data import catalog
-from jaxalign.evaluate.cosine import unit_rows
 from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.sharding import pad_rows
 from jaxalign.stiefel.objectives.rows import Centring

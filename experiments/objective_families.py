@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxalign.evaluate.methods import Anchors
 
 import jaxalign as ja
-from jaxalign.evaluate.methods import Anchors
 from jaxalign.sharding import pad_rows
 from jaxalign.stiefel.objectives.rows import Centring
 

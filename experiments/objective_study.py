@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import flags
+from jaxalign.evaluate.recipes import Recipe, Searcher
 from tqdm import tqdm
 
 import jaxalign as ja
@@ -44,7 +45,6 @@ from experiments.objective_words import (
 from experiments.splits import check_splits, embed_both
 from jaxalign.data import catalog
 from jaxalign.evaluate.embedded_split import EmbeddedSplit
-from jaxalign.evaluate.recipes import Recipe, Searcher
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.report.document import (
     finding,

@@ -35,7 +35,7 @@ from jaxalign.encoders.pretrained import load_encoders
 from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
 from jaxalign.encoders.tokenizer_training import read_tokenizer
 from jaxalign.encoders.training import Progress, train
-from jaxalign.evaluate.retrieval import exact_recall
+from jaxalign.metrics.recall import exact_recall
 from jaxalign.report.results import library_versions
 
 _RECIPE = flags.DEFINE_enum(

@@ -133,7 +133,7 @@ def solver_cases() -> Iterator[SolverCase]:
             f"linear-{ridge}",
             shape,
             single,
-            functools.partial(ja.solve_linear, ridge=ridge),
+            functools.partial(ja.solve.solve_linear, ridge=ridge),
             "ridge",
             matrix=lambda found: found.matrix,
             isometry=False,
@@ -172,7 +172,7 @@ def _procrustes(shape, dtype, *, objective=None, **options):
         "-".join(["procrustes", *named]).replace("True", "proper"),
         shape,
         dtype,
-        functools.partial(ja.solve_procrustes, objective=objective, **options),
+        functools.partial(ja.solve.solve_procrustes, objective=objective, **options),
         "trace" if objective == "trace" else squares,
         matrix=lambda found: found.rotation,
         proper=options.get("proper", False),
@@ -181,29 +181,31 @@ def _procrustes(shape, dtype, *, objective=None, **options):
 
 
 def _polar(moments, method):
-    return ja.polar_factor(moments.cross_covariance, method=method)
+    return ja.solve.polar_factor(moments.cross_covariance, method=method)
 
 
 def _robust(source, target, weights, loss):
-    return ja.solve_robust(source, target, weights=weights, loss=loss)
+    return ja.solve.solve_robust(source, target, weights=weights, loss=loss)
 
 
 def _consensus(source, target, weights):
     # The third model sees what the second sees, turned: it adds no opinion.
     pairs = ((source, target), (target, target[:, ::-1]), (target[:, ::-1], source))
     moments = [table_moments(*pair, weights) for pair in pairs]
-    return ja.solve_consensus(moments, ((0, 1), (1, 2), (2, 0)))
+    return ja.solve.solve_consensus(moments, ((0, 1), (1, 2), (2, 0)))
 
 
 def table_moments(source, target, weights) -> ja.Moments:
     """Moments with Grams, of as many rows as they are."""
-    empty = ja.init_moments(source.shape[1], target.shape[1], grams=True)
-    return ja.update_moments(empty, source, target, weights=jnp.asarray(weights))
+    empty = ja.moments.init_moments(source.shape[1], target.shape[1], grams=True)
+    return ja.moments.update_moments(
+        empty, source, target, weights=jnp.asarray(weights)
+    )
 
 
 def accepted(found) -> bool:
     """Whether a solution says that it may be used."""
-    if isinstance(found, ja.PolarFactor):
+    if isinstance(found, ja.solve.PolarFactor):
         return bool(found.converged)
     return int(found.status) == ja.Status.OK
 
@@ -257,12 +259,12 @@ def moments_of(source, target, *, weights=None, grams=True) -> ja.Moments:
     """Moments of one batch, padded to a few sizes so that tests share compilations."""
     if isinstance(source, np.ndarray):
         size = -(-len(source) // 400) * 400
-        source, mask = ja.pad_rows(source, size)
-        target, _ = ja.pad_rows(target, size)
-        weights = mask if weights is None else ja.pad_rows(weights, size)[0]
+        source, mask = ja.sharding.pad_rows(source, size)
+        target, _ = ja.sharding.pad_rows(target, size)
+        weights = mask if weights is None else ja.sharding.pad_rows(weights, size)[0]
         weights = weights.astype(np.float32)
-    empty = ja.init_moments(source.shape[1], target.shape[1], grams=grams)
-    return ja.update_moments(empty, source, target, weights=weights)
+    empty = ja.moments.init_moments(source.shape[1], target.shape[1], grams=grams)
+    return ja.moments.update_moments(empty, source, target, weights=weights)
 
 
 def reference_moments(source, target, weights=None) -> dict[str, np.ndarray]:

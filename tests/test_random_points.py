@@ -12,7 +12,7 @@ from jaxalign.random_points import draw_orthonormal
 @pytest.mark.parametrize("shape", [(5, 5), (6, 3), (3, 6)], ids=str)
 def test_planted_rotations_and_points_are_one_draw(shape, key):
     reflect = shape[0] == shape[1]
-    planted = ja.random_rotation(key, *shape, reflect=reflect)
+    planted = ja.data.random_rotation(key, *shape, reflect=reflect)
     drawn = draw_orthonormal(key, shape, determinant=-1 if reflect else None)
     np.testing.assert_array_equal(planted, drawn)
 

@@ -80,9 +80,9 @@ TINY = Sizes(
 
 def fit(source: jax.Array, target: jax.Array) -> jax.Array:
     """Fit a rotation from rows in memory, by jaxalign."""
-    empty = ja.init_moments(source.shape[1], target.shape[1])
-    moments = ja.update_moments(empty, source, target)
-    return jax.block_until_ready(ja.solve_procrustes(moments).rotation)
+    empty = ja.moments.init_moments(source.shape[1], target.shape[1])
+    moments = ja.moments.update_moments(empty, source, target)
+    return jax.block_until_ready(ja.solve.solve_procrustes(moments).rotation)
 
 
 @jax.jit
@@ -167,17 +167,19 @@ def time_groups(sizes: Sizes, rounds: int) -> list[Line]:
         )
         row[rng.choice(classes, max(size, 2), replace=False)] = True
     x, y, group = (jax.device_put(one) for one in (source, target, labels))
-    empty = ja.init_moments(d, d, groups=classes)
-    plain = ja.init_moments(d, d)
+    empty = ja.moments.init_moments(d, d, groups=classes)
+    plain = ja.moments.init_moments(d, d)
 
     def grouped() -> ja.Moments:
-        return jax.block_until_ready(ja.update_moments(empty, x, y, group=group))
+        return jax.block_until_ready(
+            ja.moments.update_moments(empty, x, y, group=group)
+        )
 
     moments = grouped()
 
     def solve(subsets: np.ndarray) -> jax.Array:
-        reduced = ja.reduce_groups(moments, subsets)
-        return jax.block_until_ready(ja.solve_procrustes(reduced).rotation)
+        reduced = ja.moments.reduce_groups(moments, subsets)
+        return jax.block_until_ready(ja.solve.solve_procrustes(reduced).rotation)
 
     def by_scipy() -> None:
         for subset in chosen[: sizes.subsets]:
@@ -186,7 +188,9 @@ def time_groups(sizes: Sizes, rounds: int) -> list[Line]:
 
     seconds = median_seconds(
         {
-            "ungrouped": lambda: jax.block_until_ready(ja.update_moments(plain, x, y)),
+            "ungrouped": lambda: jax.block_until_ready(
+                ja.moments.update_moments(plain, x, y)
+            ),
             "grouped": grouped,
             "solve": lambda: solve(chosen[: sizes.subsets]),
             "solve twice": lambda: solve(chosen),
@@ -245,7 +249,7 @@ def time_batched(sizes: Sizes, rounds: int) -> list[Line]:
         return jnp.matmul(u, vt, precision=_HIGHEST)
 
     def own(method: PolarMethod) -> Callable[[], Any]:
-        solve = jax.jit(functools.partial(ja.polar_factor, method=method))
+        solve = jax.jit(functools.partial(ja.solve.polar_factor, method=method))
         return lambda: jax.block_until_ready(solve(stacked).factor)
 
     calls: dict[str, Callable[[], object]] = {

@@ -21,22 +21,24 @@ _BATCH = 16
 def time_bootstrap(n: int, d: int, replicates: int, rounds: int) -> list[Line]:
     """Time intervals by replicates, and to first order, beside as many solves."""
     source, target = cone_pairs(n, d)
-    block = ja.block_of_rows(np.arange(n), blocks=BLOCKS)
+    block = ja.trust.block_of_rows(np.arange(n), blocks=BLOCKS)
     x, y, group = (jax.device_put(one) for one in (source, target, block))
-    empty = ja.init_moments(d, d, groups=BLOCKS)
+    empty = ja.moments.init_moments(d, d, groups=BLOCKS)
 
     def accumulate() -> ja.Moments:
-        return jax.block_until_ready(ja.update_moments(empty, x, y, group=group))
+        return jax.block_until_ready(
+            ja.moments.update_moments(empty, x, y, group=group)
+        )
 
     moments = accumulate()
     subsets = np.random.default_rng(0).integers(0, 3, (_BATCH, BLOCKS))
 
     def solve() -> jax.Array:
-        reduced = ja.reduce_groups(moments, subsets)
-        return jax.block_until_ready(ja.solve_procrustes(reduced).rotation)
+        reduced = ja.moments.reduce_groups(moments, subsets)
+        return jax.block_until_ready(ja.solve.solve_procrustes(reduced).rotation)
 
     def first_order(curvature: bool) -> object:
-        found = ja.delta_intervals(moments, curvature=curvature)
+        found = ja.trust.delta_intervals(moments, curvature=curvature)
         return jax.block_until_ready(found)
 
     seconds = median_seconds(

@@ -73,7 +73,7 @@ def time_store(size: int, d: int, rounds: int) -> list[Line]:
 
 def _pass(source: np.ndarray, target: np.ndarray) -> None:
     """Accumulate moments of all rows, in one pass."""
-    batches = ja.array_pairs(source, target, batch_size=_BLOCK)
+    batches = ja.anchors.array_pairs(source, target, batch_size=_BLOCK)
     jax.block_until_ready(ja.accumulate_moments(batches))
 
 
@@ -168,7 +168,7 @@ def watch():
 watcher = threading.Thread(target=watch)
 watcher.start()
 mapped = [np.load(path, mmap_mode="r")[:rows] for path in paths]
-moments = ja.accumulate_moments(ja.array_pairs(*mapped, batch_size=block))
+moments = ja.accumulate_moments(ja.anchors.array_pairs(*mapped, batch_size=block))
 moments.count.block_until_ready()
 done.set()
 watcher.join()

@@ -37,11 +37,11 @@ from jaxalign.moments.finish import reduce_devices
 from jaxalign.moments.passes import init_local
 
 source, target = cone_pairs(n, d)
-mesh = ja.data_mesh()
+mesh = ja.sharding.data_mesh()
 seconds = median_seconds(
     {
         "pass": lambda: ja.accumulate_moments(
-            ja.array_pairs(source, target, batch_size=8192), mesh=mesh
+            ja.anchors.array_pairs(source, target, batch_size=8192), mesh=mesh
         ).count.block_until_ready()
     },
     rounds=rounds,
@@ -57,12 +57,12 @@ print(json.dumps([seconds["pass"], len(re.findall(pattern, text))]))
 def time_scaling(n: int, d: int, rounds: int) -> list[Line]:
     """Time passes over more rows, and over more virtual devices."""
     source, target = cone_pairs(2 * n, d)
-    empty = ja.init_moments(d, d)
+    empty = ja.moments.init_moments(d, d)
     sizes = [n // 4, n // 2, n, 2 * n]
 
     def update(rows: int) -> None:
         jax.block_until_ready(
-            ja.update_moments(empty, source[:rows], target[:rows]).count
+            ja.moments.update_moments(empty, source[:rows], target[:rows]).count
         )
 
     seconds = median_seconds(

@@ -245,6 +245,20 @@ class Anchors:
         }
         return self._with({**self.rows, **changed})
 
+    def with_labels(
+        self,
+        *,
+        ids: Mapping[Modality, np.ndarray],
+        groups: Mapping[Modality, np.ndarray],
+    ) -> "Anchors":
+        """The same anchors with other ids and groups of all modalities."""
+        return self._with(
+            {
+                name: dataclasses.replace(rows, ids=ids[name], groups=groups[name])
+                for name, rows in self.rows.items()
+            }
+        )
+
     def moments(
         self,
         *,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Choosing family, strength, fit modality and use on held-out anchors."""
 
-from jaxalign.choose.choose import MapChoice as MapChoice
-from jaxalign.choose.choose import choose_map as choose_map
-from jaxalign.choose.held_out import Job as Job
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

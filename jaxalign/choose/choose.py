@@ -1,46 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`choose_map`: the family, the fit and the recipe that do best on held-out anchors.
+"""`choose_map`: the family, the fit and the use that do best on held-out anchors.
 
 No family of maps wins everywhere, and how a map is used decides as much as which it is.
 So all are tried on anchors that they were not fitted on, by the search that they are
-for; of those that do about as well as the best, the simplest is taken.
+for; of those that do about as well as the best, the simplest is chosen.
 """
 
 import dataclasses
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxalign.anchors.anchors import ALL, Anchors, as_anchors
 from jaxalign.array_types import ArrayLike, Modality
-from jaxalign.evaluate.fold_fits import FoldFits
-from jaxalign.evaluate.held_out import (
-    FoldSearch,
-    HeldOut,
-    Job,
-    asked_rows,
-    join_folds,
-)
-from jaxalign.evaluate.intervals import Interval
-from jaxalign.evaluate.recipes import Recipe, Searcher
-from jaxalign.evaluate.standing import Standing
+from jaxalign.choose.fold_fits import FoldFits
+from jaxalign.choose.held_out import FoldSearch, HeldOut, Job, join_folds
+from jaxalign.choose.standing import Standing
+from jaxalign.errors import ArgumentError, check_count
+from jaxalign.families import Mlp, Orthogonal, Ridge
+from jaxalign.families.family import Family
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.anchor_rows import check_pairs
-from jaxalign.maps.checks import ALL, FIT_KINDS
-from jaxalign.maps.fit import Kind
+from jaxalign.maps.fit import fit_map
+from jaxalign.search.use import SearchMap, Use, keeps_part
+from jaxalign.solve.scale import Scale
 
 FEWEST_ANCHORS, FEWEST_GROUPS, FEWEST_THINGS = 10, 3, 4
-# Folds that `fit_map` chooses a ridge or stops an MLP by ask for so many anchors.
+# Folds that a strength is chosen by, or an MLP stopped by, ask for so many anchors.
 _FEWEST_TO_TUNE = 10
+
+FAMILIES: tuple[Family, ...] = (Orthogonal(keep="all"), Orthogonal(), Ridge())
+"""What is tried by default."""
+
+USES: tuple[Use, ...] = tuple(
+    Use(centre, divide, offsets)  # pyright: ignore[reportArgumentType]
+    for centre, divide in (
+        ("none", "whole"),
+        ("source", "whole"),
+        ("both", "whole"),
+        ("both", "identified"),
+    )
+    for offsets in (0, 5)
+)
+"""How maps are used by default."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One way to fit a map and to use it.
+
+    Attributes:
+      family: of the map.
+      fit_on: the modality it is fitted on, or "all".
+      scale: of the map; only rows that get the target mean feel it.
+      use: in searches.
+    """
+
+    family: Family
+    fit_on: Modality
+    scale: Scale
+    use: Use
+
+    def describe(self) -> str:
+        """Say in a few words what is done, fit first.
+
+        >>> use = Use(divide="whole", offsets=0)
+        >>> Candidate(Ridge(), "text", "none", use).describe()
+        'ridge fitted on text, both sides centred'
+        """
+        scale = f", scale {self.scale}" if self.use.centre == "none" else ""
+        use = self.use.describe()
+        return f"{self.family.describe()} fitted on {self.fit_on}{scale}, {use}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the candidate as JSON values, for a map's card."""
+        return {
+            "family": self.family.to_json(),
+            "fit_on": self.fit_on,
+            "scale": self.scale,
+            "use": self.use.to_json(),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
 class CandidateScore:
-    """How one recipe did on held-out anchors.
+    """How one candidate did on held-out anchors.
 
     Attributes:
-      recipe: the recipe.
+      candidate: the candidate.
       score: pooled top-1 (`pooled_top1`), the mean over jobs.
       interval: 95 % interval of it, over groups.
       top1: exact top-1 among the rows of a fold, by job.
@@ -48,48 +95,41 @@ class CandidateScore:
       standard_error: of `behind`, over groups.
     """
 
-    recipe: Recipe
+    candidate: Candidate
     score: float
-    interval: Interval
+    interval: tuple[float, float]
     top1: dict[str, float]
     behind: float
     standard_error: float
 
 
 @dataclasses.dataclass(frozen=True)
-class MapChoice:
-    """The map to use, how to use it, and why.
+class MapChoice(SearchMap):
+    """The map to use, how to use it, and why: `search.prepare` takes it.
 
     Attributes:
-      searcher: the map fitted on all anchors, with its recipe and the anchors.
+      map: fitted on all anchors; its card holds the candidate and the reason.
+      use: how to use it in searches.
+      anchors: that it was fitted on.
+      candidate: what was chosen.
       reason: why, in one sentence.
       table: all candidates, best first; empty where there were too few anchors.
     """
 
-    searcher: Searcher
-    reason: str
-    table: tuple[CandidateScore, ...]
-
-    @property
-    def map(self) -> AlignmentMap:
-        """The map, fitted on all anchors; its card holds the recipe and the reason."""
-        return self.searcher.amap
-
-    @property
-    def recipe(self) -> Recipe:
-        """How the map was fitted, and is to be used."""
-        return self.searcher.recipe
+    candidate: Candidate = dataclasses.field(kw_only=True)
+    reason: str = dataclasses.field(kw_only=True)
+    table: tuple[CandidateScore, ...] = dataclasses.field(kw_only=True, default=())
 
 
 def choose_map(
-    pairs: Mapping[Modality, tuple[ArrayLike, ArrayLike]],
+    anchors: Anchors
+    | Mapping[Modality, tuple[ArrayLike, ArrayLike]]
+    | tuple[ArrayLike, ArrayLike],
     *,
-    groups: Mapping[Modality, ArrayLike] | None = None,
-    ids: Mapping[Modality, ArrayLike] | None = None,
     jobs: Sequence[Job] | None = None,
-    kinds: Sequence[Kind] = ("orthogonal", "linear"),
+    families: Sequence[Family] = FAMILIES,
+    uses: Sequence[Use] = USES,
     fit_on: Sequence[Modality] | None = None,
-    hubness_k: int = 5,
     index_size: int = 1000,
     folds: int = 5,
     most_held_out: int = 1000,
@@ -97,30 +137,27 @@ def choose_map(
     target_space: str | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> MapChoice:
-    """Choose family, scale, fit modality and recipe on held-out anchors.
+    """Choose family, scale, fit modality and use on held-out anchors.
 
     Every candidate is fitted on all folds but one, and asked to find the rows of that
     one among each other. What counts is top-1 against `index_size` rivals, drawn from
     those of all held-out queries (`pooled_top1`): exact top-1 among the few rows of a
     fold is often 100 % for candidates that differ much in a large index. The best mean
-    over jobs sets the mark; taken is the simplest candidate that is behind by no more
-    than one standard error of the difference, and it is fitted again on all anchors.
-    Simpler is, in this order: a rotation before ridge before an MLP, no
-    offsets before offsets, an index left as it is before a centred one, one modality
-    before all, the whole rotation before a part, the target mean added before not.
+    over jobs sets the mark. Chosen is the simplest candidate that is behind by no more
+    than one standard error of the difference; it is fitted again on all anchors.
+    Simpler is, in this order: a rotation before ridge before an MLP, no offsets before
+    offsets, an index left as it is before a centred one, one modality before all, the
+    whole rotation before a part, the target mean added before not.
 
     Args:
-      pairs: as of `fit_map`.
-      groups: by modality, ``(n,)`` labels of what is held out together, such as
-        classes. Default: `ids`.
-      ids: by modality, ``(n,)`` labels of what a row shows, the same in all modalities:
-        rows of one id answer each other, and are no rivals. Default: each row is its
-        own thing, and modalities are not compared.
+      anchors: as `fit_map` takes them. Their groups are held out whole; rows of one id
+        answer each other, and are no rivals. Without ids each row is its own thing, and
+        modalities are not compared.
       jobs: the searches that the map is for. Default: each modality with itself, and
-        with `ids` each with the others, source queries in target rows.
-      kinds: families to try; add "mlp" for the perceptron, which takes longest.
-      fit_on: modalities to fit on; default each of `pairs`, and "all" of several.
-      hubness_k: anchors that offsets average over; 0 tries none.
+        with ids each with the others, source queries in target rows.
+      families: to try; `Mlp` takes longest.
+      uses: to try with each map.
+      fit_on: modalities to fit on; default each of the anchors', and "all" of several.
       index_size: rivals and the right row, 1000 or the size of your index if less; at
         least 2.
       folds: at least 2; fewer are cut where a fold would hold less than two things.
@@ -128,63 +165,68 @@ def choose_map(
         2.
       source_space: as of `fit_map`.
       target_space: as of `fit_map`.
-      card: as of `fit_map`; "recipe" and "choice" are written beside it.
+      card: as of `fit_map`; "candidate" and "choice" are written beside it.
 
     Returns:
       The choice. With fewer than 10 anchors of a modality, 3 groups, or 4 things to
       find, nothing can be held out: it is then the identified part of the rotation
-      without the target mean, the recipe that is right most often, with an empty table.
+      used by `Use()`, which is right most often, with an empty table.
 
     Raises:
       ValueError: for what `fit_map` refuses, an unknown modality in a job, a job
-        between modalities without `ids`, fewer than 2 folds, or nothing to try.
+        between modalities without ids, fewer than 2 folds, or nothing to try.
 
     Notes:
       Deterministic. The score of the best of many candidates is a little too good: ask
       rows that nothing was chosen on for what to expect. Cost: one pass over the
       anchors, whose moments the fits of all folds share, folds times modalities times
-      kinds solves of O(d^3) (ridges take five each, an MLP its own passes), and folds
-      times candidates times jobs searches among `most_held_out` rows.
+      families solves of O(d^3) (ridges take five each, an MLP its own passes), and
+      folds times candidates times jobs searches among `most_held_out` rows.
 
     >>> import jax
     >>> from jaxalign.data.planted import planted_pairs
     >>> planted = planted_pairs(jax.random.key(0), 60, 4, modalities=("text",))
-    >>> choose_map(planted.pairs, kinds=["orthogonal"]).recipe.describe()
-    'orthogonal map fitted on text, target mean added, scale energy'
+    >>> choice = choose_map(planted.pairs, families=[Orthogonal(keep="all")])
+    >>> choice.candidate.describe()
+    'orthogonal map fitted on text, scale energy, target mean added'
     """
-    hosts = check_pairs("choose_map", pairs)
-    asked = _default_jobs(hosts, ids) if jobs is None else list(jobs)
-    order = _default_fits(hosts) if fit_on is None else fit_on
-    _check_numbers(folds, index_size, most_held_out)
-    _check(hosts, ids, asked, kinds, order)
-    of_ids = _numbered(hosts, ids)
-    # What is held out together to choose a recipe is so to choose its ridge.
-    labels = ids if groups is None else groups
-    of_groups = of_ids if groups is None else _numbered(hosts, groups)
-    fixed = {"source_space": source_space, "target_space": target_space}
+    given = as_anchors("choose_map", anchors).on_host()
+    named = [name for name, rows in given.rows.items() if rows.ids is not None]
+    asked = _default_jobs(given, named) if jobs is None else list(jobs)
+    order = _default_fits(given) if fit_on is None else fit_on
+    for name, value in (
+        ("folds", folds),
+        ("index_size", index_size),
+        ("most_held_out", most_held_out),
+    ):
+        check_count("choose_map", name, value, least=2)
+    _check(given, named, asked, families, uses, order)
+    numbered = _numbered(given)
     names = sorted({name for job in asked for name in (job.query, job.index)})
-    fewest = min(len(hosts[name][0]) for name in hosts)
-    held = min(len(np.unique(of_groups[name])) for name in names)
-    things = min(len(np.unique(of_ids[name])) for name in names)
+    rows = [numbered.rows[name] for name in names]
+    fewest = min(map(len, given.rows.values()))
+    held = min(len(np.unique(one.groups)) for one in rows)
+    things = min(len(np.unique(one.ids)) for one in rows)
+    options = {"source_space": source_space, "target_space": target_space}
     if fewest < FEWEST_ANCHORS or held < FEWEST_GROUPS or things < FEWEST_THINGS:
         what = f"{things} things" if held >= FEWEST_GROUPS else f"{held} groups"
         what = f"{fewest} anchors" if fewest < FEWEST_ANCHORS else what
-        recipe = Recipe(fit_on=order[0], identified_only=True, add_target_mean=False)
+        candidate = Candidate(Orthogonal(), order[0], "energy", Use())
         reason = (
             f"{what[0].upper()}{what[1:]} are too few to hold any out, so nothing was "
-            f"compared: {recipe.describe()}, which is right most often."
+            f"compared: {candidate.describe()}, which is right most often."
         )
-        return _finish(hosts, labels, recipe, reason, (), fixed, card)
+        return _finish(given, candidate, reason, (), card, options)
     count = fold_count(folds, things)
-    fits = FoldFits(hosts, of_ids, of_groups, count=count, most=most_held_out)
-    found = _try_all(fits, asked, kinds, order, hubness_k, index_size)
+    fits = FoldFits(numbered, count=count, most=most_held_out)
+    found = _try_all(fits, asked, families, uses, order, index_size)
     table = _tabulate(found, asked)
-    recipe = min(
-        (row.recipe for row in table if row.behind <= row.standard_error),
-        key=lambda recipe: _cost(recipe, order),
+    candidate = min(
+        (row.candidate for row in table if row.behind <= row.standard_error),
+        key=lambda one: _cost(one, order),
     )
-    reason = _explain(recipe, table, index_size)
-    return _finish(hosts, labels, recipe, reason, table, fixed, card)
+    reason = _explain(candidate, table, index_size)
+    return _finish(given, candidate, reason, table, card, options)
 
 
 def fold_count(folds: int, things: int) -> int:
@@ -195,68 +237,91 @@ def fold_count(folds: int, things: int) -> int:
 def _try_all(
     fits: FoldFits,
     jobs: Sequence[Job],
-    kinds: Sequence[Kind],
+    families: Sequence[Family],
+    uses: Sequence[Use],
     order: Sequence[Modality],
-    hubness_k: int,
     index_size: int,
-) -> dict[Recipe, HeldOut]:
+) -> dict[Candidate, HeldOut]:
     """Fit every family on every fold but one, and use it in every way on that one."""
-    found: dict[Recipe, list[list[Standing | None]]] = {}
+    found: dict[Candidate, list[list[Standing | None]]] = {}
     searches = [FoldSearch(fold, jobs) for fold in fits.folds]
-    for kind in kinds:
-        if kind != "orthogonal" and fits.smallest < _FEWEST_TO_TUNE:
+    for family in families:
+        tunes = not family.tuned or isinstance(family, Mlp)
+        if tunes and fits.smallest < _FEWEST_TO_TUNE:
             continue
-        for name in order:
-            for recipe, maps in fits.fit(kind, name):
-                for search, amap in zip(searches, maps, strict=True):
-                    for used, ways in _uses(amap, recipe, hubness_k):
-                        scored = search.score(used, ways)
-                        for way, of_jobs in zip(ways, scored, strict=True):
-                            found.setdefault(way, []).append(of_jobs)
+        for fit_on in order:
+            # With more anchors the part is all: a fit that tells nothing new.
+            whole = isinstance(family, Orthogonal) and family.keep == "identified"
+            if whole and len(families) > 1 and not fits.few(fit_on):
+                continue
+            maps = fits.fit(family, fit_on)
+            for search, amap in zip(searches, maps, strict=True):
+                for used, ways in _ways(amap, family, fit_on, uses):
+                    scored = search.score(used, [way.use for way in ways])
+                    for way, of_jobs in zip(ways, scored, strict=True):
+                        found.setdefault(way, []).append(of_jobs)
+    if not found:
+        raise ArgumentError(
+            "choose_map(families=...)",
+            f"a family that so few anchors can fit, {fits.smallest} in a fold",
+            [family.describe() for family in families],
+            "leave it out for the default",
+        )
     groups = [
         np.concatenate(
-            [fold.held_groups[job.query][asked_rows(fold, job)] for fold in fits.folds]
+            [fold.held.rows[job.query].groups[fold.asked(job)] for fold in fits.folds]
         )
         for job in jobs
     ]
     if not all(map(len, groups)):
-        raise ValueError(
-            "`choose_map(ids=...)`: expected some held-out row of each job to have its "
-            "own among the others, got none; the ids of modalities must be the same "
-            "labels."
+        raise ArgumentError(
+            "choose_map(anchors=Anchors(ids=...))",
+            "some held-out row of each job to have its own among the others",
+            "none",
+            "the ids of modalities must be the same labels",
         )
     return {
-        recipe: join_folds(parts, groups, index_size) for recipe, parts in found.items()
+        candidate: join_folds(parts, groups, index_size)
+        for candidate, parts in found.items()
+        if len(parts) == len(fits.folds)
     }
 
 
-def _uses(amap: AlignmentMap, recipe: Recipe, hubness_k: int):
-    """Yield every way to use a map: with its scale, or 1, or no mean, or centred."""
-    plain = [(amap, recipe)]
-    if recipe.kind == "orthogonal":
-        ones = {name: scale / scale for name, scale in amap.scales.items()}
-        unscaled = dataclasses.replace(recipe, scale="none")
-        plain.append((dataclasses.replace(amap, scales=ones), unscaled))
-    bare = dataclasses.replace(recipe, add_target_mean=False)
-    plain += [(amap, bare), (amap, dataclasses.replace(bare, centre_target=True))]
-    for used, way in plain:
-        ways = [way]
-        if hubness_k:
-            ways.append(dataclasses.replace(way, hubness_k=hubness_k))
-        yield used, ways
+def _ways(amap: AlignmentMap, family: Family, fit_on: Modality, uses: Sequence[Use]):
+    """Yield a map with the uses that share its prepared rows, and with scale 1."""
+    scales: list[Scale] = [family.default_scale]
+    if family.default_scale == "energy":
+        scales.append("none")
+    for scale in scales:
+        used = amap
+        if scale == "none":
+            ones = {name: s / s for name, s in amap.numbers.scales.items()}
+            used = dataclasses.replace(amap, numbers=amap.numbers.replace(scales=ones))
+        alike: dict[tuple, list[Candidate]] = {}
+        for use in uses:
+            # Without the target mean no score feels the scale, and for a map that
+            # keeps all directions both norms are one.
+            unscaled = scale != scales[0] and use.centre != "none"
+            twin = dataclasses.replace(use, divide="whole")
+            same = use != twin and twin in uses and not keeps_part(amap)
+            if not unscaled and not same:
+                way = Candidate(family, fit_on, scale, use)
+                alike.setdefault((use.centre, use.divide), []).append(way)
+        for ways in alike.values():
+            yield used, ways
 
 
 def _tabulate(
-    found: dict[Recipe, HeldOut], jobs: Sequence[Job]
+    found: dict[Candidate, HeldOut], jobs: Sequence[Job]
 ) -> tuple[CandidateScore, ...]:
     """Order candidates by score, each beside the best."""
     best = max(found.values(), key=lambda held: held.score)
     rows = []
-    for recipe, held in found.items():
+    for candidate, held in found.items():
         spread = 1.96 * held.standard_error()
         rows.append(
             CandidateScore(
-                recipe=recipe,
+                candidate=candidate,
                 score=held.score,
                 interval=(max(0.0, held.score - spread), min(1.0, held.score + spread)),
                 top1={
@@ -270,39 +335,40 @@ def _tabulate(
     return tuple(sorted(rows, key=lambda row: -row.score))
 
 
-def _cost(recipe: Recipe, order: Sequence[Modality]) -> tuple:
-    """What is given up for a recipe, the dearest first."""
+def _cost(one: Candidate, order: Sequence[Modality]) -> tuple:
+    """What is given up for a candidate, the dearest first."""
     return (
-        ("orthogonal", "mean_only", "linear", "mlp").index(recipe.kind),
-        recipe.hubness_k > 0,
-        recipe.centre_target,
-        list(order).index(recipe.fit_on),
-        recipe.identified_only,
-        not recipe.add_target_mean,
-        recipe.scale == "none",
+        one.family.simplicity,
+        one.use.offsets > 0,
+        one.use.centre == "both",
+        list(order).index(one.fit_on),
+        one.family.may_be_partial,
+        one.use.centre != "none",
+        one.scale == "none",
+        one.use.divide == "identified",
     )
 
 
-def _explain(recipe: Recipe, table: Sequence[CandidateScore], index_size: int) -> str:
-    """Say in one sentence what was taken, and against what."""
-    chosen = next(row for row in table if row.recipe == recipe)
-    exact = ", ".join(f"{job} {_percent(top1)}" for job, top1 in chosen.top1.items())
+def _explain(chosen: Candidate, table: Sequence[CandidateScore], size: int) -> str:
+    """Say in one sentence what was chosen, and against what."""
+    row = next(row for row in table if row.candidate == chosen)
+    exact = ", ".join(f"{job} {_percent(top1)}" for job, top1 in row.top1.items())
     why = f"the best of {len(table)} candidates"
-    if table[0].recipe != recipe:
+    if table[0].candidate != chosen:
         why = (
             f"the simplest of {len(table)} candidates within one standard error of the "
-            f"best ({table[0].recipe.describe()}: {_percent(table[0].score)})"
+            f"best ({table[0].candidate.describe()}: {_percent(table[0].score)})"
         )
-    plain = Recipe(fit_on=recipe.fit_on)
+    plain = Candidate(Orthogonal(keep="all"), chosen.fit_on, "energy", Use.PAPER)
     beside = "".join(
-        f", against {_percent(row.score)} for the rotation used plainly"
-        for row in table
-        if row.recipe == plain != recipe
+        f", against {_percent(other.score)} for the whole rotation used plainly"
+        for other in table
+        if other.candidate == plain != chosen
     )
     return (
-        f"Taken is the {recipe.describe()}: anchors held out beat {index_size - 1} "
-        f"rivals drawn from all of theirs in {_percent(chosen.score)} of cases{beside} "
-        f"(exact top-1 among those held out: {exact}); it is {why}."
+        f"Chosen: {chosen.describe()}; on held-out anchors it ranks the right row "
+        f"first among {size:,} in {_percent(row.score)} of searches{beside} (exact "
+        f"top-1 among those held out: {exact}), and is {why}."
     )
 
 
@@ -311,89 +377,88 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _finish(hosts, groups, recipe, reason, table, fixed, card) -> MapChoice:
-    """Fit the chosen recipe on all anchors."""
-    notes = {**(card or {}), "recipe": recipe.to_json(), "choice": reason}
-    amap = recipe.fit(hosts, groups=groups, card=notes, **fixed)
-    return MapChoice(Searcher(amap, recipe, hosts), reason, tuple(table))
+def _finish(anchors, candidate, reason, table, card, options) -> MapChoice:
+    """Fit the chosen candidate on all anchors."""
+    notes = {**(card or {}), "candidate": candidate.to_json(), "choice": reason}
+    amap = fit_map(
+        anchors,
+        candidate.family,
+        fit_on=candidate.fit_on,
+        scale=candidate.scale,
+        card=notes,
+        **options,
+    )
+    return MapChoice(
+        amap, candidate.use, anchors, candidate=candidate, reason=reason, table=table
+    )
 
 
-def _default_jobs(hosts, ids) -> list[Job]:
+def _default_jobs(anchors: Anchors, named: Sequence[Modality]) -> list[Job]:
     """Each modality with itself, and with the others where things are named."""
-    named = [name for name in hosts if name in (ids or {})]
-    jobs = [Job(name, name) for name in hosts]
+    jobs = [Job(name, name) for name in anchors.modalities]
     return jobs + [Job(one, two) for one in named for two in named if one != two]
 
 
-def _default_fits(hosts) -> list[Modality]:
+def _default_fits(anchors: Anchors) -> list[Modality]:
     """Images before the others, then all of them."""
-    names = sorted(hosts, key=lambda name: name != "image")
+    names = sorted(anchors.modalities, key=lambda name: name != "image")
     return [*names, ALL] if len(names) > 1 else names
 
 
-def _numbered(hosts, labels) -> dict[Modality, np.ndarray]:
-    """Labels as numbers, the same in all modalities; a row without one is its own."""
-    given = {name: np.asarray(values) for name, values in (labels or {}).items()}
-    for name, values in given.items():
-        shaped = name in hosts and values.shape == hosts[name][0].shape[:1]
-        if not shaped or values.dtype.kind not in "biuUS":
-            raise ValueError(
-                f"`choose_map(groups, ids)`: expected one label a row by modality, of "
-                f"{sorted(hosts)}, whole numbers or strings, got {values.dtype} of "
-                f"shape {values.shape} for {name!r}; pass {{'image': labels}}."
-            )
-    names = np.unique(np.concatenate(list(given.values()))) if given else np.zeros(0)
-    numbers, start = {}, len(names)
-    for name, (source, _) in hosts.items():
-        if name in given:
-            numbers[name] = np.searchsorted(names, given[name])
-        else:
+def _numbered(anchors: Anchors) -> Anchors:
+    """The same anchors with ids and groups as numbers, alike in all modalities."""
+
+    def numbers(labels: dict[Modality, Any]) -> dict[Modality, np.ndarray]:
+        given = [values for values in labels.values() if values is not None]
+        names = np.unique(np.concatenate(given)) if given else np.zeros(0)
+        return {
             # Row i of several modalities may show one thing, so it is held out once.
-            numbers[name] = start + np.arange(len(source))
-    return numbers
+            name: len(names) + np.arange(len(anchors.rows[name]))
+            if values is None
+            else np.searchsorted(names, values)
+            for name, values in labels.items()
+        }
+
+    ids = numbers({name: rows.ids for name, rows in anchors.rows.items()})
+    groups = numbers({name: rows.labels for name, rows in anchors.rows.items()})
+    return anchors.with_labels(ids=ids, groups=groups)
 
 
-def _check_numbers(folds, index_size, most_held_out) -> None:
-    """Refuse numbers that leave nothing to hold out, or no rival."""
-    for name, value in (
-        ("folds", folds),
-        ("index_size", index_size),
-        ("most_held_out", most_held_out),
+def _check(anchors, named, jobs, families, uses, order) -> None:
+    """Raise for options that leave nothing to choose among, or nothing to ask."""
+    for name, given, kind in (
+        ("jobs", jobs, Job),
+        ("families", families, Family),
+        ("uses", uses, Use),
+        ("fit_on", order, str),
     ):
-        if not isinstance(value, numbers.Integral) or value < 2:
-            raise ValueError(
-                f"`choose_map({name}={value!r})`: expected a whole number of at least "
-                "2; leave it out for the default."
+        listed = isinstance(given, Sequence) and not isinstance(given, str)
+        if not listed or not given or not all(isinstance(one, kind) for one in given):
+            raise ArgumentError(
+                f"choose_map({name}={given!r})",
+                f"a list of one or more {kind.__name__}",
+                remedy="leave it out for the default",
             )
-
-
-def _check(hosts, ids, jobs, kinds, order) -> None:
-    """Refuse options that leave nothing to choose among, or nothing to ask."""
-    if not jobs or not kinds or not order:
-        raise ValueError(
-            f"`choose_map(jobs, kinds, fit_on)`: expected one or more of each, got "
-            f"{len(jobs)}, {len(kinds)} and {len(order)}; leave them out for the "
-            "default."
+    if isinstance(order, str) or not set(order) <= {*anchors.modalities, ALL}:
+        raise ArgumentError(
+            f"choose_map(fit_on={order!r})",
+            f"some of {(*sorted(anchors.modalities), ALL)}",
+            remedy="leave it out for the default",
         )
-    for name, given, known in (
-        ("kinds", kinds, FIT_KINDS),
-        ("fit_on", order, (*sorted(hosts), ALL)),
-    ):
-        if isinstance(given, str) or not set(given) <= set(known):
-            raise ValueError(
-                f"`choose_map({name}={given!r})`: expected a list of {known}; leave it "
-                "out for the default."
-            )
     for job in jobs:
-        missing = {job.query, job.index} - set(hosts)
+        missing = {job.query, job.index} - set(anchors.modalities)
         if missing:
-            raise ValueError(
-                f"`choose_map(jobs=[{job}])`: expected modalities of {sorted(hosts)}, "
-                f"got {sorted(missing)}; add pairs of that modality."
+            raise ArgumentError(
+                f"choose_map(jobs=[{job}])",
+                f"modalities of {sorted(anchors.modalities)}",
+                sorted(missing),
+                "add pairs of that modality",
             )
-        if job.query != job.index and not {job.query, job.index} <= set(ids or {}):
-            raise ValueError(
-                f"`choose_map(jobs=[{job}])`: expected ids of {job.query!r} and "
-                f"{job.index!r}, which say which row answers which; pass "
-                "ids={'image': ..., 'text': ...}, such as row numbers."
+        if job.query != job.index and not {job.query, job.index} <= set(named):
+            raise ArgumentError(
+                f"choose_map(jobs=[{job}])",
+                f"ids of {job.query!r} and {job.index!r}, which say which row answers "
+                "which",
+                remedy="pass Anchors(pairs, ids={'image': ..., 'text': ...}), such as "
+                "row numbers",
             )

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How recipes search on anchors held out, fold by fold, whole groups at a time.
+"""Searches on held-out anchors, fold by fold, whole groups at a time.
 
-What `select.choose_map` decides by. Rows of a fold are asked for among the rows of the
-same fold: the anchors that a map was fitted on, and offsets measured with, are neither
+What `choose_map` decides by. Rows of a fold are asked for among the rows of the same
+fold: the anchors that a map was fitted on, and offsets measured with, are neither
 queries nor rivals.
 
-So rivals are few, often too few to tell one recipe from another: all find everything.
+So rivals are few, often too few to tell one use from another: all find everything.
 `standing.pooled_top1` holds the right row against the rivals of all queries instead.
 """
 
@@ -16,14 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxalign.array_types import Modality
-from jaxalign.evaluate.hubness import hubness_offsets
-from jaxalign.evaluate.recipes import Recipe, Searcher, Side
-from jaxalign.evaluate.standing import Standing, pooled_top1, stand_out
-from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.anchors.anchors import Anchors
 from jaxalign.anchors.folds import fold_rows
-
-Pairs = Mapping[Modality, tuple[np.ndarray, np.ndarray]]
+from jaxalign.array_types import Modality
+from jaxalign.choose.standing import Standing, pooled_top1, stand_out
+from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.search.hubness import hubness_offsets
+from jaxalign.search.use import Side, Use, prepare_rows, without_norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +39,22 @@ class Job:
     index: Modality
     queries_are: Side = "source"
 
+    @property
+    def rows_are(self) -> Side:
+        """Which model's rows are searched."""
+        return "target" if self.queries_are == "source" else "source"
+
     def describe(self) -> str:
         """Say the job in a few words.
 
         >>> Job("image", "text").describe()
         'source image -> target text'
         """
-        other = "target" if self.queries_are == "source" else "source"
-        return f"{self.queries_are} {self.query} -> {other} {self.index}"
+        return f"{self.queries_are} {self.query} -> {self.rows_are} {self.index}"
 
 
 class HeldOut(NamedTuple):
-    """One recipe: by job, chance and hit of each held-out row, and its group."""
+    """One candidate: by job, chance and hit of each held-out row, and its group."""
 
     chances: list[Float[np.ndarray, " n"]]
     hits: list[Float[np.ndarray, " n"]]
@@ -63,7 +66,7 @@ class HeldOut(NamedTuple):
         return float(np.mean([values.mean() for values in self.chances]))
 
     def standard_error(self, other: "HeldOut | None" = None) -> float:
-        r"""Standard error of the score, or of the difference to another recipe's.
+        r"""Standard error of the score, or of the difference to another candidate's.
 
         Rows of one group are not independent: with :math:`\psi_g` what group g adds to
         the deviation from the mean, it is
@@ -84,119 +87,108 @@ class HeldOut(NamedTuple):
 
 
 class Fold(NamedTuple):
-    """One fold: rows to fit on and rows to ask for, by modality."""
+    """One fold: anchors to fit on, and held-out ones; ids and groups are numbers."""
 
-    fit: Pairs
-    fit_groups: Mapping[Modality, np.ndarray]
-    held: Pairs
-    held_ids: Mapping[Modality, np.ndarray]
-    held_groups: Mapping[Modality, np.ndarray]
+    fit: Anchors
+    held: Anchors
+
+    def ids(self, name: Modality) -> Int[np.ndarray, " n"]:
+        """What the held-out rows of a modality show."""
+        return self.held.rows[name].ids  # pyright: ignore[reportReturnType]
+
+    def asked(self, job: Job) -> np.ndarray:
+        """True for the held-out rows that the index has an answer to, and a rival."""
+        found = self.ids(job.index)
+        return np.isin(self.ids(job.query), found) & (len(np.unique(found)) > 1)
 
 
-def cut_folds(
-    pairs: Pairs,
-    ids: Mapping[Modality, Int[np.ndarray, " n"]],
-    groups: Mapping[Modality, Int[np.ndarray, " n"]],
-    *,
-    count: int,
-    most: int,
-) -> list[Fold]:
+def cut_folds(anchors: Anchors, *, count: int, most: int) -> list[Fold]:
     """Cut anchors into folds of whole groups.
 
     Args:
-      pairs: by modality, source and target rows.
-      ids: what each row shows; equal in all modalities where the thing is.
-      groups: what is held out together.
+      anchors: with ids and groups, numbered alike in all modalities.
       count: folds.
       most: rows held out of each modality at most; whole things are left out beyond.
 
     Returns:
       The folds, each with all other rows to fit on.
     """
-    sizes = {name: len(source) for name, (source, _) in pairs.items()}
-    fold_of_row = fold_rows(sizes, groups, count)
+    fold_of_row = fold_rows(anchors.rows, count)
     number = 1 + max(int(folds.max()) for folds in fold_of_row.values())
-    folds = []
-    for fold in range(number):
-        held = {name: np.flatnonzero(of == fold) for name, of in fold_of_row.items()}
-        held = _thin(
-            {name: (rows, ids[name][rows]) for name, rows in held.items()}, most
+    return [
+        Fold(
+            fit=anchors.take(
+                {name: np.flatnonzero(of != fold) for name, of in fold_of_row.items()}
+            ),
+            held=anchors.take(
+                _thin(
+                    anchors,
+                    {n: np.flatnonzero(of == fold) for n, of in fold_of_row.items()},
+                    most,
+                )
+            ),
         )
-        rest = {name: np.flatnonzero(of != fold) for name, of in fold_of_row.items()}
-        folds.append(
-            Fold(
-                fit=_take(pairs, rest),
-                fit_groups={name: groups[name][rows] for name, rows in rest.items()},
-                held=_take(pairs, held),
-                held_ids={name: ids[name][rows] for name, rows in held.items()},
-                held_groups={name: groups[name][rows] for name, rows in held.items()},
-            )
-        )
-    return folds
+        for fold in range(number)
+    ]
 
 
 class FoldSearch:
     """Searches the held-out rows of one fold, by any map fitted on its other rows.
 
-    Target rows are prepared once for all maps: they depend on the target means alone,
-    and those are the same whatever was fitted on the fold.
+    Target rows that do not depend on the matrix are prepared once for all maps: their
+    means are the same whatever was fitted on the fold.
     """
 
     def __init__(self, fold: Fold, jobs: Sequence[Job]):
         self._fold, self._jobs = fold, jobs
-        self._asked = [asked_rows(fold, job) for job in jobs]
         self._targets: dict[tuple, np.ndarray] = {}
 
     def score(
-        self, amap: AlignmentMap, recipes: Sequence[Recipe]
+        self, amap: AlignmentMap, uses: Sequence[Use]
     ) -> list[list[Standing | None]]:
-        """Search by one map, for each recipe and job.
+        """Search by one map, for each use and job.
 
         Args:
           amap: fitted on the fold's other rows.
-          recipes: that use the map, alike in all but `hubness_k`.
+          uses: alike in all but their offsets.
 
         Returns:
-          By recipe and job, the standing of the rows that are asked; None without any.
+          By use and job, the standing of the rows that are asked; None without any.
         """
         # Held-out anchors may be shorter or longer than those that a fold fits on.
-        searcher = Searcher(dataclasses.replace(amap, source_norms=None), recipes[0])
-        sources: dict[tuple, np.ndarray] = {}
+        amap, use = without_norms(amap), uses[0]
+        of_map: dict[tuple, np.ndarray] = {}
 
-        def prepared(which: str, name: Modality, side: str) -> np.ndarray:
-            pairs = self._fold.held if which == "held" else self._fold.fit
-            is_source = side == "source"
-            kept = sources if is_source else self._targets
-            key = (which, name, recipes[0].centre_target)
+        def prepared(anchors: Anchors, name: Modality, side: Side) -> np.ndarray:
+            shared = side == "target" and use.divide == "whole"
+            kept = self._targets if shared else of_map
+            key = (anchors is self._fold.held, name, side, use.centre)
             if key not in kept:
-                prepare = searcher.prepare_source
-                if not is_source:
-                    prepare = searcher.prepare_target
-                rows = pairs[name][0 if is_source else 1]
-                kept[key] = np.asarray(prepare(rows, name))
+                rows = getattr(anchors.rows[name], side)
+                kept[key] = np.asarray(prepare_rows(amap, use, rows, name, side=side))
             return kept[key]
 
-        found: list[list[Standing | None]] = [[] for _ in recipes]
-        for job, asked in zip(self._jobs, self._asked, strict=True):
+        found: list[list[Standing | None]] = [[] for _ in uses]
+        for job in self._jobs:
+            asked = self._fold.asked(job)
             if not asked.any():
                 for standings in found:
                     standings.append(None)
                 continue
-            other = "target" if job.queries_are == "source" else "source"
-            index = prepared("held", job.index, other)
-            queries = prepared("held", job.query, job.queries_are)[asked]
-            for standings, recipe in zip(found, recipes, strict=True):
+            index = prepared(self._fold.held, job.index, job.rows_are)
+            queries = prepared(self._fold.held, job.query, job.queries_are)[asked]
+            for standings, way in zip(found, uses, strict=True):
                 offsets = None
-                if recipe.hubness_k:
-                    anchors = prepared("fit", job.query, job.queries_are)
-                    k = min(recipe.hubness_k, len(anchors))
-                    offsets = np.asarray(hubness_offsets(anchors, index, k=k))
+                if way.offsets:
+                    known = prepared(self._fold.fit, job.query, job.queries_are)
+                    k = min(way.offsets, len(known))
+                    offsets = np.asarray(hubness_offsets(known, index, k=k))
                 standings.append(
                     stand_out(
                         queries,
-                        self._fold.held_ids[job.query][asked],
+                        self._fold.ids(job.query)[asked],
                         index,
-                        self._fold.held_ids[job.index],
+                        self._fold.ids(job.index),
                         offsets=offsets,
                     )
                 )
@@ -208,7 +200,7 @@ def join_folds(
     groups: Sequence[np.ndarray],
     index_size: int,
 ) -> HeldOut:
-    """Pool what one recipe found in all folds.
+    """Pool what one candidate found in all folds.
 
     Args:
       parts: by fold and job.
@@ -223,32 +215,17 @@ def join_folds(
     return HeldOut(chances, hits, list(groups))
 
 
-def asked_rows(fold: Fold, job: Job) -> np.ndarray:
-    """True for the held-out rows that the index has an answer to, and a rival."""
-    found = fold.held_ids[job.index]
-    answered = np.isin(fold.held_ids[job.query], found)
-    return answered & (len(np.unique(found)) > 1)
-
-
-def _take(pairs: Pairs, rows: Mapping[Modality, np.ndarray]) -> Pairs:
-    """Some rows of each modality, read from memory maps row by row."""
-    return {
-        name: (np.asarray(source[rows[name]]), np.asarray(target[rows[name]]))
-        for name, (source, target) in pairs.items()
-    }
-
-
-def _thin(rows_and_ids, most: int) -> dict[Modality, np.ndarray]:
+def _thin(
+    anchors: Anchors, held: Mapping[Modality, np.ndarray], most: int
+) -> dict[Modality, np.ndarray]:
     """Leave out whole things until no modality has more than `most` rows."""
-    names = np.unique(np.concatenate([ids for _, ids in rows_and_ids.values()]))
+    ids = {name: anchors.rows[name].ids[rows] for name, rows in held.items()}
+    names = np.unique(np.concatenate(list(ids.values())))
     rank = np.random.default_rng(0).permutation(len(names))
-    ranks = {
-        name: rank[np.searchsorted(names, ids)]
-        for name, (_, ids) in rows_and_ids.items()
-    }
+    ranks = {name: rank[np.searchsorted(names, own)] for name, own in ids.items()}
     # The first rank at which some modality would be too long.
     upto = len(names)
     for of_rows in ranks.values():
         if len(of_rows) > most:
             upto = min(upto, int(np.sort(of_rows)[most]))
-    return {name: rows[ranks[name] < upto] for name, (rows, _) in rows_and_ids.items()}
+    return {name: rows[ranks[name] < upto] for name, rows in held.items()}

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import ArrayLike
 from jaxalign.buckets import pad_to_size
-from jaxalign.evaluate.blocks import over_query_blocks, row_size
-from jaxalign.evaluate.cosine import unit_sides
+from jaxalign.search.blocks import over_query_blocks, row_size
+from jaxalign.unit_rows import unit_sides
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _BLOCK = 512

@@ -1,1 +1,6 @@
-"""Paired image-text examples: data sets, prompts and the input pipeline."""
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets of pictures with captions, and planted ones."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxalign.anchors.anchors import Anchors
 from jaxalign.data import catalog
 from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.embedding.fetch import gather
 from jaxalign.embedding.inputs import embedding_batches
 from jaxalign.embedding.stream import embed
 from jaxalign.encoders.encoders import Encoders
-from jaxalign.evaluate.methods import Anchors
 from jaxalign.evaluate.paired_set import PairedSet
-from jaxalign.evaluate.zeroshot import average_prompts
+from jaxalign.metrics.zeroshot import average_prompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,17 +24,16 @@ class EmbeddedSplit:
     """One split of a data set, embedded by a source and a target model.
 
     Attributes:
-      examples: as the catalog gives them; "rendering" and "name" are read.
+      examples: as the catalog gives them. Their key "thing" names what an example
+        shows (default: each shows something else), and "is_query" whether it is
+        searched for and brings its caption (default: all are); the others only anchor.
       source: their rows by the source model, in the same order.
       target: their rows by the target model.
-      query_rendering: the one rendering of each thing that is searched for, and that
-        brings its caption; the others only anchor.
     """
 
     examples: Sequence[Mapping[str, Any]]
     source: EmbeddedSet
     target: EmbeddedSet
-    query_rendering: str = "plain"
 
     @property
     def labels(self) -> Int[np.ndarray, " n"]:
@@ -43,27 +42,27 @@ class EmbeddedSplit:
 
     @property
     def is_query(self) -> Bool[np.ndarray, " n"]:
-        """True for the query rendering of each thing."""
-        return np.array([e["rendering"] == self.query_rendering for e in self.examples])
+        """True for the examples that are searched for."""
+        return np.array([example.get("is_query", True) for example in self.examples])
 
     def of_classes(self, classes: Int[np.ndarray, " k"]) -> Bool[np.ndarray, " n"]:
         """True for the examples of some classes."""
         return np.isin(self.labels, classes)
 
     def anchors(self, classes: Int[np.ndarray, " k"]) -> Anchors:
-        """Return anchors: pictures of classes in all renderings, a caption a thing."""
+        """Return anchors: all pictures of classes, and a caption a thing."""
         chosen = self.of_classes(classes)
-        texts = chosen & self.is_query
-        names = np.array([example["name"] for example in self.examples])
+        rows = {"image": chosen, "text": chosen & self.is_query}
+        things = np.array([e.get("thing", i) for i, e in enumerate(self.examples)])
         return Anchors(
-            self.source.image[chosen],
-            self.target.image[chosen],
-            self.source.text[texts],
-            self.target.text[texts],
-            self.labels[chosen],
-            self.labels[texts],
-            names[chosen],
-            names[texts],
+            {
+                name: (getattr(self.source, name)[of], getattr(self.target, name)[of])
+                for name, of in rows.items()
+            },
+            groups={name: self.labels[of] for name, of in rows.items()},
+            ids={name: things[of] for name, of in rows.items()},
+            source_space=self.source.space,
+            target_space=self.target.space,
         )
 
     def pairs(
@@ -72,7 +71,7 @@ class EmbeddedSplit:
         source_class_texts: Float[np.ndarray, "all d_source"],
         target_class_texts: Float[np.ndarray, "all d_target"],
     ) -> PairedSet:
-        """Return the pictures of classes in their query rendering, and their captions.
+        """Return the examples of classes that are searched for.
 
         Args:
           classes: which; those that do not occur are left out.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Bootstrap intervals from per-item values, resampling whole groups.
 
-The evaluate step of the data flow, on the host. Items of one group (renderings of one
+On the host. Items of one group (renderings of one
 emoji, images of one class) are not independent, so groups are drawn with replacement,
 all their items together. Queries are resampled; the index they search stays as it is.
 
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError, check_number
 
 Interval = tuple[float, float]
 
@@ -51,10 +52,11 @@ class ClusterBootstrap:
         """
         labels = np.asarray(groups)
         if labels.ndim != 1 or labels.size == 0 or replicates < 1:
-            raise ValueError(
-                "`ClusterBootstrap.draw(groups=..., replicates=...)` expected groups "
-                "of shape (n,), n at least 1, and at least 1 replicate, got "
-                f"{labels.shape} and {replicates}; give one group per item."
+            raise ArgumentError(
+                "ClusterBootstrap.draw(groups=..., replicates=...)",
+                "groups of shape (n,), n at least 1, and at least 1 replicate",
+                f"{labels.shape} and {replicates}",
+                "give one group per item",
             )
         group_of = np.unique(labels, return_inverse=True)[1].reshape(-1)
         count = int(group_of.max()) + 1
@@ -96,10 +98,7 @@ class ClusterBootstrap:
         Raises:
           ValueError: if the numbers do not match the items, or `level` is no share.
         """
-        if not 0 < level < 1:
-            raise ValueError(
-                f"`level` expected a share between 0 and 1, got {level}; 0.95 is usual."
-            )
+        check_number("bootstrap_interval", "level", level, above=0.0, below=1.0)
         if self.weights.shape[1] < 2:
             return None
         top = self.weights @ self._group_sums(numerator)
@@ -113,9 +112,11 @@ class ClusterBootstrap:
         """Sum of the values of each group."""
         values = np.asarray(values, np.float64)
         if values.shape != self.group_of.shape:
-            raise ValueError(
-                f"`values` expected shape {self.group_of.shape}, got {values.shape}; "
-                "give one value per resampled item."
+            raise ArgumentError(
+                "bootstrap_interval(values=...)",
+                f"shape {self.group_of.shape}",
+                values.shape,
+                "give one value per resampled item",
             )
         count = self.weights.shape[1]
         return np.bincount(self.group_of, weights=values, minlength=count)

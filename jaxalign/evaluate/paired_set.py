@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import float_rows
 
 
@@ -50,16 +51,18 @@ class PairedSet:
         for name in ("labels", "class_ids", "ids", "groups"):
             object.__setattr__(self, name, np.asarray(getattr(self, name)))
         if n == 0:
-            raise ValueError("`PairedSet(labels=...)`: expected at least one example.")
+            raise ArgumentError("PairedSet(labels=...)", "at least one example", "none")
         for side in ("source", "target"):
             self._validate_rows(side)
         for name in ("labels", "ids", "groups"):
             self._check_shape(name, (n,))
         missing = np.setdiff1d(self.labels, self.class_ids)
         if missing.size:
-            raise ValueError(
-                "`PairedSet(class_ids=...)`: expected the classes of all examples, "
-                f"{missing[:5].tolist()} are missing; give one class text per class."
+            raise ArgumentError(
+                "PairedSet(class_ids=...)",
+                "the classes of all examples",
+                f"none for {missing[:5].tolist()}",
+                "give one class text per class",
             )
 
     def take(
@@ -98,17 +101,21 @@ class PairedSet:
             self._check_shape(field, (count, width))
             bad = ~np.isfinite(rows).all(axis=1) | ~rows.any(axis=1)
             if bad.any():
-                raise ValueError(
-                    f"`PairedSet({field}=...)`: expected finite rows, none of "
-                    f"them zero, got {bad.sum()} others, the first at row "
-                    f"{bad.argmax()}; look at the encoder's output."
+                raise ArgumentError(
+                    f"PairedSet({field}=...)",
+                    "finite rows that are not zero",
+                    f"{bad.sum()} others, the first at row {bad.argmax()}",
+                    "look at the encoder's output",
                 )
 
     def _check_shape(self, name: str, expected: tuple[int, ...]) -> None:
         """Raise unless a field has a shape."""
         shape = getattr(self, name).shape
         if shape != expected:
-            raise ValueError(
-                f"`PairedSet({name}=...)`: expected shape {expected}, got {shape}; all "
-                "sides hold the same examples in one order, and a model has one width."
+            raise ArgumentError(
+                f"PairedSet({name}=...)",
+                f"shape {expected}",
+                shape,
+                "all sides hold the same examples in one order, and a model has one "
+                "width",
             )

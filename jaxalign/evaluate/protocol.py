@@ -2,7 +2,7 @@
 """The paper's rows, and the ones it should have printed, for one map or several.
 
 The evaluate step of the data flow. Maps arrive as plain callables, so that orthogonal,
-linear and MLP maps, with and without centring, go through the same code; a `Searcher`
+linear and MLP maps, with and without centring, go through the same code; a `SearchMap`
 also says what becomes of target rows, and which offsets index rows carry. Two baselines
 need no map: staying on the source model, and re-embedding with the target model.
 
@@ -19,19 +19,21 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jaxalign.array_types import ArrayLike, Modality
-from jaxalign.evaluate.cosine import agreement
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.intervals import ClusterBootstrap
 from jaxalign.evaluate.paired_set import PairedSet
-from jaxalign.evaluate.recipes import Searcher, Side
-from jaxalign.evaluate.retrieval import class_top1, exact_recall
 from jaxalign.evaluate.rows import (
     METRICS,
     NATIVE_TARGET,
     STAY_ON_SOURCE,
     ResultRow,
 )
-from jaxalign.evaluate.zeroshot import zeroshot_hits
 from jaxalign.float_rows import float_rows
+from jaxalign.metrics.cosine import agreement
+from jaxalign.metrics.recall import class_top1, exact_recall
+from jaxalign.metrics.zeroshot import zeroshot_hits
+from jaxalign.search.hubness import hubness_offsets
+from jaxalign.search.use import SearchMap, Side, anchor_queries, prepare_rows
 
 MapRows: TypeAlias = Callable[[ArrayLike, Modality], ArrayLike]
 """Carries source rows ``(n, d_source)`` of a modality to ``(n, d_target)``."""
@@ -61,7 +63,7 @@ _DEFAULT_RUN = Run()
 
 def evaluate_map(
     name: str,
-    map_rows: MapRows | Searcher | None,
+    map_rows: MapRows | SearchMap | None,
     paired_set: PairedSet,
     *,
     run: Run = _DEFAULT_RUN,
@@ -73,8 +75,8 @@ def evaluate_map(
       name: the method's name in the table.
       map_rows: ``map_rows(rows, modality)`` with modality "image" or "text" carries
         source rows to the target space, any norm; None compares the two spaces as they
-        are, and gives values None if their widths differ. A `Searcher` prepares both
-        sides, and its offsets are subtracted in every search.
+        are, and gives values None if their widths differ. A `SearchMap` prepares
+        both sides, and its offsets are subtracted in every search.
       paired_set: the examples.
       run: what the rows say about where they come from, and the bootstrap.
       share_of_native: also give source image -> target text @1 over the target model's
@@ -101,10 +103,10 @@ def evaluate_map(
     images = carry(paired_set.source_images, "image")
     texts = carry(paired_set.source_texts, "text")
     class_texts = carry(paired_set.source_class_texts, "text")
-    searcher = map_rows if isinstance(map_rows, Searcher) else None
-    target_images = _prepared(searcher, paired_set.target_images, "image")
-    target_texts = _prepared(searcher, paired_set.target_texts, "text")
-    target_class_texts = _prepared(searcher, paired_set.target_class_texts, "text")
+    searched = map_rows if isinstance(map_rows, SearchMap) else None
+    target_images = _prepared(searched, paired_set.target_images, "image")
+    target_texts = _prepared(searched, paired_set.target_texts, "text")
+    target_class_texts = _prepared(searched, paired_set.target_class_texts, "text")
 
     pairs = {
         "image": (images, target_images),
@@ -121,7 +123,7 @@ def evaluate_map(
     labels, class_ids = paired_set.labels, paired_set.class_ids
     itself = np.arange(len(labels))
     # Offsets of an index for the queries that it is searched with.
-    offsets = functools.partial(_offsets, searcher)
+    offsets = functools.partial(_offsets, searched)
     of_images = offsets(target_images, "image")
     of_texts = offsets(target_texts, "text")
     nearest = class_top1(images, labels, target_images, labels, offsets=of_images)
@@ -265,46 +267,57 @@ class _RowLog:
 
 
 def _prepared(
-    searcher: Searcher | None, rows: ArrayLike, modality: Modality
+    searched: SearchMap | None, rows: ArrayLike, modality: Modality
 ) -> np.ndarray:
     """Target rows as they are searched."""
-    if searcher is None:
+    if searched is None:
         return np.asarray(rows)
-    return np.asarray(searcher.prepare_target(rows, modality))
+    return np.asarray(
+        prepare_rows(searched.map, searched.use, rows, modality, side="target")
+    )
 
 
 def _offsets(
-    searcher: Searcher | None,
+    searched: SearchMap | None,
     index: ArrayLike,
     query_modality: Modality,
     queries_are: Side = "source",
 ) -> np.ndarray | None:
     """Offsets of a prepared index, if there are any."""
-    if searcher is None or not searcher.recipe.hubness_k:
+    if searched is None:
         return None
-    return np.asarray(
-        searcher.measure_offsets(index, query_modality, queries_are=queries_are)
+    asked = anchor_queries(
+        searched, query_modality, side=queries_are, call="evaluate_map"
     )
+    if asked is None:
+        return None
+    k = min(searched.use.offsets, asked.shape[0])
+    return np.asarray(hubness_offsets(asked, index, k=k))
 
 
-def _checked(name: str, map_rows: MapRows | Searcher | None, width: int):
+def _checked(name: str, map_rows: MapRows | SearchMap | None, width: int):
     """Wrap a map so that wrong shapes and non-finite rows are named."""
-    if isinstance(map_rows, Searcher):
-        map_rows = map_rows.prepare_source
+    if isinstance(map_rows, SearchMap):
+        map_rows = functools.partial(
+            prepare_rows, map_rows.map, map_rows.use, side="source"
+        )
 
     def carry(rows: ArrayLike, modality: Modality) -> np.ndarray:
         moved = rows if map_rows is None else map_rows(rows, modality)
         mapped = np.asarray(float_rows("evaluate_map", "map_rows", moved))
         if mapped.shape != (len(rows), width):
-            raise ValueError(
-                f"`evaluate_map(map_rows=...)` of {name!r}: expected {modality} rows "
-                f"of shape {(len(rows), width)}, got {mapped.shape}; a map returns one "
-                "row of the target's width per source row."
+            raise ArgumentError(
+                f"evaluate_map({name!r}, map_rows=...)",
+                f"{modality} rows of shape {(len(rows), width)}",
+                mapped.shape,
+                "a map returns one row of the target's width per source row",
             )
         if not np.isfinite(mapped).all():
-            raise ValueError(
-                f"`evaluate_map(map_rows=...)` of {name!r}: expected finite {modality} "
-                "rows, got NaN or infinite ones; look at how the map was fitted."
+            raise ArgumentError(
+                f"evaluate_map({name!r}, map_rows=...)",
+                f"finite {modality} rows",
+                "NaN or infinite ones",
+                "look at how the map was fitted",
             )
         return mapped
 

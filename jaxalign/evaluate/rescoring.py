@@ -2,8 +2,8 @@
 """Intervals of metrics that moments cannot tell: fixed test rows under refitted maps.
 
 Retrieval needs rows. Maps are refitted from moments under other weights of the anchors'
-blocks, and each scores the same test rows anew: what is told is how a metric would
-differ with other anchors. `intervals` tells the other half, other test rows.
+blocks, and each scores the same test rows anew: this measures how a metric
+varies with other anchors. `intervals` measures the other half, other test rows.
 
 Reference: Efron, Tibshirani, "An introduction to the bootstrap", 1993.
 """
@@ -20,9 +20,10 @@ from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.buckets import first_rows, pad_to_bucket
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.intervals import Interval
-from jaxalign.evaluate.retrieval import exact_recall
 from jaxalign.float_rows import float_rows, wide_dtype
+from jaxalign.metrics.recall import exact_recall
 from jaxalign.moments import Moments
 from jaxalign.solve.scale import Scale
 from jaxalign.trust.grouping import (
@@ -113,10 +114,10 @@ def rescore(
       1,024 test rows, 200 to 400 data sets each): 95 % intervals held the mean recall
       in 95.8 to 97.8 % of cases.
 
-    >>> import jaxalign as ja
+    >>> from jaxalign.moments import init_moments, update_moments
     >>> rows = np.eye(3)[np.arange(60) % 3] + np.arange(60)[:, None] / 100
-    >>> moments = ja.init_moments(3, 3, groups=10)
-    >>> moments = ja.update_moments(moments, rows, rows, group=np.arange(60) // 6)
+    >>> moments = init_moments(3, 3, groups=10)
+    >>> moments = update_moments(moments, rows, rows, group=np.arange(60) // 6)
     >>> found = rescore(moments, lambda f: float(f(rows[:1])[0, 0]), replicates=20)
     >>> round(found.value, 3)
     1.0
@@ -124,9 +125,10 @@ def rescore(
     check_groups("rescore", moments)
     check_level("rescore", level)
     if replicates < 20 or replicates % 2 or chunk < 1:
-        raise ValueError(
-            f"`rescore(replicates={replicates}, chunk={chunk})`: expected an even "
-            "number of replicates, at least 20, some at a time; 200 are usual."
+        raise ArgumentError(
+            f"rescore(replicates={replicates}, chunk={chunk})",
+            "an even number of replicates, at least 20, some at a time",
+            remedy="200 are usual",
         )
     groups = moments.count.size
     fit = functools.partial(_fit, moments, scale=scale, proper=proper)

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.intervals import Interval
 
 # Names of methods that reports know how to read; all others are free.
@@ -157,10 +158,11 @@ class ResultRow:
     def __post_init__(self):
         numbers = [self.value, *(self.interval or ())]
         if not all(number is None or math.isfinite(number) for number in numbers):
-            raise ValueError(
-                f"`ResultRow({self.method!r}, {self.metric!r})` expected finite "
-                f"numbers or None, got {self.value} and {self.interval}; give "
-                "None where a metric does not apply."
+            raise ArgumentError(
+                f"ResultRow({self.method!r}, {self.metric!r})",
+                "finite numbers or None",
+                f"{self.value} and {self.interval}",
+                "give None where a metric does not apply",
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -178,9 +180,11 @@ class ResultRow:
         """
         names = {f.name for f in dataclasses.fields(cls)}
         if set(row) != names:
-            raise ValueError(
-                f"`ResultRow.from_json` expected the fields {sorted(names)}, got "
-                f"{sorted(row)}; write the rows again."
+            raise ArgumentError(
+                "ResultRow.from_json(row)",
+                f"the fields {sorted(names)}",
+                sorted(row),
+                "write the rows again",
             )
         interval = row["interval"]
         pair = None if interval is None else (float(interval[0]), float(interval[1]))
@@ -220,20 +224,33 @@ def average_over_seeds(rows: Iterable[ResultRow]) -> list[SeedAverage]:
     Raises:
       ValueError: if two rows share table, method, metric and seed.
     """
-    values: dict[tuple[str, str, str], dict[int, float | None]] = {}
-    for row in rows:
-        of_seed = values.setdefault((row.table, row.method, row.metric), {})
-        if row.seed in of_seed:
-            raise ValueError(
-                f"`average_over_seeds(rows=...)` expected one row per seed, got two of "
-                f"{row.table!r}, {row.method!r}, {row.metric!r}, seed {row.seed}; give "
-                "methods different names."
-            )
-        of_seed[row.seed] = row.value
     averages = []
-    for key, of_seed in values.items():
+    for key, of_seed in values_by_seed("average_over_seeds", rows).items():
         known = [value for value in of_seed.values() if value is not None]
         mean = statistics.fmean(known) if known else None
         std = statistics.stdev(known) if len(known) > 1 else None
         averages.append(SeedAverage(*key, mean=mean, std=std, seeds=len(of_seed)))
     return averages
+
+
+def values_by_seed(
+    call: str, rows: Iterable[ResultRow]
+) -> dict[tuple[str, str, str], dict[int, float | None]]:
+    """Sort values by (table, method, metric), then by seed.
+
+    Raises:
+      ValueError: if two rows share all four.
+    """
+    values: dict[tuple[str, str, str], dict[int, float | None]] = {}
+    for row in rows:
+        of_seed = values.setdefault((row.table, row.method, row.metric), {})
+        if row.seed in of_seed:
+            raise ArgumentError(
+                f"{call}(rows=...)",
+                "one row per seed",
+                f"two of {row.table!r}, {row.method!r}, {row.metric!r}, seed "
+                f"{row.seed}",
+                "give methods different names",
+            )
+        of_seed[row.seed] = row.value
+    return values

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Differences between methods, paired by seed, with an interval over the seeds.
 
-The evaluate step of the data flow, on rows that exist. Methods of one seed share their
+Methods of one seed share their
 anchors and their questions, so that much of what varies between seeds cancels in a
 difference. Reference: Student, "The probable error of a mean", 1908.
 """
@@ -13,8 +13,9 @@ from collections.abc import Iterable
 
 from scipy.special import stdtrit
 
+from jaxalign.errors import ArgumentError, check_number
 from jaxalign.evaluate.intervals import Interval
-from jaxalign.evaluate.rows import ResultRow
+from jaxalign.evaluate.rows import ResultRow, values_by_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,25 +75,13 @@ def differences_over_seeds(
     References:
       Student, "The probable error of a mean", 1908.
     """
-    if not 0 < level < 1:
-        raise ValueError(
-            f"`differences_over_seeds(level={level})`: expected a share between 0 and "
-            "1; 0.95 is usual."
-        )
-    found: dict[tuple[str, str, str], dict[int, float | None]] = {}
-    for row in rows:
-        of_seed = found.setdefault((row.table, row.method, row.metric), {})
-        if row.seed in of_seed:
-            raise ValueError(
-                "`differences_over_seeds(rows=...)`: expected one row per seed, got "
-                f"two of {row.method!r}, {row.metric!r}, seed {row.seed}; give methods "
-                "different names."
-            )
-        of_seed[row.seed] = row.value
+    check_number("differences_over_seeds", "level", level, above=0.0, below=1.0)
+    found = values_by_seed("differences_over_seeds", rows)
     if baseline not in {method for _, method, _ in found}:
-        raise ValueError(
-            f"`differences_over_seeds(baseline={baseline!r})`: expected a method of "
-            f"the rows, got {sorted({method for _, method, _ in found})}; name one."
+        raise ArgumentError(
+            f"differences_over_seeds(baseline={baseline!r})",
+            f"a method of the rows, of {sorted({method for _, method, _ in found})}",
+            remedy="name one",
         )
     differences = []
     for (table, method, metric), values in found.items():

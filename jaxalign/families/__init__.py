@@ -4,13 +4,6 @@
 A new family is a new file and a line here.
 """
 
-from jaxalign.families.family import Family as Family
-from jaxalign.families.family import Solved as Solved
-from jaxalign.families.given import Given as Given
-from jaxalign.families.least_squares import LeastSquares as LeastSquares
-from jaxalign.families.mean_only import MeanOnly as MeanOnly
-from jaxalign.families.mlp import Mlp as Mlp
-from jaxalign.families.orthogonal import PAPER as PAPER
-from jaxalign.families.orthogonal import Orthogonal as Orthogonal
-from jaxalign.families.ridge import Ridge as Ridge
-from jaxalign.families.robust import Robust as Robust
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -77,7 +77,9 @@ def facts_of(solved: Solved) -> dict[str, Any]:
 def settled(call: str, solved: Solved, facts: Mapping[str, Any]) -> Solved:
     """Raise for a solve that failed; a partial isometry of full rank is an isometry."""
     check_status(
-        facts["status"], call=call, allow=[Status.RANK_DEFICIENT, Status.NOT_CONVERGED]
+        np.asarray(facts["status"]),
+        call=call,
+        allow=[Status.RANK_DEFICIENT, Status.NOT_CONVERGED],
     )
     whole = min(solved.matrix.shape[-2:])
     if solved.structure == "partial_isometry" and np.all(facts["kept"] == whole):
@@ -85,7 +87,6 @@ def settled(call: str, solved: Solved, facts: Mapping[str, Any]) -> Solved:
     return solved
 
 
-@functools.partial(jax.jit, static_argnames="scale")
 def measure(
     moments: Mapping[Modality, Moments], solved: Solved, *, scale: Scale
 ) -> dict[Modality, Measured]:
@@ -94,19 +95,27 @@ def measure(
     Batched over leading axes that `moments` and `solved` share.
     """
     isometry = solved.structure == "isometry"
+    # Names of modalities would be part of the program.
+    found = _measure(
+        list(moments.values()),
+        solved.matrix,
+        solved.directions,
+        scale=scale,
+        isometry=isometry,
+    )
+    return dict(zip(moments, found, strict=True))
+
+
+@functools.partial(jax.jit, static_argnames=("scale", "isometry"))
+def _measure(moments, matrix, within, *, scale, isometry) -> list[Measured]:
+    """Measure one set of moments after the other."""
 
     def one(part):
-        factor = fit_scale(
-            part,
-            solved.matrix,
-            scale=scale,
-            isometry=isometry,
-            within=solved.directions,
-        )
-        residual = map_residual(part, solved.matrix, factor, isometry=isometry)
+        factor = fit_scale(part, matrix, scale=scale, isometry=isometry, within=within)
+        residual = map_residual(part, matrix, factor, isometry=isometry)
         return Measured(factor, residual / part.target_energy)
 
-    return {name: one(part) for name, part in moments.items()}
+    return [one(part) for part in moments]
 
 
 def make_map(

@@ -78,7 +78,7 @@ def carry_rows(
 
     >>> import tempfile, jaxalign as ja
     >>> rows = np.eye(3, dtype=np.float32)
-    >>> amap = ja.fit_map({"image": (rows, rows)})
+    >>> amap = ja.fit_map((rows, rows))
     >>> path = carry_rows(amap, rows, tempfile.mkdtemp() + "/rows.npy")
     >>> np.load(path).shape
     (3, 3)

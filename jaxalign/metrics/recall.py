@@ -19,7 +19,7 @@ from jaxalign.buckets import pad_to_size
 from jaxalign.errors import ArgumentError
 from jaxalign.search.block_search import class_hits, ranks_of
 from jaxalign.search.blocks import few_rows_size, row_size
-from jaxalign.search.top_k import validated
+from jaxalign.search.ranking import validated
 
 
 class Recall(NamedTuple):

@@ -27,13 +27,14 @@ def pool_modalities(
       moments: by modality, of at least those in `weights`, batched alike.
       weights: by modality.
     """
-    return _pool({name: moments[name] for name in weights}, dict(weights))
+    # Lists: names of modalities would be part of the program.
+    return _pool([moments[name] for name in weights], list(weights.values()))
 
 
 @jax.jit
 def _pool(moments, weights):
     """Weigh and add; jitted whole, since eager calls would compile each operation."""
-    parts = [weigh_moments(moments[name], weight) for name, weight in weights.items()]
+    parts = map(weigh_moments, moments, weights)
     return functools.reduce(_add_about_means, parts)
 
 

@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as a file, a table in the terminal, and one self-contained page."""
+"""Reports: tables, pages and figures of result rows."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

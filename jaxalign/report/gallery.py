@@ -14,7 +14,7 @@ from jaxalign.data.prompts import caption
 from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import MapRows
-from jaxalign.evaluate.retrieval import top_k
+from jaxalign.search.ranking import top_k
 
 Picture: TypeAlias = bytes | np.ndarray
 """PNG bytes, or uint8 pixels ``(h, w, 3)``, ``(h, w, 4)`` or ``(h, w)``."""

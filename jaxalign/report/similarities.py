@@ -10,7 +10,7 @@ from jaxtyping import Float
 from jaxalign.array_types import ArrayLike
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import MapRows
-from jaxalign.evaluate.zeroshot import class_similarities
+from jaxalign.metrics.zeroshot import class_similarities
 
 
 @dataclasses.dataclass(frozen=True)

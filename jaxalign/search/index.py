@@ -21,7 +21,7 @@ from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.search.blocks import check_offsets
 from jaxalign.search.hubness import append_offsets, hubness_offsets
 from jaxalign.search.offsets_file import fingerprint_rows, load_offsets, save_offsets
-from jaxalign.search.top_k import top_k
+from jaxalign.search.ranking import top_k
 from jaxalign.search.use import SearchMap, Side, Use, anchor_queries, prepare_rows
 
 

@@ -137,7 +137,7 @@ def prepare_rows(
         return amap(rows, modality, normalize=True, add_target_mean=add)
     rows = float_rows(call, "rows", rows, width=amap.d_target)
     mean = amap.numbers.target_means[modality] if use.centre == "both" else None
-    onto = amap.matrix if use.divide == "identified" and _keeps_part(amap) else None
+    onto = amap.matrix if use.divide == "identified" and keeps_part(amap) else None
     return first_rows(_units(pad_to_bucket(rows), mean, onto), rows.shape[0])
 
 
@@ -175,8 +175,8 @@ def without_norms(amap: AlignmentMap) -> AlignmentMap:
     return dataclasses.replace(amap, numbers=numbers)
 
 
-def _keeps_part(amap: AlignmentMap) -> bool:
-    """Whether the matrix reaches a part of the target space only."""
+def keeps_part(amap: AlignmentMap) -> bool:
+    """Whether the matrix reaches a part of the target space only, isometrically."""
     whole = amap.d_source >= amap.d_target and amap.structure == "isometry"
     return amap.structure in ("isometry", "partial_isometry") and not whole
 

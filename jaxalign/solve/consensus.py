@@ -113,10 +113,10 @@ def solve_consensus(
       `solve_procrustes` does without Grams. Cost O((M d)^3) once, then O((M + P) d^3)
       a round. Not differentiable.
 
-    >>> import jaxalign as ja
+    >>> from jaxalign.moments import init_moments, update_moments
     >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0], [-1.0, 1.0]])
     >>> turn = jnp.array([[0.0, -1.0], [1.0, 0.0]])
-    >>> moments = ja.update_moments(ja.init_moments(2, 2), x, x @ turn.T)
+    >>> moments = update_moments(init_moments(2, 2), x, x @ turn.T)
     >>> found = solve_consensus([moments], [(0, 1)])
     >>> bool(jnp.allclose(found.between(0, 1), turn, atol=1e-4))
     True

@@ -79,10 +79,10 @@ def solve_linear(
     References:
       Hoerl and Kennard, "Ridge regression", Technometrics, 1970.
 
-    >>> import jaxalign as ja
+    >>> from jaxalign.moments import init_moments, update_moments
     >>> rows = jnp.array([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
-    >>> empty = ja.init_moments(2, 2, grams=True)
-    >>> solution = solve_linear(ja.update_moments(empty, rows, 3.0 * rows), ridge=0.0)
+    >>> empty = init_moments(2, 2, grams=True)
+    >>> solution = solve_linear(update_moments(empty, rows, 3.0 * rows), ridge=0.0)
     >>> bool(jnp.allclose(solution.matrix, 3.0 * jnp.eye(2), atol=1e-5))
     True
     """

@@ -125,10 +125,10 @@ def solve_procrustes(
       Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
       Kabsch, "A discussion of the solution for the best rotation", 1978 (proper).
 
-    >>> import jaxalign as ja
+    >>> from jaxalign.moments import init_moments, update_moments
     >>> rows = jnp.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -1.0]])
     >>> turn = jnp.array([[0.0, -1.0], [1.0, 0.0]])
-    >>> moments = ja.update_moments(ja.init_moments(2, 2), rows, rows @ turn.T)
+    >>> moments = update_moments(init_moments(2, 2), rows, rows @ turn.T)
     >>> bool(jnp.allclose(solve_procrustes(moments).rotation, turn, atol=1e-5))
     True
     """

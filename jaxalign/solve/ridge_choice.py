@@ -100,10 +100,10 @@ def choose_ridge(
     References:
       Golub, Heath, Wahba, "Generalized cross-validation", Technometrics, 1979.
 
-    >>> import jaxalign as ja
+    >>> from jaxalign.moments import init_moments, update_moments
     >>> rows = jnp.array([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0], [3.0, 1.0]])
-    >>> empty = ja.init_moments(2, 2, grams=True)
-    >>> float(choose_ridge(ja.update_moments(empty, rows, rows), by="gcv").ridge) < 1e-2
+    >>> empty = init_moments(2, 2, grams=True)
+    >>> float(choose_ridge(update_moments(empty, rows, rows), by="gcv").ridge) < 1e-2
     True
     """
     _check(folds, ridges, by)

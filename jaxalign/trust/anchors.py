@@ -1,38 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far to trust the map of some anchors: things in blocks, blocks resampled.
 
-Stands between the anchors of a report and `assess_map`: pictures of one thing, in
-whatever rendering, stay in one block, since what is resampled must be independent.
+Pictures of one thing, in whatever rendering, stay in one block, since what is resampled
+must be independent.
 """
 
+import functools
+
+import jax
 import numpy as np
 
+from jaxalign.anchors.anchors import Anchors
 from jaxalign.array_types import Modality
-from jaxalign.evaluate.methods import Anchors
-from jaxalign.maps.anchor_moments import moments_of
+from jaxalign.maps.options import weights_of
+from jaxalign.moments import Moments, reduce_groups
+from jaxalign.moments.merging import merge_moments
 from jaxalign.trust.assess import assess_map
 from jaxalign.trust.blocks import block_of_rows
 from jaxalign.trust.result import Trust
 
 BLOCKS = 64
-_BATCH = 4096
 
 
 def assess_anchors(
     anchors: Anchors,
     *,
-    fit_on: Modality = "image",
+    fit_on: Modality | None = None,
     replicates: int = 200,
     blocks: int = BLOCKS,
 ) -> Trust:
     """Tell how far to trust the orthogonal map fitted on some anchors.
 
     Args:
-      anchors: the paired rows.
-      fit_on: the modality that the map is fitted on, or "all".
+      anchors: the paired rows. Things are dealt to blocks by a hash of their ids;
+        without ids row i of every modality is a thing of its own.
+      fit_on: the modality that the map is fitted on, or "all", as of `fit_map`.
       replicates: see `assess_map`.
-      blocks: that things are dealt to by a hash of their ids; without ids each row is
-        a thing of its own.
+      blocks: how many.
 
     Returns:
       What the anchors tell, by the scale "energy". Where there are too few things to
@@ -44,21 +48,27 @@ def assess_anchors(
     Notes:
       ``replicates`` + 128 solves, O(d^3) each.
     """
-    source, target, _ = anchors.of(fit_on)
-    given = {"image": anchors.image_ids, "text": anchors.text_ids}
-    parts = []
-    for name, rows in anchors.labels.items():
-        if fit_on in (name, "all"):
-            own = given[name]
-            # Without ids row i of every modality may show one thing.
-            parts.append(np.arange(len(rows)) if own is None else np.asarray(own))
-    ids = np.concatenate(parts)
-    moments = moments_of(
-        source,
-        target,
-        grams=source.shape[1] > target.shape[1],
-        batch_size=_BATCH,
-        group=block_of_rows(ids, blocks=blocks),
-        groups=blocks,
+    _, weights = weights_of("assess_anchors", anchors.modalities, fit_on)
+    own = anchors.take({name: slice(None) for name in weights})
+    ids = {
+        name: np.arange(len(rows)) if rows.ids is None else rows.ids
+        for name, rows in own.rows.items()
+    }
+    group = {name: block_of_rows(of, blocks=blocks) for name, of in ids.items()}
+    wide = anchors.widths[0] > anchors.widths[1]
+    moments = own.moments(grams=wide, group=group, groups=blocks)
+    if len(moments) > 1:
+        # Each modality about its own mean: the gap between them is no signal.
+        moments = {name: _about_mean(part) for name, part in moments.items()}
+    pooled = functools.reduce(merge_moments, moments.values())
+    return assess_map(pooled, replicates=replicates, scale="energy")
+
+
+@jax.jit
+def _about_mean(moments: Moments) -> Moments:
+    """Move the groups so that the mean of all their rows is 0."""
+    whole = reduce_groups(moments)
+    return moments.replace(
+        source_mean=moments.source_mean - whole.source_mean[None, :],
+        target_mean=moments.target_mean - whole.target_mean[None, :],
     )
-    return assess_map(moments, replicates=replicates, scale="energy")

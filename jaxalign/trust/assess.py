@@ -137,11 +137,12 @@ def assess_map(
       "Cross-validation confidence intervals for test error", 2020, arXiv 2007.12671.
 
     >>> import jaxalign as ja
+    >>> from jaxalign.moments import init_moments, update_moments
     >>> rows = jax.random.normal(jax.random.key(0), (400, 3))
     >>> noisy = rows + 0.5 * jax.random.normal(jax.random.key(1), rows.shape)
-    >>> moments = ja.init_moments(3, 3, groups=16)
-    >>> blocks = ja.block_of_rows(np.arange(400), blocks=16)
-    >>> moments = ja.update_moments(moments, rows, noisy, group=blocks)
+    >>> moments = init_moments(3, 3, groups=16)
+    >>> blocks = ja.trust.block_of_rows(np.arange(400), blocks=16)
+    >>> moments = update_moments(moments, rows, noisy, group=blocks)
     >>> trust = assess_map(moments, replicates=100).check()
     >>> int(trust.rank), bool(trust.largest_angle.bound < 0.2)
     (3, True)

@@ -94,11 +94,11 @@ def delta_intervals(
       one block at a time. No collectives. Coverage of 95 % intervals on planted
       problems stands in `assess_map`.
 
-    >>> import jaxalign as ja
+    >>> from jaxalign.moments import init_moments, update_moments
     >>> rows = jax.random.normal(jax.random.key(0), (400, 3))
     >>> noisy = rows + 0.5 * jax.random.normal(jax.random.key(1), rows.shape)
-    >>> moments = ja.init_moments(3, 3, groups=16)
-    >>> moments = ja.update_moments(moments, rows, noisy, group=jnp.arange(400) % 16)
+    >>> moments = init_moments(3, 3, groups=16)
+    >>> moments = update_moments(moments, rows, noisy, group=jnp.arange(400) % 16)
     >>> found = delta_intervals(moments).metrics.agreement
     >>> bool(found.low < 1 / jnp.sqrt(1.25) < found.high)
     True

@@ -50,11 +50,11 @@ def rotation_interval(
       :math:`\phi`, it leaves out a bias of :math:`\phi^2 / 2`. It says nothing of
       directions that the anchors do not determine.
 
-    >>> import jaxalign as ja
+    >>> from jaxalign.moments import init_moments, update_moments
     >>> rows = jax.random.normal(jax.random.key(0), (400, 3))
     >>> noisy = rows + 0.5 * jax.random.normal(jax.random.key(1), rows.shape)
-    >>> moments = ja.init_moments(3, 3, groups=16)
-    >>> moments = ja.update_moments(moments, rows, noisy, group=jnp.arange(400) % 16)
+    >>> moments = init_moments(3, 3, groups=16)
+    >>> moments = update_moments(moments, rows, noisy, group=jnp.arange(400) % 16)
     >>> found = rotation_interval(moments, jnp.zeros((3, 3)).at[0, 1].set(1.0))
     >>> bool(found.low < 0 < found.high)
     True

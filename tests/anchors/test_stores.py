@@ -50,13 +50,13 @@ def collect(batches):
 def test_stores_of_one_pass_are_read_as_they_lie(tmp_path, rows, ids):
     source = write(tmp_path / "source", "aa", rows[0], ids)
     target = write(tmp_path / "target", "bb", rows[1], ids, part_examples=7)
-    matched = ja.match_stores(source, target)
+    matched = ja.anchors.match_stores(source, target)
     assert matched.source is None
     assert matched.count == N
-    batches = ja.store_pairs(source, target, "text", batch_size=4)
+    batches = ja.anchors.store_pairs(source, target, "text", batch_size=4)
     np.testing.assert_array_equal(collect(batches)[0], -rows[0])
     moments = ja.accumulate_moments(
-        ja.store_pairs(source, target, "image", batch_size=4)
+        ja.anchors.store_pairs(source, target, "image", batch_size=4)
     )
     expected = reference_moments(*rows)
     assert_moments_close(moments, expected, SUMS * eps(np.float32))
@@ -67,11 +67,11 @@ def test_rows_that_one_store_lacks_are_left_out(tmp_path, rows, ids):
     other = np.delete(np.arange(N), [0, 11, 24])
     source = write(tmp_path / "source", "aa", rows[0][own], [ids[i] for i in own])
     target = write(tmp_path / "target", "bb", rows[1][other], [ids[i] for i in other])
-    matched = ja.match_stores(source, target)
+    matched = ja.anchors.match_stores(source, target)
     assert (matched.count, matched.source_only, matched.target_only) == (21, 2, 1)
     both = np.intersect1d(own, other)
     found = collect(
-        ja.store_pairs(source, target, "image", matched=matched, batch_size=4)
+        ja.anchors.store_pairs(source, target, "image", matched=matched, batch_size=4)
     )
     np.testing.assert_array_equal(found[0], rows[0][both])
     np.testing.assert_array_equal(found[1], rows[1][both])
@@ -90,7 +90,7 @@ def test_another_order_is_brought_to_the_source_s(tmp_path, rows, ids, monkeypat
     order = np.random.default_rng(1).permutation(N)
     source = write(tmp_path / "source", "aa", rows[0], ids)
     target = write(tmp_path / "target", "bb", rows[1][order], [ids[i] for i in order])
-    found = collect(ja.store_pairs(source, target, "image", batch_size=6))
+    found = collect(ja.anchors.store_pairs(source, target, "image", batch_size=6))
     np.testing.assert_array_equal(found[0], rows[0])
     np.testing.assert_array_equal(found[1], rows[1])
 
@@ -98,9 +98,9 @@ def test_another_order_is_brought_to_the_source_s(tmp_path, rows, ids, monkeypat
 def test_a_place_is_gone_back_to(tmp_path, rows, ids):
     source = write(tmp_path / "source", "aa", rows[0], ids)
     target = write(tmp_path / "target", "bb", rows[1], ids)
-    batches = ja.store_pairs(source, target, "image", batch_size=10)
+    batches = ja.anchors.store_pairs(source, target, "image", batch_size=10)
     next(batches)
-    again = ja.store_pairs(source, target, "image", batch_size=10)
+    again = ja.anchors.store_pairs(source, target, "image", batch_size=10)
     again.set_state(batches.get_state())
     np.testing.assert_array_equal(collect(again)[1], rows[1][10:])
 
@@ -108,12 +108,12 @@ def test_a_place_is_gone_back_to(tmp_path, rows, ids):
 def test_errors_say_what_to_do(tmp_path, rows, ids):
     source = write(tmp_path / "source", "aa", rows[0], ids)
     with pytest.raises(ValueError, match="with the other model too"):
-        ja.store_pairs(source, source, "image")
+        ja.anchors.store_pairs(source, source, "image")
     others = write(tmp_path / "others", "bb", rows[1], [f"x{name}" for name in ids])
     with pytest.raises(ValueError, match="same data with both"):
-        ja.store_pairs(source, others, "image")
+        ja.anchors.store_pairs(source, others, "image")
     target = write(tmp_path / "target", "bb", rows[1], ids)
     with pytest.raises(ValueError, match="audio"):
-        ja.store_pairs(source, target, "audio")
+        ja.anchors.store_pairs(source, target, "audio")
     with pytest.raises(ValueError, match="modality=None.*'image', 'text'"):
-        ja.store_pairs(source, target)
+        ja.anchors.store_pairs(source, target)

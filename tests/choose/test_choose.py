@@ -98,14 +98,16 @@ def test_held_out_anchors_of_any_norm_are_searched(cones):
 
 
 def test_the_plain_rotation_is_kept_where_nothing_is_better():
-    planted = ja.planted_pairs(jax.random.key(1), 120, 12, mean_norms=(0.0, 0.0))
+    planted = ja.data.planted_pairs(jax.random.key(1), 120, 12, mean_norms=(0.0, 0.0))
     choice = ja.choose_map(planted.pairs, kinds=["orthogonal"])
     assert choice.recipe == ja.Recipe()
     assert set(choice.table[0].top1.values()) == {1.0}
 
 
 def test_modalities_are_asked_across_by_their_ids():
-    planted = ja.planted_pairs(jax.random.key(2), 120, 12, noise=0.3, agreement=0.95)
+    planted = ja.data.planted_pairs(
+        jax.random.key(2), 120, 12, noise=0.3, agreement=0.95
+    )
     order = np.random.default_rng(0).permutation(120)
     pairs = dict(planted.pairs)
     pairs["text"] = tuple(np.asarray(side)[order] for side in pairs["text"])
@@ -117,7 +119,10 @@ def test_modalities_are_asked_across_by_their_ids():
         "source image -> target text",
         "source text -> target image",
     ]
-    crossing, back = ja.Job("image", "text"), ja.Job("image", "text", "target")
+    crossing, back = (
+        ja.choose.Job("image", "text"),
+        ja.choose.Job("image", "text", "target"),
+    )
     assert choice.table[0].top1[crossing.describe()] > 0.8
     alone = {"kinds": ["orthogonal"], "fit_on": ["image"], "hubness_k": 0}
     wrong = {**ids, "text": np.arange(120)}
@@ -143,7 +148,7 @@ def test_groups_are_held_out_whole_and_one_id_is_no_rival():
     twins = np.repeat(rows[::2], 2, axis=0)
     pairs, of = ({name: x for name in ("image", "text")} for x in ((twins, twins), ids))
     few = {"kinds": ["orthogonal"], "fit_on": ["image"], "hubness_k": 0}
-    same = {"jobs": [ja.Job("image", "image")], **few}
+    same = {"jobs": [ja.choose.Job("image", "image")], **few}
     named = ja.choose_map(pairs, ids=of, **same)
     nameless = ja.choose_map(pairs, groups=of, **same)
     (found,), (missed,) = (one.table[0].top1.values() for one in (named, nameless))
@@ -195,8 +200,8 @@ def test_few_things_in_many_copies_still_have_rivals():
         ("kinds", {"kinds": "linear"}),
         ("fit_on", {"fit_on": ["audio"]}),
         ("groups", {"groups": {"image": np.full(40, None)}}),
-        ("jobs.*audio", {"jobs": [ja.Job("audio", "audio")]}),
-        ("jobs.*ids", {"jobs": [ja.Job("image", "text")]}),
+        ("jobs.*audio", {"jobs": [ja.choose.Job("audio", "audio")]}),
+        ("jobs.*ids", {"jobs": [ja.choose.Job("image", "text")]}),
         ("ids", {"ids": {"image": np.arange(3)}}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -214,6 +219,6 @@ def test_ids_of_modalities_that_never_meet_are_refused():
         ja.choose_map(
             {"image": tuple(rows), "text": tuple(rows)},
             ids=ids,
-            jobs=[ja.Job("image", "text")],
+            jobs=[ja.choose.Job("image", "text")],
             kinds=["orthogonal"],
         )

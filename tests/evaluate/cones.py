@@ -12,7 +12,7 @@ SOURCE_CONE, TARGET_CONE = 0.93, 0.33
 def cone_rows(n, d, *, noise=0.6, decay=0.5, seed=0):
     """Source and target rows whose means have the norms seen on two text models."""
     spreads = [np.sqrt(1 - norm**2) for norm in (SOURCE_CONE, TARGET_CONE)]
-    planted = ja.planted_pairs(
+    planted = ja.data.planted_pairs(
         jax.random.key(seed),
         n,
         d,
@@ -31,7 +31,7 @@ def cone_rows(n, d, *, noise=0.6, decay=0.5, seed=0):
 def exact_top1(searcher, source, target, modality="text"):
     """Share of source rows that find their own target row first."""
     index = searcher.prepare_target(target, modality)
-    recall = ja.exact_recall(
+    recall = ja.metrics.exact_recall(
         searcher.prepare_source(source, modality),
         index,
         np.arange(len(source)),

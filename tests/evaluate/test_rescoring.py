@@ -32,7 +32,7 @@ def anchors():
 
 def test_each_replicate_scores_the_map_of_weighted_rows(test_rows, anchors):
     source, target, group, moments = anchors
-    found = ja.rescore_recall(moments, *test_rows, replicates=20, seed=2)
+    found = ja.evaluate.rescore_recall(moments, *test_rows, replicates=20, seed=2)
     queries, index, _ = (np.asarray(side, np.float64) for side in test_rows)
     unit = index / np.linalg.norm(index, axis=1, keepdims=True)
     expected = []
@@ -55,7 +55,9 @@ def test_each_replicate_scores_the_map_of_weighted_rows(test_rows, anchors):
 
 def test_deterministic_and_the_same_in_any_chunks(test_rows, anchors):
     moments = anchors[-1]
-    recall = functools.partial(ja.rescore_recall, moments, *test_rows, replicates=20)
+    recall = functools.partial(
+        ja.evaluate.rescore_recall, moments, *test_rows, replicates=20
+    )
     one, other = recall(chunk=4), recall(chunk=5)
     np.testing.assert_allclose(one.replicates, other.replicates, atol=1.01 / 128)
     np.testing.assert_array_equal(recall(chunk=4).replicates, one.replicates)
@@ -64,12 +66,12 @@ def test_deterministic_and_the_same_in_any_chunks(test_rows, anchors):
 
 def test_any_score_of_the_rows(anchors):
     moments = anchors[-1]
-    found = ja.rescore(
+    found = ja.evaluate.rescore(
         moments, lambda refitted: float(refitted.rotation[0, 1]), replicates=200
     )
     direction = np.zeros((8, 8), np.float32)
     direction[0, 1] = 1.0
-    first_order = ja.rotation_interval(moments, direction)
+    first_order = ja.trust.rotation_interval(moments, direction)
     low, high = found.interval
     width = float(first_order.high - first_order.low)
     # 200 replicates know a width to 5 %.
@@ -81,7 +83,7 @@ def test_any_score_of_the_rows(anchors):
 def test_intervals_of_recall_hold_its_mean_in_92_to_98_percent(test_rows):
     draw = jax.jit(functools.partial(POPULATION.blocks, n=500, groups=64))
     found = [
-        ja.rescore_recall(
+        ja.evaluate.rescore_recall(
             draw(jax.random.key(seed)), *test_rows, replicates=40, seed=seed, chunk=41
         )
         for seed in range(400)
@@ -94,6 +96,6 @@ def test_intervals_of_recall_hold_its_mean_in_92_to_98_percent(test_rows):
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors(test_rows, anchors):
     with pytest.raises(ValueError, match=r"`rescore\(moments="):
-        ja.rescore_recall(ja.init_moments(8, 8, groups=2), *test_rows)
+        ja.evaluate.rescore_recall(ja.moments.init_moments(8, 8, groups=2), *test_rows)
     with pytest.raises(ValueError, match=r"`rescore\(replicates="):
-        ja.rescore_recall(anchors[-1], *test_rows, replicates=21)
+        ja.evaluate.rescore_recall(anchors[-1], *test_rows, replicates=21)

@@ -66,20 +66,22 @@ def anchors(**rows):
 
 # How the error begins, and what is called with a value for that argument.
 CALLS = {
-    "top_k(queries": lambda rows: ja.top_k(rows, ROWS, 1),
-    "top_k(index": lambda rows: ja.top_k(ROWS, rows, 1),
-    "exact_recall(queries": lambda rows: ja.exact_recall(rows, ROWS, NUMBERS),
-    "exact_recall(index": lambda rows: ja.exact_recall(ROWS, rows, NUMBERS),
-    "class_top1(queries": lambda x: ja.class_top1(x, NUMBERS, ROWS, NUMBERS),
+    "top_k(queries": lambda rows: ja.search.top_k(rows, ROWS, 1),
+    "top_k(index": lambda rows: ja.search.top_k(ROWS, rows, 1),
+    "exact_recall(queries": lambda rows: ja.metrics.exact_recall(rows, ROWS, NUMBERS),
+    "exact_recall(index": lambda rows: ja.metrics.exact_recall(ROWS, rows, NUMBERS),
+    "class_top1(queries": lambda x: ja.metrics.class_top1(x, NUMBERS, ROWS, NUMBERS),
     "class_top1(index": lambda x: zeroshot_hits(ROWS, NUMBERS, x, NUMBERS),
-    "hubness_offsets(aligned_anchors": lambda x: ja.hubness_offsets(x, ROWS, k=1),
-    "hubness_offsets(index": lambda rows: ja.hubness_offsets(ROWS, rows, k=1),
-    "append_offsets(index": lambda x: ja.append_offsets(x, ROWS[0]),
+    "hubness_offsets(aligned_anchors": lambda x: ja.search.hubness_offsets(
+        x, ROWS, k=1
+    ),
+    "hubness_offsets(index": lambda rows: ja.search.hubness_offsets(ROWS, rows, k=1),
+    "append_offsets(index": lambda x: ja.search.append_offsets(x, ROWS[0]),
     "append_one(queries": ja.append_one,
     "pair_cosines(left": lambda rows: pair_cosines(rows, ROWS),
-    "mean_cosine(right": lambda rows: ja.mean_cosine(ROWS, rows),
-    "mismatched_cosine(left": lambda rows: ja.mismatched_cosine(rows, ROWS),
-    "centred_cosine(right": lambda rows: ja.centred_cosine(ROWS, rows),
+    "mean_cosine(right": lambda rows: ja.metrics.mean_cosine(ROWS, rows),
+    "mismatched_cosine(left": lambda rows: ja.metrics.mismatched_cosine(rows, ROWS),
+    "centred_cosine(right": lambda rows: ja.metrics.centred_cosine(ROWS, rows),
     "centred_pair_cosines(left": lambda rows: centred_pair_cosines(rows, ROWS),
     "agreement(right": lambda rows: agreement(ROWS, rows),
     "average_prompts(prompt_rows": lambda rows: average_prompts(rows),
@@ -97,10 +99,10 @@ CALLS = {
     "searcher.search(queries": lambda rows: searcher().search(rows, ROWS, 1),
     "searcher.search(index": lambda rows: searcher().search(ROWS, rows, 1),
     "refitted_map(rows": refitted,
-    "rescore_recall(queries": lambda rows: ja.rescore_recall(
+    "rescore_recall(queries": lambda rows: ja.evaluate.rescore_recall(
         MOMENTS, rows, ROWS, NUMBERS
     ),
-    "rescore_recall(index": lambda rows: ja.rescore_recall(
+    "rescore_recall(index": lambda rows: ja.evaluate.rescore_recall(
         MOMENTS, ROWS, rows, NUMBERS
     ),
     **{
@@ -130,12 +132,12 @@ def answers(rows):
     return jax.tree.map(
         np.asarray,
         (
-            ja.top_k(rows, rows, 2),
-            ja.exact_recall(rows, ROWS, NUMBERS).ranks,
-            ja.class_top1(ROWS, NUMBERS, rows, NUMBERS),
-            ja.hubness_offsets(rows, ROWS, k=1),
+            ja.search.top_k(rows, rows, 2),
+            ja.metrics.exact_recall(rows, ROWS, NUMBERS).ranks,
+            ja.metrics.class_top1(ROWS, NUMBERS, rows, NUMBERS),
+            ja.search.hubness_offsets(rows, ROWS, k=1),
             ja.append_one(rows),
-            ja.mean_cosine(rows, ROWS),
+            ja.metrics.mean_cosine(rows, ROWS),
             searcher().search(rows, rows, 2),
             dimensions_used(rows),
         ),

@@ -71,10 +71,12 @@ def test_condition_number_is_near_the_one_that_is_asked_for():
 
 def test_unequal_widths_have_a_start_and_a_condition():
     rng = np.random.default_rng(0)
-    moments = ja.update_moments(ja.init_moments(4, 6), *rows_pair(rng, 50, 4, 6))
+    moments = ja.moments.update_moments(
+        ja.moments.init_moments(4, 6), *rows_pair(rng, 50, 4, 6)
+    )
     found = Problem("wide", "", moments, 10)
     assert found.start.shape == (6, 4)
-    assert found.excess(ja.solve_procrustes(moments).rotation)[0] < 1e-10
+    assert found.excess(ja.solve.solve_procrustes(moments).rotation)[0] < 1e-10
     assert np.isfinite(found.condition)
     assert found.describe_point(found.start) == {}
 

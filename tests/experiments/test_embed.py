@@ -160,7 +160,7 @@ def test_a_mesh_gives_the_same_rows(models, folder, tmp_path, partition):
     one = {"source": models["source"]}
     alone = _run(_config(folder), one, tmp_path / "alone")
     config = _config(folder, partition=partition)
-    spread = _run(config, one, tmp_path / "spread", mesh=ja.data_mesh())
+    spread = _run(config, one, tmp_path / "spread", mesh=ja.sharding.data_mesh())
     for role, store in spread.items():
         for modality in ("image", "text"):
             np.testing.assert_allclose(

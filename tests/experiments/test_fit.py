@@ -174,7 +174,7 @@ def test_a_pass_over_other_rows_or_batches_is_refused(stores, tmp_path):
         writer.append({"image": -pairs["image"][1]}, first=0, ids=ids)
         swapped = [opened[0], writer.finish()]
     config = fit.Config("source", "target", blocks=16, checkpoint_every=1)
-    options = (ja.match_stores(*opened), "image", tmp_path)
+    options = (ja.anchors.match_stores(*opened), "image", tmp_path)
     fit.accumulate(config, tuple(opened), *options)
     with pytest.raises(ValueError, match="batch_size"):
         fit.accumulate(

@@ -149,7 +149,10 @@ def test_score_is_what_evaluation_measures(split, sizes, centring):
     class_texts = np.ones((CLASSES, WIDTH), np.float32)
     searcher = objective_study.Searcher(amap, objective_study.USES[centring])
     rows = ja.evaluate_map(
-        "m", searcher, split.pairs(held, class_texts, class_texts), run=ja.Run()
+        "m",
+        searcher,
+        split.pairs(held, class_texts, class_texts),
+        run=ja.evaluate.Run(),
     )
     found = {row.metric: row.value for row in rows}
     asked = len(held) * THINGS

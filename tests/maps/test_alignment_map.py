@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The map applies, inverts and composes as its formula says, and refuses strangers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +16,13 @@ from tests.tolerances import ROWS, eps
 TOLERANCE = ROWS * eps(np.float32)
 
 
-def make_map(seed, d_source, d_target, *, spaces=(None, None), kind="orthogonal"):
+def make_map(seed, d_source, d_target, *, spaces=(None, None), structure="isometry"):
     """Build a map with random parts and two modalities."""
     rng = np.random.default_rng(seed)
     matrix = np.eye(d_source)
-    if kind == "orthogonal":
+    if structure == "isometry":
         matrix = orthonormal(rng, d_target, d_source)
-    elif kind == "linear":
+    elif structure == "general":
         matrix = rng.standard_normal((d_target, d_source))
 
     def means(width):
@@ -30,15 +32,33 @@ def make_map(seed, d_source, d_target, *, spaces=(None, None), kind="orthogonal"
         }
 
     return ja.AlignmentMap(
-        matrix=jnp.asarray(matrix, jnp.float32),
-        scales={"image": jnp.float32(0.8), "text": jnp.float32(1.3)},
-        source_means=means(d_source),
-        target_means=means(d_target),
+        ja.maps.MapNumbers(
+            matrix=jnp.asarray(matrix, jnp.float32),
+            scales={"image": jnp.float32(0.8), "text": jnp.float32(1.3)},
+            source_means=means(d_source),
+            target_means=means(d_target),
+            structure=structure,
+        ),
         source_space=spaces[0],
         target_space=spaces[1],
-        kind=kind,
-        card_json='{"note": 1}',
+        card={"note": 1},
     )
+
+
+def only(amap, name):
+    """The same map of one modality."""
+    numbers = amap.numbers
+    parts = {
+        group: {name: getattr(numbers, group)[name]}
+        for group in ("scales", "source_means", "target_means")
+    }
+    return dataclasses.replace(amap, numbers=numbers.replace(**parts))
+
+
+def in_dtype(amap, dtype):
+    """The same map in another precision."""
+    numbers = jax.tree.map(lambda leaf: leaf.astype(dtype), amap.numbers)
+    return dataclasses.replace(amap, numbers=numbers)
 
 
 def rows_of(seed, n, d):
@@ -56,9 +76,11 @@ def rows_of(seed, n, d):
 )
 def test_apply_is_the_formula(modality, subtract, add, normalize):
     amap, rows = make_map(0, 5, 7), rows_of(1, 6, 5)
-    expected = rows - subtract * np.asarray(amap.source_means[modality])
-    expected = float(amap.scales[modality]) * expected @ np.asarray(amap.rotation).T
-    expected = expected + add * np.asarray(amap.target_means[modality])
+    expected = rows - subtract * np.asarray(amap.numbers.source_means[modality])
+    expected = (
+        float(amap.numbers.scales[modality]) * expected @ np.asarray(amap.rotation).T
+    )
+    expected = expected + add * np.asarray(amap.numbers.target_means[modality])
     if normalize:
         expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     moved = amap(
@@ -77,20 +99,23 @@ def test_inner_products_of_centred_rows_keep_up_to_the_scale():
     np.testing.assert_allclose(moved @ moved.T, 1.3**2 * rows @ rows.T, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["orthogonal", "mean_only"])
-def test_inverse_goes_back_and_its_inverse_is_the_map(kind):
-    amap = make_map(2, 6, 6, spaces=("a", "b"), kind=kind)
+def test_inverse_goes_back_and_its_inverse_is_the_map():
+    amap = make_map(2, 6, 6, spaces=("a", "b"))
     rows = rows_of(3, 4, 6)
     back = amap.inverse()
-    assert (back.source_space, back.target_space, back.kind) == ("b", "a", kind)
+    assert (back.source_space, back.target_space) == ("b", "a")
     assert back.card == {"inverse_of": {"note": 1}}
     for name in amap.modalities:
         moved = back(amap(rows, name), name)
         np.testing.assert_allclose(moved, rows, atol=TOLERANCE)
     again = back.inverse()
     assert again.card == amap.card
-    assert jax.tree.structure(again) == jax.tree.structure(amap)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), again, amap)
+    assert jax.tree.structure(again.numbers) == jax.tree.structure(amap.numbers)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        again.numbers,
+        amap.numbers,
+    )
 
 
 def test_inverse_of_unequal_widths_is_exact_from_the_narrow_side():
@@ -107,27 +132,34 @@ def test_inverse_of_unequal_widths_is_exact_from_the_narrow_side():
 
 
 @pytest.mark.parametrize(
-    ("widths", "kinds", "kind"),
+    ("widths", "structures", "structure"),
     [
-        ((4, 5, 6), ("orthogonal", "orthogonal"), "orthogonal"),
-        ((6, 5, 4), ("orthogonal", "orthogonal"), "orthogonal"),
-        ((4, 6, 4), ("orthogonal", "orthogonal"), "linear"),
-        ((5, 5, 5), ("mean_only", "orthogonal"), "orthogonal"),
-        ((5, 5, 5), ("linear", "orthogonal"), "linear"),
+        ((4, 5, 6), ("isometry", "isometry"), "isometry"),
+        ((6, 5, 4), ("isometry", "isometry"), "isometry"),
+        ((4, 6, 4), ("isometry", "isometry"), "general"),
+        ((5, 5, 5), ("general", "isometry"), "general"),
     ],
 )
-def test_composition_is_one_after_the_other(widths, kinds, kind):
-    earlier = make_map(7, widths[0], widths[1], spaces=("a", "b"), kind=kinds[0])
-    later = make_map(8, widths[1], widths[2], spaces=("b", "c"), kind=kinds[1])
+def test_composition_is_one_after_the_other(widths, structures, structure):
+    earlier = make_map(
+        7, widths[0], widths[1], spaces=("a", "b"), structure=structures[0]
+    )
+    later = make_map(
+        8, widths[1], widths[2], spaces=("b", "c"), structure=structures[1]
+    )
     both = later @ earlier
-    assert (both.source_space, both.target_space, both.kind) == ("a", "c", kind)
+    assert (both.source_space, both.target_space, both.structure) == (
+        "a",
+        "c",
+        structure,
+    )
     assert both.card == {"later": {"note": 1}, "earlier": {"note": 1}}
     rows = rows_of(9, 4, widths[0])
     for name in both.modalities:
         expected = later(earlier(rows, name), name)
         np.testing.assert_allclose(both(rows, name), expected, atol=4 * TOLERANCE)
-    if kind == "orthogonal":
-        error = ja.polar_factor(both.rotation).factor - both.rotation
+    if structure == "isometry":
+        error = ja.solve.polar_factor(both.rotation).factor - both.rotation
         assert float(jnp.max(jnp.abs(error))) <= TOLERANCE
 
 
@@ -142,10 +174,10 @@ def test_rows_of_every_precision_are_carried_in_float32():
 
 def test_a_half_precision_map_computes_in_float32():
     amap, rows = make_map(0, 5, 7), rows_of(1, 6, 5)
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), amap)
+    half = in_dtype(amap, jnp.bfloat16)
     moved = half(rows, "text")
     assert moved.dtype == jnp.bfloat16
-    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
+    wide = in_dtype(half, jnp.float32)
     # Only the result is rounded to half precision.
     np.testing.assert_allclose(
         moved.astype(jnp.float32),
@@ -174,13 +206,7 @@ def test_the_only_modality_need_not_be_named():
     amap, rows = make_map(0, 5, 7), rows_of(1, 6, 5)
     with pytest.raises(ValueError, match=r"modality=None.*\['image', 'text'\]"):
         amap(rows)
-    only = ja.AlignmentMap(
-        matrix=amap.matrix,
-        scales={"text": amap.scales["text"]},
-        source_means={"text": amap.source_means["text"]},
-        target_means={"text": amap.target_means["text"]},
-    )
-    np.testing.assert_array_equal(only(rows), amap(rows, "text"))
+    np.testing.assert_array_equal(only(amap, "text")(rows), amap(rows, "text"))
 
 
 def test_it_prints_as_one_line():
@@ -189,11 +215,8 @@ def test_it_prints_as_one_line():
     for text in (str(amap), repr(amap), repr(amap.inverse())):
         assert len(text) < 200
         assert "\n" not in text
-    for part in ("orthogonal", "4 -> 4", "text: 8 anchors", "0123456789ab"):
+    for part in ("isometry", "4 -> 4", "text: 8 anchors", "0123456789ab"):
         assert part in str(amap)
-    # Trees of shapes and of tracers print too.
-    repr(jax.eval_shape(lambda: amap))
-    jax.jit(lambda amap: repr(amap) and amap.matrix)(amap)
 
 
 @pytest.mark.usefixtures("no_shape_hook")
@@ -208,7 +231,7 @@ def test_it_prints_as_one_line():
         (lambda amap, rows: amap(rows[0], "text"), r"rows=.*\(5,\)"),
         (lambda amap, rows: amap(rows, "text", space="cc"), "space='cc'.*'aa'"),
         (lambda amap, rows: amap(rows, "text", space="bb"), "inverse"),
-        (lambda amap, rows: make_map(0, 4, 4, kind="linear").inverse(), "exchanged"),
+        (lambda amap, rows: make_map(0, 4, 4, structure="general").inverse(), "exchanged"),
     ],
     ids=str.split("modality width list complex int8 axis space target linear"),
 )
@@ -226,15 +249,8 @@ def test_maps_that_do_not_meet_are_refused():
     with pytest.raises(ValueError, match="'aa' after 'bb'"):
         _ = amap @ amap
     _ = amap.inverse() @ amap
-    only = amap.inverse()
-    only = ja.AlignmentMap(
-        matrix=only.matrix,
-        scales={"image": only.scales["image"]},
-        source_means={"image": only.source_means["image"]},
-        target_means={"image": only.target_means["image"]},
-    )
     with pytest.raises(ValueError, match="modalities"):
-        _ = only @ amap
+        _ = only(amap.inverse(), "image") @ amap
     for stranger in (3, np.ones((5, 5), np.float32)):
         with pytest.raises(TypeError, match=r"AlignmentMap on the right"):
             _ = amap @ stranger

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxalign as ja
-from jaxalign.maps import anchor_rows
+from jaxalign.anchors import accumulate, inspection
 from tests.cases import orthonormal, planted_rows, rows_pair
+from tests.compilations import compilations
 from tests.tolerances import PROCRUSTES, SUMS, eps
 
 F32 = eps(np.float32)
@@ -53,12 +54,14 @@ def test_wide_rows_of_a_tight_cone_match_scipy():
     expected = scipy_rotation(source, target)
     assert np.abs(np.asarray(amap.rotation) - expected).max() <= 1e-4
     np.testing.assert_allclose(
-        amap.source_means["image"], source.mean(axis=0, dtype=np.float64), atol=4 * F32
+        amap.numbers.source_means["image"],
+        source.mean(axis=0, dtype=np.float64),
+        atol=4 * F32,
     )
 
 
 def test_planted_map_carries_texts_from_images_alone(key):
-    planted = ja.planted_pairs(
+    planted = ja.data.planted_pairs(
         key, 300, 6, 9, scale=0.7, mean_norms=(0.93, 0.33), noise=0.01
     )
     amap = ja.fit_map(planted.pairs)
@@ -66,7 +69,7 @@ def test_planted_map_carries_texts_from_images_alone(key):
     moved = np.asarray(amap(source, "text"))
     centred = np.asarray(target) - np.mean(np.asarray(target), axis=0)
     assert np.sum((moved - target) ** 2) < 0.005 * np.sum(centred**2)
-    assert float(amap.scales["text"]) == pytest.approx(0.7, rel=0.01)
+    assert float(amap.numbers.scales["text"]) == pytest.approx(0.7, rel=0.01)
     assert amap.modalities == ("image", "text")
     notes = amap.card["fit"]
     assert notes["rank"] == 6
@@ -96,14 +99,19 @@ def test_fit_on_decides_whose_rows_fit():
 
 
 @pytest.mark.parametrize(
-    ("d_source", "d_target", "kind"),
-    [(6, 9, "orthogonal"), (9, 6, "orthogonal"), (9, 6, "linear")],
+    ("d_source", "d_target", "family"),
+    [
+        (6, 9, ja.Orthogonal()),
+        (9, 6, ja.Orthogonal(keep="all")),
+        (9, 6, ja.Ridge()),
+        (9, 6, ja.LeastSquares()),
+    ],
 )
-def test_energy_scale_gives_each_modality_its_spread(d_source, d_target, kind):
+def test_energy_scale_gives_each_modality_its_spread(d_source, d_target, family):
     rng = np.random.default_rng(3)
     image, text = (rows_pair(rng, 50, d_source, d_target) for _ in range(2))
     pairs = {"image": image, "text": (0.3 * text[0], text[1])}
-    amap = ja.fit_map(pairs, scale="energy", kind=kind)
+    amap = ja.fit_map(pairs, family, scale="energy")
     for name, (source, target) in pairs.items():
         moved = np.asarray(amap(source, name, add_target_mean=False), np.float64)
         spread = np.sum((target - target.mean(axis=0)) ** 2)
@@ -114,10 +122,10 @@ def test_scale_none_and_least_squares():
     source, target, _ = planted_rows(np.random.default_rng(4), 100, 6, noise=0.5)
     pairs = {"image": (source, 2 * target)}
     plain = ja.fit_map(pairs, scale="none")
-    assert float(plain.scales["image"]) == 1.0
+    assert float(plain.numbers.scales["image"]) == 1.0
     best = ja.fit_map(pairs, scale="least_squares")
     energy = ja.fit_map(pairs)
-    assert float(best.scales["image"]) < float(energy.scales["image"])
+    assert float(best.numbers.scales["image"]) < float(energy.numbers.scales["image"])
 
     def error(amap):
         return float(np.sum((np.asarray(amap(source)) - 2 * target) ** 2))
@@ -131,12 +139,12 @@ def test_scale_none_and_least_squares():
 def test_linear_is_least_squares_and_chooses_its_ridge():
     source, target = rows_pair(np.random.default_rng(5), 100, 6, 9, noise=1.0)
     pairs = {"image": (source, target)}
-    exact = ja.fit_map(pairs, kind="linear", ridge=0.0)
+    exact = ja.fit_map(pairs, ja.LeastSquares())
     x = np.c_[source, np.ones(100)].astype(np.float64)
     expected = x @ np.linalg.lstsq(x, target.astype(np.float64))[0]
     np.testing.assert_allclose(exact(source), expected, atol=PROCRUSTES * F32)
-    chosen = ja.fit_map(pairs, kind="linear")
-    assert chosen.card["fit"]["ridge"] > 0
+    chosen = ja.fit_map(pairs, ja.Ridge())
+    assert chosen.card["fit"]["strength"] > 0
     with pytest.raises(ValueError, match=r"read `amap.matrix`"):
         _ = chosen.rotation
 
@@ -146,7 +154,7 @@ def test_least_squares_resolves_spectra_beyond_a_float32_gram():
     source, target = rows_pair(rng, 200, 12, 6, noise=1.0)
     # Singular values down to 1e-5 of the largest: 1e-10 in a Gram.
     source = (source * np.geomspace(1.0, 1e-5, 12)).astype(np.float32)
-    amap = ja.fit_map({"image": (source, target)}, kind="linear", ridge=0.0)
+    amap = ja.fit_map({"image": (source, target)}, ja.LeastSquares())
     x, y = (side - side.mean(axis=0, dtype=np.float64) for side in (source, target))
     least = np.sum(np.linalg.lstsq(x, y)[1]) / np.sum(y**2)
     fit = amap.card["fit"]
@@ -157,7 +165,7 @@ def test_least_squares_resolves_spectra_beyond_a_float32_gram():
 
 def test_mean_only_moves_means():
     source, target = rows_pair(np.random.default_rng(6), 20, 6, 6, mean=0.9)
-    amap = ja.fit_map({"image": (source, target)}, kind="mean_only")
+    amap = ja.fit_map({"image": (source, target)}, ja.MeanOnly())
     expected = source - source.mean(axis=0) + target.mean(axis=0)
     np.testing.assert_allclose(amap(source), expected, atol=SUMS * F32)
 
@@ -192,14 +200,16 @@ def test_few_anchors_scale_each_modality_on_what_they_determine(copies, d_target
     }
     amap = ja.fit_map(pairs)
     assert amap.card["fit"]["rank"] == 19
-    assert float(amap.scales["image"]) == pytest.approx(1, rel=PROCRUSTES * F32)
-    assert float(amap.scales["text"]) == pytest.approx(3, rel=PROCRUSTES * F32)
+    assert float(amap.numbers.scales["image"]) == pytest.approx(1, rel=PROCRUSTES * F32)
+    assert float(amap.numbers.scales["text"]) == pytest.approx(3, rel=PROCRUSTES * F32)
 
 
 def test_proper_keeps_the_determinant():
     source, target, _ = planted_rows(np.random.default_rng(8), 50, 6, reflect=True)
     free = ja.fit_map({"image": (source, target)})
-    proper = ja.fit_map({"image": (source, target)}, proper=True)
+    proper = ja.fit_map(
+        {"image": (source, target)}, ja.Orthogonal(keep="all", proper=True)
+    )
     assert np.linalg.det(free.rotation) == pytest.approx(-1, abs=1e-5)
     assert np.linalg.det(proper.rotation) == pytest.approx(1, abs=1e-5)
 
@@ -218,17 +228,27 @@ def test_rows_on_a_device_are_fitted_there(monkeypatch):
     expected = ja.fit_map({"image": (source, target)})
     sides = jnp.asarray(source), jnp.asarray(target)
     read = []
-    whole = anchor_rows.as_float
-    monkeypatch.setattr(
-        anchor_rows, "as_float", lambda rows: read.append(rows) or whole(rows)
-    )
+    whole = inspection.as_float
+
+    def to_host(rows):
+        # Weights and masks are the host's; rows are not brought there.
+        if np.ndim(rows) > 1:
+            read.append(rows)
+        return whole(rows)
+
+    for module in (inspection, accumulate):
+        monkeypatch.setattr(module, "as_float", to_host)
     amap = ja.fit_map({"image": sides})
     assert not read
     np.testing.assert_allclose(amap.rotation, planted, atol=PROCRUSTES * F32)
     jax.tree.map(
         lambda one, two: np.testing.assert_allclose(one, two, atol=SUMS * F32),
-        (amap.source_means, amap.source_norms, amap.scales),
-        (expected.source_means, expected.source_norms, expected.scales),
+        (amap.numbers.source_means, amap.numbers.source_norms, amap.numbers.scales),
+        (
+            expected.numbers.source_means,
+            expected.numbers.source_norms,
+            expected.numbers.scales,
+        ),
     )
 
 
@@ -240,26 +260,25 @@ def test_the_only_modality_is_fitted_on():
         ja.fit_map(pairs)
 
 
-@pytest.mark.parametrize("kind", ["orthogonal", "linear"])
-def test_bad_pairs_are_left_out_on_request(kind):
+@pytest.mark.parametrize("family", [ja.Orthogonal(), ja.Ridge(0.1), ja.LeastSquares()])
+def test_bad_pairs_are_left_out_on_request(family):
     source, target, _ = planted_rows(np.random.default_rng(14), 60, 6, noise=0.3)
     bad_source, bad_target = source.copy(), target.copy()
     bad_source[3], bad_target[[5, 9]], bad_source[20] = np.nan, np.inf, 0.0
     kept = np.setdiff1d(np.arange(60), [3, 5, 9, 20])
-    options = {"kind": kind} | ({"ridge": 0.1} if kind == "linear" else {})
-    expected = ja.fit_map({"image": (source[kept], target[kept])}, **options)
+    expected = ja.fit_map({"image": (source[kept], target[kept])}, family)
     for make in (np.asarray, jnp.asarray):
         sides = make(bad_source), make(bad_target)
-        amap = ja.fit_map({"image": sides}, skip_bad=True, **options)
+        amap = ja.fit_map({"image": sides}, family, skip_bad=True)
         facts = amap.card["fit"]["modalities"]["image"]
         assert (facts["anchors"], facts["skipped"]) == (56, 4)
         np.testing.assert_allclose(amap.matrix, expected.matrix, atol=PROCRUSTES * F32)
-        norms = amap.source_norms["image"]
+        norms = amap.numbers.source_norms["image"]
         np.testing.assert_allclose(
-            norms, expected.source_norms["image"], rtol=SUMS * F32
+            norms, expected.numbers.source_norms["image"], rtol=SUMS * F32
         )
     with pytest.raises(ValueError, match="finite rows.*1 source.*3.*2 target.*5"):
-        ja.fit_map({"image": (bad_source, bad_target)}, **options)
+        ja.fit_map({"image": (bad_source, bad_target)}, family)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -279,9 +298,9 @@ def test_rows_that_differ_by_rounding_alone_have_no_spread(dtype):
 def test_moments_that_are_not_finite_are_not_called_equal():
     source, target = good()
     target[2] = np.nan
-    moments = ja.update_moments(ja.init_moments(4, 4), source, target)
+    moments = ja.moments.update_moments(ja.moments.init_moments(4, 4), source, target)
     with pytest.raises(ValueError, match="moments.*finite target rows"):
-        ja.map_from_moments({"image": moments})
+        ja.fit_map({"image": moments})
 
 
 @pytest.mark.usefixtures("x64")
@@ -304,13 +323,17 @@ def good(n=6, d_source=4, d_target=4):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        # What options alone tell is in test_checks.py.
         ({"fit_on": "audio"}, "fit_on"),
-        ({"kind": "linear"}, "ridge"),
+        ({"family": ja.Ridge()}, "family"),
+        ({"family": "ridge"}, "family"),
+        ({"scale": "unit"}, "scale"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 10.5}, "batch_size"),
+        ({"target_space": b"bytes"}, "target_space"),
         ({"card": {"fit": 1}}, "card"),
         ({"card": {"note": object()}}, "card"),
     ],
-    ids=["fit_on", "ridge", "card key", "card value"],
+    ids=str,
 )
 def test_bad_options_name_their_argument(options, match):
     with pytest.raises(ValueError, match=match):
@@ -318,16 +341,90 @@ def test_bad_options_name_their_argument(options, match):
 
 
 def test_means_need_equal_widths_and_scales_must_be_positive():
-    with pytest.raises(ValueError, match="use kind='orthogonal'"):
-        ja.fit_map({"image": good(6, 4, 3)}, kind="mean_only")
+    with pytest.raises(ValueError, match="MeanOnly.*equal widths"):
+        ja.fit_map({"image": good(6, 4, 3)}, ja.MeanOnly())
     source, target, _ = planted_rows(np.random.default_rng(12), 40, 6)
     pairs = {"image": (source, target), "text": (source, -target)}
     with pytest.raises(ValueError, match="'text'.*does not correlate"):
         ja.fit_map(pairs, scale="least_squares")
 
 
-def test_a_map_is_a_tree_and_jits():
+def test_numbers_are_a_tree_and_jit():
     source, target = good()
     amap = ja.fit_map({"image": (source, target)})
-    jitted = jax.jit(lambda amap, rows: amap(rows, normalize=True))(amap, source)
+    jitted = jax.jit(
+        lambda numbers, rows: (
+            ja.maps.apply_part(numbers.part("image"), rows, normalize=True).rows
+        )
+    )(amap.numbers, source)
     np.testing.assert_allclose(jitted, amap(source, normalize=True), atol=4 * F32)
+
+
+def test_maps_of_one_shape_share_programs_and_stack():
+    rng = np.random.default_rng(21)
+    rows = rng.standard_normal((30, 5)).astype(np.float32)
+    pairs = [rows_pair(rng, 40, 5, 7, mean=0.5) for _ in range(2)]
+    # Other spaces, cards and modalities: none of them is part of the program.
+    first = ja.fit_map({"image": pairs[0]}, source_space="a", card={"note": 1})
+    carried = [first(rows)]
+    index = [ja.search.prepare(first, pairs[0][1]).search(pairs[0][0], 3)]
+    with compilations() as compiled:
+        second = ja.fit_map({"text": pairs[1]}, source_space="b", card={"note": 2})
+        carried.append(second(rows))
+        index.append(ja.search.prepare(second, pairs[1][1]).search(pairs[1][0], 3))
+    assert not compiled
+    stacked = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves),
+        first.numbers.part("image"),
+        second.numbers.part("text"),
+    )
+    both = jax.vmap(lambda part: ja.maps.apply_part(part, rows).rows)(stacked)
+    np.testing.assert_allclose(both, np.stack(carried), atol=SUMS * F32)
+
+
+def test_unpaired_rows_give_a_modality_its_means_and_scale():
+    rng = np.random.default_rng(22)
+    planted = orthonormal(rng, 6, 6)
+    texts = rng.standard_normal((200, 6)).astype(np.float32) + 1
+    images = 0.5 * rng.standard_normal((300, 6)).astype(np.float32) - 2
+    turned = (1.5 * images @ planted.T + 3).astype(np.float32)
+    anchors = ja.Anchors(
+        {"text": (texts, texts @ planted.T.astype(np.float32))},
+        # Other rows on either side, in other numbers.
+        unpaired={"image": (images[:120], turned[120:])},
+    )
+    amap = ja.fit_map(anchors)
+    moved = amap(images[120:], "image")
+    paired = ja.fit_map(
+        {
+            "text": (texts, texts @ planted.T.astype(np.float32)),
+            "image": (images, turned),
+        },
+        fit_on="text",
+    )
+    np.testing.assert_allclose(
+        amap.numbers.source_means["image"], images[:120].mean(axis=0), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        amap.numbers.target_means["image"], turned[120:].mean(axis=0), atol=1e-5
+    )
+    # Sampling moves the scale by its standard error, about 3 % here.
+    scale = float(amap.numbers.scales["image"])
+    assert scale == pytest.approx(float(paired.numbers.scales["image"]), rel=0.15)
+    assert moved.shape == (180, 6)
+    facts = amap.card["fit"]["modalities"]["image"]
+    assert facts["unpaired"] == [120, 180]
+    assert facts["relative_residual"] is None
+    with pytest.raises(ValueError, match=r"unpaired\['text'\]"):
+        ja.Anchors({"text": (texts, texts)}, unpaired={"text": (texts, texts)})
+
+
+def test_few_and_many_anchors_by_default_keep_what_is_determined():
+    source, target, planted = planted_rows(np.random.default_rng(7), 10, 16)
+    few = ja.fit_map((source, target))
+    assert (few.structure, few.card["fit"]["kept"]) == ("partial_isometry", 9)
+    assert few.modalities == ("rows",)
+    source, target, planted = planted_rows(np.random.default_rng(7), 60, 16)
+    many = ja.fit_map((source, target))
+    assert many.structure == "isometry"
+    np.testing.assert_allclose(many.rotation, planted, atol=PROCRUSTES * F32)

@@ -31,15 +31,17 @@ def amap(pair):
 
 
 def test_norms_are_those_of_the_anchors(pair, amap):
-    for side, norms in zip(pair, (amap.source_norms, amap.target_norms), strict=True):
+    for side, norms in zip(
+        pair, (amap.numbers.source_norms, amap.numbers.target_norms), strict=True
+    ):
         own = np.linalg.norm(side.astype(np.float64), axis=1)
         expected = [own.min(), np.sqrt(np.mean(own**2)), own.max()]
         np.testing.assert_allclose(norms["image"], expected, rtol=SUMS * F32)
 
 
 def test_moments_know_the_root_mean_square(pair):
-    moments = ja.accumulate_moments(ja.array_pairs(*pair))
-    norms = ja.map_from_moments({"image": moments}).source_norms["image"]
+    moments = ja.accumulate_moments(ja.anchors.array_pairs(*pair))
+    norms = ja.fit_map({"image": moments}).numbers.source_norms["image"]
     np.testing.assert_allclose(norms, [0.5, 1.0, 2.0], rtol=SUMS * F32)
 
 
@@ -91,7 +93,7 @@ def test_norms_are_stored_and_older_maps_have_none(pair, amap, tmp_path):
     assert older.fingerprint == amap.fingerprint
     older.save(path)
     older = ja.AlignmentMap.load(path)
-    assert older.source_norms is None
+    assert older.numbers.source_norms is None
     older(10 * pair[0])
     moved = older(10 * pair[0], normalize_input=True)
     np.testing.assert_allclose(moved, amap(pair[0]), atol=20 * ROWS * F32)

@@ -89,7 +89,7 @@ def test_an_mlp_never_sees_a_row_of_weight_zero():
     spoilt = target.copy()
     spoilt[::3] = 100.0
     fits = [
-        ja.fit_map({"image": (source, rows)}, kind="mlp", weights={"image": weights})
+        ja.fit_map({"image": (source, rows)}, ja.Mlp(), weights={"image": weights})
         for rows in (target, spoilt)
     ]
     assert fits[0].fingerprint == fits[1].fingerprint
@@ -117,8 +117,8 @@ def test_groups_keep_twins_from_weakening_a_ridge():
     noise = 0.01 * rng.normal(size=(2, len(labels), width))
     rows = (centres[labels] + noise[0], targets[labels] + noise[1])
     pairs = {"image": tuple(side.astype(np.float32) for side in rows)}
-    by_group = ja.fit_map(pairs, kind="linear", groups={"image": labels})
-    by_row = ja.fit_map(pairs, kind="linear")
+    by_group = ja.fit_map(pairs, ja.Ridge(), groups={"image": labels})
+    by_row = ja.fit_map(pairs, ja.Ridge())
     # Targets are unrelated to sources, so new classes are best told by the mean alone.
     ridges = [amap.card["fit"]["ridge"] for amap in (by_group, by_row)]
     assert ridges[0] > 100 * ridges[1]

@@ -22,7 +22,7 @@ def rows():
         for seed in (0, 1):
             for count in (5, 10, 40):
                 found += [
-                    ja.ResultRow(
+                    ja.evaluate.ResultRow(
                         table,
                         method_of(count),
                         metric,
@@ -34,7 +34,9 @@ def rows():
                     for metric in PANELS
                 ]
             found.append(
-                ja.ResultRow(table, NATIVE_TARGET, "zeroshot", 0.75, None, 9, seed)
+                ja.evaluate.ResultRow(
+                    table, NATIVE_TARGET, "zeroshot", 0.75, None, 9, seed
+                )
             )
     return found
 

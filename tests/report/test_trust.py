@@ -16,7 +16,7 @@ from jaxalign.trust.result import AngleBound
 def trust():
     """What `assess_map` returns, with numbers that are all unlike."""
     agreement = Interval(*np.float32([0.891, 0.873, 0.912]))
-    return ja.Trust(
+    return ja.trust.Trust(
         anchors=np.int32(2000),
         blocks=np.float32(15.7),
         directions=np.int32(8),
@@ -39,7 +39,7 @@ def changed(trust, **learning):
 
 
 def test_enough(trust):
-    verdict, agreement, directions = ja.describe_trust(trust)
+    verdict, agreement, directions = ja.report.describe_trust(trust)
     assert verdict.startswith("Enough anchors: 2,000. On anchors held out, the map ")
     for number in (trust.held_out.low, trust.held_out.high, trust.learning.limit):
         assert f"{100 * float(number):.1f}" in verdict
@@ -53,28 +53,30 @@ def test_enough(trust):
 
 
 def test_too_few(trust):
-    verdict = ja.describe_trust(changed(trust, more=1234.5))[0]
+    verdict = ja.report.describe_trust(changed(trust, more=1234.5))[0]
     assert verdict.startswith(
         "Too few anchors: 2,000; about 1,300 more are needed, by "
     )
-    verdict = ja.describe_trust(changed(trust, more=45, at_least=True))[0]
+    verdict = ja.report.describe_trust(changed(trust, more=45, at_least=True))[0]
     assert "at least 45 more are needed before their errors tell" in verdict
     fewer = changed(trust.replace(anchors=np.int32(5)), more=4, at_least=True)
-    verdict = ja.describe_trust(fewer)[0]
+    verdict = ja.report.describe_trust(fewer)[0]
     assert "at least 4 more are needed before each direction" in verdict
 
 
 def test_directions_that_are_left_open(trust):
-    say = functools.partial(ja.describe_trust, trust.replace(determined=np.int32(2)))
+    say = functools.partial(
+        ja.report.describe_trust, trust.replace(determined=np.int32(2))
+    )
     assert "2 of 8 directions well" in say()[2]
     assert say()[2].endswith("which carry less, it errs by more than 11 degrees.")
-    none = ja.describe_trust(trust.replace(determined=np.int32(0)))[2]
+    none = ja.report.describe_trust(trust.replace(determined=np.int32(0)))[2]
     assert "none of 8 directions" in none
 
 
 def test_trouble_is_all_that_is_said(trust):
     bad = trust.replace(status=np.int32(ja.Status.NON_FINITE))
-    [sentence] = ja.describe_trust(bad)
+    [sentence] = ja.report.describe_trust(bad)
     assert sentence.startswith("No verdict: the moments or the scale are not finite.")
 
 

@@ -86,9 +86,9 @@ def test_search_is_its_parts(cones):
     one = searcher(recipe, anchors)
     index = one.prepare_target(target, "text")
     asked = one.prepare_source(anchors["text"][0], "text")
-    offsets = ja.hubness_offsets(asked, index)
+    offsets = ja.search.hubness_offsets(asked, index)
     np.testing.assert_array_equal(one.measure_offsets(index, "text"), offsets)
-    expected = ja.top_k(
+    expected = ja.search.top_k(
         one.prepare_source(source[:9], "text"), index, 3, offsets=offsets
     )
     found = one.search(source[:9], target, 3, modality="text")
@@ -100,7 +100,7 @@ def test_search_is_its_parts(cones):
     answers = one.prepare_target(anchors["text"][1], "text")
     np.testing.assert_array_equal(
         one.measure_offsets(carried, "text", queries_are="target"),
-        ja.hubness_offsets(answers, carried),
+        ja.search.hubness_offsets(answers, carried),
     )
 
 

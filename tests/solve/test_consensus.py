@@ -30,7 +30,7 @@ def planted_models(seed, widths, noise=0.0, n=300):
 
 def solve(rows, pairs, **options):
     moments = [moments_of(rows[i], rows[j]) for i, j in pairs]
-    return ja.solve_consensus(moments, pairs, **options)
+    return ja.solve.solve_consensus(moments, pairs, **options)
 
 
 @pytest.mark.parametrize("pairs", [TRIANGLE, CHAIN])
@@ -79,7 +79,7 @@ def test_noise_is_shared_and_no_map_can_be_turned_better():
 def test_two_models_are_plain_procrustes():
     rows, _ = planted_models(2, (6, 6), noise=0.5)
     found = solve(rows, [(0, 1)])
-    plain = ja.solve_procrustes(moments_of(*rows))
+    plain = ja.solve.solve_procrustes(moments_of(*rows))
     # Stopped once the gradient is below eps^(3/4).
     np.testing.assert_allclose(
         found.between(0, 1), plain.rotation, atol=descent(np.float32)
@@ -120,8 +120,10 @@ def test_few_anchors_and_bad_rows_get_a_code_and_a_batch_is_a_list():
     assert int(solve(rows, TRIANGLE).status) == ja.Status.RANK_DEFICIENT
     rows, _ = planted_models(5, (6, 6, 6), noise=0.3)
     moments = [moments_of(rows[i], rows[j]) for i, j in TRIANGLE]
-    batched = ja.solve_consensus(jax.tree.map(np.asarray, stack(*moments)), TRIANGLE)
-    listed = ja.solve_consensus(moments, TRIANGLE)
+    batched = ja.solve.solve_consensus(
+        jax.tree.map(np.asarray, stack(*moments)), TRIANGLE
+    )
+    listed = ja.solve.solve_consensus(moments, TRIANGLE)
     np.testing.assert_allclose(
         batched.rotations[2], listed.rotations[2], atol=descent(np.float32)
     )
@@ -134,7 +136,7 @@ def test_few_anchors_and_bad_rows_get_a_code_and_a_batch_is_a_list():
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_name_the_argument():
-    one, other = ja.init_moments(4, 4), ja.init_moments(4, 5)
+    one, other = ja.moments.init_moments(4, 4), ja.moments.init_moments(4, 5)
     for moments, pairs, options, argument in (
         ([one], [(0, 1), (1, 2)], {}, "pair_moments, pairs"),
         ([one], [(1, 1)], {}, "pairs="),
@@ -145,7 +147,12 @@ def test_errors_name_the_argument():
         ([one], [(0, 1)], {"max_iterations": 0}, "max_iterations=0"),
         (one, [(0, 1)], {}, "pair_moments="),
         ([np.eye(4)], [(0, 1)], {}, "pair_moments, pairs"),
-        ([ja.init_moments(4, 4, groups=2)], [(0, 1)], {}, "pair_moments, pairs"),
+        (
+            [ja.moments.init_moments(4, 4, groups=2)],
+            [(0, 1)],
+            {},
+            "pair_moments, pairs",
+        ),
     ):
         with pytest.raises(ValueError, match=argument):
-            ja.solve_consensus(moments, pairs, **options)
+            ja.solve.solve_consensus(moments, pairs, **options)

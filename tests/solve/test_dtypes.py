@@ -20,7 +20,7 @@ DIRECTION = np.ones((16, 16))
 
 def shapes_of(d_target, d_source, groups=None):
     """Moments with Grams as shapes alone: nothing is compiled or run."""
-    make = functools.partial(ja.init_moments, grams=True, groups=groups)
+    make = functools.partial(ja.moments.init_moments, grams=True, groups=groups)
     return jax.eval_shape(functools.partial(make, d_source, d_target))
 
 
@@ -29,7 +29,7 @@ BLOCKS = shapes_of(16, 16, GROUPS)
 
 CALLS = {
     f"procrustes {shape} {scale}": (
-        functools.partial(ja.solve_procrustes, scale=scale),
+        functools.partial(ja.solve.solve_procrustes, scale=scale),
         shapes_of(*shape),
     )
     for shape in SHAPES
@@ -37,14 +37,14 @@ CALLS = {
 }
 CALLS |= {
     f"procrustes {method}": (
-        functools.partial(ja.solve_procrustes, method=method, proper=True),
+        functools.partial(ja.solve.solve_procrustes, method=method, proper=True),
         SQUARE,
     )
     for method in METHODS
 }
 CALLS |= {
     f"polar {method} {dtype}": (
-        functools.partial(ja.polar_factor, method=method),
+        functools.partial(ja.solve.polar_factor, method=method),
         jax.ShapeDtypeStruct((16, 16), dtype),
     )
     for method in METHODS
@@ -52,21 +52,21 @@ CALLS |= {
 }
 CALLS |= {
     "identified": (lambda m: identified_directions(m, jnp.int32(3)), SQUARE),
-    "consensus": (lambda *parts: ja.solve_consensus(parts, PAIRS), *3 * [SQUARE]),
-    "linear": (functools.partial(ja.solve_linear, ridge=0.1), SQUARE),
-    "ridge by groups": (ja.choose_ridge, BLOCKS),
-    "ridge by folds": (lambda *folds: ja.choose_ridge(folds), *2 * [SQUARE]),
-    "ridge by gcv": (functools.partial(ja.choose_ridge, by="gcv"), SQUARE),
-    "rotation interval": (lambda m: ja.rotation_interval(m, DIRECTION), BLOCKS),
+    "consensus": (lambda *parts: ja.solve.solve_consensus(parts, PAIRS), *3 * [SQUARE]),
+    "linear": (functools.partial(ja.solve.solve_linear, ridge=0.1), SQUARE),
+    "ridge by groups": (ja.solve.choose_ridge, BLOCKS),
+    "ridge by folds": (lambda *folds: ja.solve.choose_ridge(folds), *2 * [SQUARE]),
+    "ridge by gcv": (functools.partial(ja.solve.choose_ridge, by="gcv"), SQUARE),
+    "rotation interval": (lambda m: ja.trust.rotation_interval(m, DIRECTION), BLOCKS),
     "angles": (map_angles, *2 * [SQUARE.cross_covariance]),
-    "reduced": (ja.reduce_groups, BLOCKS),
-    "subsets": (lambda m: ja.reduce_groups(m, np.ones((2, GROUPS))), BLOCKS),
-    "decayed": (lambda m: ja.decay_moments(m, np.ones(GROUPS)), BLOCKS),
-    "merged": (ja.merge_moments, SQUARE, SQUARE),
-    "subtracted": (ja.subtract_moments, SQUARE, SQUARE),
+    "reduced": (ja.moments.reduce_groups, BLOCKS),
+    "subsets": (lambda m: ja.moments.reduce_groups(m, np.ones((2, GROUPS))), BLOCKS),
+    "decayed": (lambda m: ja.moments.decay_moments(m, np.ones(GROUPS)), BLOCKS),
+    "merged": (ja.moments.merge_moments, SQUARE, SQUARE),
+    "subtracted": (ja.moments.subtract_moments, SQUARE, SQUARE),
 }
 CALLS |= {
-    f"delta {scale}": (functools.partial(ja.delta_intervals, scale=scale), BLOCKS)
+    f"delta {scale}": (functools.partial(ja.trust.delta_intervals, scale=scale), BLOCKS)
     for scale in ("none", "least_squares", "energy")
 }
 CALLS |= {
@@ -94,7 +94,7 @@ def test_float32_stays_float32_with_float64_enabled(call):
 @pytest.mark.parametrize("dtype", [np.float64, jnp.bfloat16])
 def test_rows_of_any_precision_go_into_float32_moments(dtype, weights):
     rows = jax.ShapeDtypeStruct((12, 16), dtype)
-    update = functools.partial(ja.update_moments, weights=weights)
+    update = functools.partial(ja.moments.update_moments, weights=weights)
     assert jax.eval_shape(update, SQUARE, rows, rows) == SQUARE
     grouped = functools.partial(update, group=np.arange(12) % GROUPS)
     assert jax.eval_shape(grouped, BLOCKS, rows, rows) == BLOCKS
@@ -103,4 +103,4 @@ def test_rows_of_any_precision_go_into_float32_moments(dtype, weights):
 def test_merged_with_float64_moments_they_become_float64():
     with jax.enable_x64(True):
         double = shapes_of(16, 16)
-        assert jax.eval_shape(ja.merge_moments, SQUARE, double) == double
+        assert jax.eval_shape(ja.moments.merge_moments, SQUARE, double) == double

@@ -20,27 +20,29 @@ TINY = {"hidden": 2, "steps": 1, "batch_size": 2, "evaluate_every": 1}
 
 
 def update(source, target):
-    return ja.update_moments(ja.init_moments(WIDTH, WIDTH), source, target)
+    return ja.moments.update_moments(
+        ja.moments.init_moments(WIDTH, WIDTH), source, target
+    )
 
 
 def perceptron(source, target):
-    return ja.fit_mlp(source, target, **TINY)
+    return ja.solve.fit_mlp(source, target, **TINY)
 
 
 # By the argument that the error names, which comes first.
 CALLS = {
     "update_moments(source": update,
     "accumulate_moments(batches": lambda x, y: ja.accumulate_moments([(x, y)]),
-    "solve_robust(source": ja.solve_robust,
-    "leave_one_out(source": ja.leave_one_out,
+    "solve_robust(source": ja.solve.solve_robust,
+    "leave_one_out(source": ja.solve.leave_one_out,
     "solve_least_squares(blocks": lambda x, y: solve_least_squares([(x, y)]).matrix,
     "fit_mlp(source": perceptron,
-    "polar_factor(matrix": lambda x, y: ja.polar_factor(x),
+    "polar_factor(matrix": lambda x, y: ja.solve.polar_factor(x),
 }
 CALLS |= {
     "update_moments(target": lambda y, x: update(x, y),
-    "solve_robust(target": lambda y, x: ja.solve_robust(x, y),
-    "leave_one_out(target": lambda y, x: ja.leave_one_out(x, y),
+    "solve_robust(target": lambda y, x: ja.solve.solve_robust(x, y),
+    "leave_one_out(target": lambda y, x: ja.solve.leave_one_out(x, y),
     "fit_mlp(target": lambda y, x: perceptron(x, y),
 }
 
@@ -86,10 +88,12 @@ def test_other_byte_orders_precisions_and_tensors_are_taken(call):
 
 
 @pytest.mark.parametrize("weights", [np.ones(N) + 1j, [1.0] * N, np.ones(3)])
-@pytest.mark.parametrize("call", [update, ja.solve_robust, ja.leave_one_out])
+@pytest.mark.parametrize(
+    "call", [update, ja.solve.solve_robust, ja.solve.leave_one_out]
+)
 def test_weights_are_real_numbers_one_a_row(call, weights):
-    empty = ja.init_moments(WIDTH, WIDTH)
+    empty = ja.moments.init_moments(WIDTH, WIDTH)
     if call is update:
-        call = functools.partial(ja.update_moments, empty)
+        call = functools.partial(ja.moments.update_moments, empty)
     with pytest.raises(ValueError, match="weights"):
         call(*ROWS, weights=weights)

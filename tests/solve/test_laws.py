@@ -19,12 +19,12 @@ laws = settings(deadline=None, max_examples=15)
 
 
 def procrustes(source, target, weights):
-    found = ja.solve_procrustes(table_moments(source, target, weights))
+    found = ja.solve.solve_procrustes(table_moments(source, target, weights))
     return np.asarray(found.rotation), PROCRUSTES * F32
 
 
 def robust(source, target, weights):
-    found = ja.solve_robust(source, target, weights=weights, loss="huber")
+    found = ja.solve.solve_robust(source, target, weights=weights, loss="huber")
     # Rounds end when weights move by less than a thousandth: one more or less of them.
     return np.asarray(found.rotation), max(descent(np.float32), 1e-3)
 
@@ -114,11 +114,11 @@ def test_polar_factor_knows_no_unit_and_turns_along(method, seed, power):
     left, right = (orthonormal(rng, WIDTH, WIDTH) for _ in range(2))
     middle = np.diag(np.geomspace(1.0, 0.1, WIDTH))
     matrix = (left @ middle @ right).astype(np.float32)
-    factor = ja.polar_factor(np.float32(2.0**power) * matrix, method=method)
+    factor = ja.solve.polar_factor(np.float32(2.0**power) * matrix, method=method)
     assert bool(factor.converged)
     # Rounding of the product, times the sensitivity: condition 10.
     np.testing.assert_allclose(factor.factor, left @ right, atol=10 * POLAR * F32)
-    back = ja.polar_factor(matrix.T, method=method).factor
+    back = ja.solve.polar_factor(matrix.T, method=method).factor
     np.testing.assert_allclose(back.T, left @ right, atol=10 * POLAR * F32)
 
 
@@ -133,7 +133,7 @@ def test_consensus_does_not_depend_on_the_order_of_pairs(seed, first):
     def solve(order):
         # Models change their numbers, pairs their places; the program stays one.
         parts = [table_moments(rows[order[i]], rows[order[j]], ones) for i, j in MODELS]
-        return ja.solve_consensus(parts, MODELS).check()
+        return ja.solve.solve_consensus(parts, MODELS).check()
 
     order = [(first + k) % 3 for k in range(3)]
     one, other = solve([0, 1, 2]), solve(order)

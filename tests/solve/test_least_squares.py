@@ -45,7 +45,9 @@ def test_resolves_what_a_float32_gram_loses():
     source, target = source - source.mean(axis=0), target - target.mean(axis=0)
     solution = solve_least_squares([(source, target)])
     assert solution.rank == 12
-    moments = ja.update_moments(ja.init_moments(12, 6, grams=True), source, target)
+    moments = ja.moments.update_moments(
+        ja.moments.init_moments(12, 6, grams=True), source, target
+    )
     from_gram = solve_linear(moments, ridge=0.0)
     assert int(from_gram.rank) < 12
 

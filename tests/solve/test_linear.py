@@ -24,7 +24,7 @@ def reference(source, target, ridge):
 def test_matrix_and_residual_are_those_of_the_rows(ridge, d_source, d_target):
     source, target = rows_pair(np.random.default_rng(0), 100, d_source, d_target)
     moments = moments_of(source, target)
-    solution = ja.solve_linear(moments, ridge=ridge).check()
+    solution = ja.solve.solve_linear(moments, ridge=ridge).check()
     expected = reference(source, target, ridge)
     np.testing.assert_allclose(solution.matrix, expected, atol=LINEAR * F32)
     x, y = source - source.mean(axis=0), target - target.mean(axis=0)
@@ -35,8 +35,8 @@ def test_matrix_and_residual_are_those_of_the_rows(ridge, d_source, d_target):
 
 def test_ridge_means_the_same_for_any_number_of_anchors():
     source, target = rows_pair(np.random.default_rng(1), 60, 6, 6)
-    once = ja.solve_linear(moments_of(source, target), ridge=0.3)
-    twice = ja.solve_linear(
+    once = ja.solve.solve_linear(moments_of(source, target), ridge=0.3)
+    twice = ja.solve.solve_linear(
         moments_of(*(np.tile(side, (2, 1)) for side in (source, target))),
         ridge=0.3,
     )
@@ -45,12 +45,12 @@ def test_ridge_means_the_same_for_any_number_of_anchors():
 
 def test_few_anchors_give_the_shortest_matrix_and_a_code():
     source, target = rows_pair(np.random.default_rng(2), 6, 16, 16)
-    solution = ja.solve_linear(moments_of(source, target), ridge=0.0)
+    solution = ja.solve.solve_linear(moments_of(source, target), ridge=0.0)
     assert int(solution.rank) == 5
     assert int(solution.status) == ja.Status.RANK_DEFICIENT
     expected = reference(source, target, 0.0)
     np.testing.assert_allclose(solution.matrix, expected, atol=LINEAR * F32)
-    ja.solve_linear(moments_of(source, target), ridge=0.1).check()
+    ja.solve.solve_linear(moments_of(source, target), ridge=0.1).check()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_few_anchors_give_the_shortest_matrix_and_a_code():
     ],
 )
 def test_hopeless_rows_get_a_code(rows, code):
-    solution = ja.solve_linear(moments_of(rows, rows), ridge=0.1)
+    solution = ja.solve.solve_linear(moments_of(rows, rows), ridge=0.1)
     assert int(solution.status) == code
     with pytest.raises(ja.SolveError, match=code.name):
         solution.check()
@@ -71,7 +71,7 @@ def test_errors_by_fold_are_those_of_the_rows():
     rng = np.random.default_rng(4)
     parts = [rows_pair(rng, n, 6, 6, noise=1.0, mean=0.9) for n in (20, 25, 15)]
     ridges = (0.0, 0.1, 1.0)
-    choice = ja.choose_ridge([moments_of(*part) for part in parts], ridges)
+    choice = ja.solve.choose_ridge([moments_of(*part) for part in parts], ridges)
     expected = np.zeros(3)
     for index, (x, y) in enumerate(parts):
         others = [part for k, part in enumerate(parts) if k != index]
@@ -98,24 +98,27 @@ def test_noise_asks_for_more_ridge():
             )
             for k in range(5)
         ]
-        chosen.append(float(ja.choose_ridge(folds).ridge))
+        chosen.append(float(ja.solve.choose_ridge(folds).ridge))
     assert chosen[0] <= 1e-3 < 0.1 <= chosen[1]
 
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_name_the_argument():
-    bare, full = ja.init_moments(6, 6), ja.init_moments(6, 6, grams=True)
+    bare, full = (
+        ja.moments.init_moments(6, 6),
+        ja.moments.init_moments(6, 6, grams=True),
+    )
     for moments, ridge, argument in (
         (bare, 0.1, "grams=True"),
         (np.eye(6), 0.1, "expected Moments"),
         (full, -1.0, "ridge=-1"),
     ):
         with pytest.raises(ValueError, match=argument):
-            ja.solve_linear(moments, ridge=ridge)
+            ja.solve.solve_linear(moments, ridge=ridge)
     for folds, ridges, argument in (
         ([full], [0.1], "folds="),
         ([full, full], [], "ridges="),
         ([bare, bare], [0.1], "grams=True"),
     ):
         with pytest.raises(ValueError, match=argument):
-            ja.choose_ridge(folds, ridges)
+            ja.solve.choose_ridge(folds, ridges)

@@ -31,7 +31,7 @@ def planted(seed, noise=0.0, means=(0.0, 0.0)):
 def test_it_learns_what_is_not_linear():
     source, target, _ = planted(0)
     target = target + 2.0 * np.abs(source).sum(axis=1, keepdims=True)
-    solution = ja.fit_mlp(source, target, **SMALL, learning_rate=1e-2).check()
+    solution = ja.solve.fit_mlp(source, target, **SMALL, learning_rate=1e-2).check()
     errors = np.asarray(solution.held_out_errors)
     assert errors.shape == (5,)
     assert errors.min() < 0.5 * errors[0]
@@ -45,7 +45,7 @@ def test_it_learns_what_is_not_linear():
 
 def test_a_planted_isometry_is_kept_and_means_can_be_those_of_texts():
     source, target, isometry = planted(1, means=(0.5, 0.2))
-    solution = ja.fit_mlp(source, target, **SMALL)
+    solution = ja.solve.fit_mlp(source, target, **SMALL)
     assert int(solution.best_step) == 0
     text_mean = source.mean(axis=0) + np.float32(0.5)
     there = np.full(D_TARGET, 0.1, np.float32)
@@ -56,9 +56,9 @@ def test_a_planted_isometry_is_kept_and_means_can_be_those_of_texts():
 
 def test_same_seed_same_bits():
     source, target, _ = planted(2, noise=0.5)
-    first, again = (ja.fit_mlp(source, target, **SMALL, seed=7) for _ in range(2))
+    first, again = (ja.solve.fit_mlp(source, target, **SMALL, seed=7) for _ in range(2))
     assert jax.tree.all(jax.tree.map(jnp.array_equal, first, again))
-    other = ja.fit_mlp(source, target, **SMALL, seed=8)
+    other = ja.solve.fit_mlp(source, target, **SMALL, seed=8)
     assert not np.array_equal(first.held_out_errors, other.held_out_errors)
 
 
@@ -66,7 +66,7 @@ def test_rows_held_out_are_not_trained_on():
     source, target, _ = planted(3, noise=0.1)
     held_out = np.arange(N) % 10 == 0
     spoiled = np.where(held_out[:, None], 100 * target[::-1], target)
-    solution = ja.fit_mlp(source, spoiled, **SMALL, held_out=held_out)
+    solution = ja.solve.fit_mlp(source, spoiled, **SMALL, held_out=held_out)
     # The start is the isometry of the other rows alone.
     x, y = (s[~held_out].astype(np.float64) for s in (source, spoiled))
     turn = scipy.linalg.polar((y - y.mean(axis=0)).T @ (x - x.mean(axis=0)))[0]
@@ -80,7 +80,7 @@ def test_rows_held_out_are_not_trained_on():
 def test_not_a_number_gets_a_code():
     source, target, _ = planted(4)
     with pytest.raises(ja.SolveError, match=r"`fit_mlp`: NON_FINITE"):
-        ja.fit_mlp(np.nan * source, target, **SMALL).check()
+        ja.solve.fit_mlp(np.nan * source, target, **SMALL).check()
 
 
 @pytest.mark.usefixtures("no_shape_hook")
@@ -88,7 +88,7 @@ def test_errors_name_the_argument():
     rows = np.ones((20, 3), np.float32)
     for pair in ((rows, rows[:10]), (rows[:9], rows[:9])):
         with pytest.raises(ValueError, match="source, target"):
-            ja.fit_mlp(*pair)
+            ja.solve.fit_mlp(*pair)
     for options in (
         {"hidden": 0},
         {"held_out": np.ones(20, bool)},
@@ -96,4 +96,4 @@ def test_errors_name_the_argument():
         {"weights": np.zeros(20), "held_out": np.arange(20) < 4},
     ):
         with pytest.raises(ValueError, match=f"{next(iter(options))}="):
-            ja.fit_mlp(rows, rows, **options)
+            ja.solve.fit_mlp(rows, rows, **options)

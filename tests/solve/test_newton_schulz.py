@@ -52,7 +52,11 @@ def test_scaling_bounds_the_largest_value_and_does_not_overflow(size, condition)
 def test_good_matrices_take_few_steps_by_qdwh():
     rng = np.random.default_rng(1)
     steps = [
-        int(ja.polar_factor(prescribed(rng, (32, 32), c), method="qdwh").iterations)
+        int(
+            ja.solve.polar_factor(
+                prescribed(rng, (32, 32), c), method="qdwh"
+            ).iterations
+        )
         for c in (1.0, 10.0, 1e3, 1e5)
     ]
     assert steps == sorted(steps)

@@ -42,7 +42,7 @@ def test_vmap_adds_axes():
 @pytest.mark.parametrize("spec", [("data",), (None, "data"), (None, None, "data")])
 def test_split_over_any_axis_gives_the_same(spec):
     rows = np.random.default_rng(2).standard_normal((8, 8, 8, 3)).astype(np.float32)
-    sharding = jax.NamedSharding(ja.data_mesh(), jax.P(*spec))
+    sharding = jax.NamedSharding(ja.sharding.data_mesh(), jax.P(*spec))
     solve = jax.jit(lambda m: over_matrices(parts, m))
     assert_parts(solve(jax.device_put(rows, sharding)), rows)
     # Inside a matrix it must be gathered; over batches it must not.
@@ -57,8 +57,8 @@ def test_explicit_meshes_and_shard_map():
     assert_parts(jax.jit(lambda m: over_matrices(parts, m))(split), rows)
     mapped = jax.shard_map(
         lambda m: over_matrices(parts, m),
-        mesh=ja.data_mesh(),
-        in_specs=jax.P(ja.DATA_AXIS),
-        out_specs=jax.P(ja.DATA_AXIS),
+        mesh=ja.sharding.data_mesh(),
+        in_specs=jax.P(ja.sharding.DATA_AXIS),
+        out_specs=jax.P(ja.sharding.DATA_AXIS),
     )
     assert_parts(jax.jit(mapped)(rows), rows)

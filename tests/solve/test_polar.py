@@ -34,7 +34,7 @@ def test_factor_is_orthonormal_nearest_and_that_of_scipy(method, shape, dtype):
     for condition in CONDITIONS:
         matrix = prescribed(rng, shape, condition, dtype=dtype)
         with x64_for(dtype):
-            polar = ja.polar_factor(matrix, method=method)
+            polar = ja.solve.polar_factor(matrix, method=method)
         assert polar.factor.dtype == dtype
         assert bool(polar.converged)
         assert (int(polar.iterations) > 0) == (method in ITERATIVE)
@@ -68,13 +68,13 @@ def wide_problem(width):
 @pytest.mark.parametrize("width", [192, pytest.param(512, marks=pytest.mark.slow)])
 def test_methods_agree_to_20_eps_at_large_widths(method, width):
     matrix, exact = wide_problem(width)
-    polar = ja.polar_factor(matrix, method=method)
+    polar = ja.solve.polar_factor(matrix, method=method)
     assert bool(polar.converged)
     np.testing.assert_allclose(polar.factor, exact, atol=0.6 * POLAR * F32)
     assert float(polar.orthogonality_error) <= POLAR * F32
     # What is promised of any two is asked of them.
     if method != "svd":
-        by_svd = ja.polar_factor(matrix).factor
+        by_svd = ja.solve.polar_factor(matrix).factor
         np.testing.assert_allclose(polar.factor, by_svd, atol=POLAR * F32)
 
 
@@ -83,9 +83,9 @@ def test_factor_of_a_turned_and_scaled_matrix_is_turned(method, shape):
     rng = np.random.default_rng(1)
     matrix = prescribed(rng, shape, 10.0)
     turn = orthonormal(rng, shape[1], shape[1]).astype(np.float32)
-    plain = ja.polar_factor(matrix, method=method).factor
+    plain = ja.solve.polar_factor(matrix, method=method).factor
     for factor in (1e-12, 1.0, 1e12):
-        turned = ja.polar_factor(factor * matrix @ turn, method=method).factor
+        turned = ja.solve.polar_factor(factor * matrix @ turn, method=method).factor
         # Rounding of the product, times the sensitivity: condition 10.
         np.testing.assert_allclose(turned, plain @ turn, atol=10 * POLAR * F32)
 
@@ -94,7 +94,7 @@ def test_factor_of_a_turned_and_scaled_matrix_is_turned(method, shape):
 def test_rank_deficient_passes_as_orthonormal_only_if_it_is(method, shape):
     for rank in (0, 5, 15):
         matrix = prescribed(np.random.default_rng(2), shape, 10.0, rank=rank)
-        polar = ja.polar_factor(matrix, method=method)
+        polar = ja.solve.polar_factor(matrix, method=method)
         assert bool(polar.converged) == (method == "svd")
         if method == "svd":
             assert float(polar.orthogonality_error) <= POLAR * F32
@@ -111,7 +111,7 @@ def test_each_of_a_batch_goes_its_own_way(method):
             for k, rank in zip(range(6), ranks, strict=True)
         ]
     )
-    mapped = jax.vmap(lambda one: ja.polar_factor(one, method=method))(stack)
+    mapped = jax.vmap(lambda one: ja.solve.polar_factor(one, method=method))(stack)
     for k, matrix in enumerate(stack[:2]):
         exact, _ = scipy.linalg.polar(matrix.astype(np.float64))
         np.testing.assert_allclose(mapped.factor[k], exact, atol=POLAR * F32)
@@ -121,7 +121,7 @@ def test_each_of_a_batch_goes_its_own_way(method):
 def test_half_precision_is_factorised_in_float32():
     matrix = prescribed(np.random.default_rng(3), (6, 6), 10.0)
     half = jnp.asarray(matrix, jnp.bfloat16)
-    found = ja.polar_factor(half).factor
+    found = ja.solve.polar_factor(half).factor
     assert found.dtype == jnp.float32
     exact, _ = scipy.linalg.polar(np.asarray(half, np.float64))
     np.testing.assert_allclose(found, exact, atol=POLAR * F32)
@@ -132,7 +132,7 @@ def test_half_precision_is_factorised_in_float32():
 def test_what_is_not_finite_is_not_converged(method, shape, bad):
     matrix = np.eye(*shape, dtype=np.float32)
     matrix[3, 4] = bad
-    assert not bool(ja.polar_factor(matrix, method=method).converged)
+    assert not bool(ja.solve.polar_factor(matrix, method=method).converged)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_gradient_is_that_of_finite_differences_with_ties(method, shape):
     left, right = orthonormal(rng, shape[0], k), orthonormal(rng, k, shape[1])
     matrix = jnp.asarray((left * values) @ right)
     check_grads(
-        jax.jit(lambda c: ja.polar_factor(c, method=method).factor),
+        jax.jit(lambda c: ja.solve.polar_factor(c, method=method).factor),
         (matrix,),
         order=1,
         modes=["rev"],
@@ -164,7 +164,7 @@ def test_second_derivative_and_derivative_of_a_batch():
     stack = jnp.asarray(rng.standard_normal((2, 3, 3)))
 
     def factor(one):
-        return ja.polar_factor(one).factor
+        return ja.solve.polar_factor(one).factor
 
     slope = jax.jit(jax.jacrev(factor))
     second = jax.jit(jax.jacfwd(slope))(stack[0])
@@ -181,19 +181,21 @@ def test_second_derivative_and_derivative_of_a_batch():
 
 def test_gradient_of_the_arbitrary_part_is_zero():
     matrix = prescribed(np.random.default_rng(6), (6, 6), 10.0, rank=3)
-    gradient = jax.grad(lambda c: jnp.sum(ja.polar_factor(c).factor ** 3))(matrix)
+    gradient = jax.grad(lambda c: jnp.sum(ja.solve.polar_factor(c).factor ** 3))(matrix)
     assert np.all(np.isfinite(gradient))
 
 
 @pytest.mark.compiled_text
 @pytest.mark.parametrize("method", ["svd", "newton_schulz"])
 def test_derivative_of_a_sharded_batch_needs_no_communication(method):
-    sharding = ja.row_sharding(ja.data_mesh())
+    sharding = ja.sharding.row_sharding(ja.sharding.data_mesh())
     rows = np.random.default_rng(7).standard_normal((16, 5, 4)).astype(np.float32)
     matrices = jax.device_put(rows, sharding)
 
     def loss(batch):
-        return jnp.sum(ja.polar_factor(batch, method=method).factor ** 3, axis=(1, 2))
+        return jnp.sum(
+            ja.solve.polar_factor(batch, method=method).factor ** 3, axis=(1, 2)
+        )
 
     slope = jax.jit(lambda m: jax.vjp(loss, m)[1](jnp.ones(16))[0])
     text = slope.lower(matrices).compile().as_text()
@@ -205,7 +207,7 @@ def test_errors_name_the_argument():
     square = np.eye(3, dtype=np.float32)
     for wrong in (square[0], square[:0], square.astype(int), 1j * square, [[1.0]]):
         with pytest.raises(ValueError, match=r"polar_factor\(matrix=") as error:
-            ja.polar_factor(wrong)
+            ja.solve.polar_factor(wrong)
         assert "expected" in str(error.value)
     with pytest.raises(ValueError, match="method='lu'"):
-        ja.polar_factor(square, method="lu")
+        ja.solve.polar_factor(square, method="lu")

@@ -32,7 +32,7 @@ def test_planted_rotation_comes_back_with_its_determinant(reflect):
     source, target, planted = planted_rows(
         np.random.default_rng(6), 400, 6, reflect=reflect, means=(0.93, 0.33)
     )
-    solution = ja.solve_procrustes(moments_of(source, target)).check()
+    solution = ja.solve.solve_procrustes(moments_of(source, target)).check()
     np.testing.assert_allclose(solution.rotation, planted, atol=PROCRUSTES * F32)
     sign = -1.0 if reflect else 1.0
     assert np.linalg.det(solution.rotation) == pytest.approx(sign, abs=1e-4)
@@ -52,7 +52,7 @@ def test_planted_rotation_comes_back_with_its_determinant(reflect):
 def test_residual_and_scale_are_those_of_the_rows(d_target, d_source, scale):
     source, target = rows_pair(np.random.default_rng(1), 100, d_source, d_target)
     moments = moments_of(source, target)
-    solution = ja.solve_procrustes(moments, scale=scale)
+    solution = ja.solve.solve_procrustes(moments, scale=scale)
     rotation, factor = solution.rotation, float(solution.scale)
     expected = squared_error(rotation, factor, source, target)
     bound = SUMS * F32 * float(moments.source_energy + moments.target_energy)
@@ -70,7 +70,9 @@ def test_residual_and_scale_are_those_of_the_rows(d_target, d_source, scale):
 def test_no_turned_map_does_better(d_target, d_source):
     rng = np.random.default_rng(2)
     source, target = rows_pair(rng, 60, d_source, d_target, noise=1.0)
-    rotation = np.asarray(ja.solve_procrustes(moments_of(source, target)).rotation)
+    rotation = np.asarray(
+        ja.solve.solve_procrustes(moments_of(source, target)).rotation
+    )
     best = squared_error(rotation, 1.0, source, target)
     for size in (1e-2, 1e-1, 1.0):
         for _ in range(20):
@@ -82,7 +84,7 @@ def test_no_turned_map_does_better(d_target, d_source):
 def test_narrower_target_maximises_the_trace():
     rng = np.random.default_rng(3)
     moments = moments_of(*rows_pair(rng, 60, 9, 6), grams=False)
-    solution = ja.solve_procrustes(moments)
+    solution = ja.solve.solve_procrustes(moments)
     cross = np.asarray(moments.cross_covariance, np.float64)
     best = np.sum(np.asarray(solution.rotation) * cross)
     assert best == pytest.approx(float(solution.singular_values.sum()), rel=1e-5)
@@ -96,7 +98,7 @@ def test_proper_gives_the_best_of_determinant_one():
     rng = np.random.default_rng(5)
     source, target, _ = planted_rows(rng, 200, 6, reflect=True, noise=0.3)
     moments = moments_of(source, target)
-    solution = ja.solve_procrustes(moments, proper=True)
+    solution = ja.solve.solve_procrustes(moments, proper=True)
     assert np.linalg.det(solution.rotation) == pytest.approx(1.0, abs=1e-5)
     best = squared_error(solution.rotation, 1.0, source, target)
     assert float(solution.residual) == pytest.approx(best, rel=1e-4)
@@ -109,7 +111,7 @@ def test_proper_gives_the_best_of_determinant_one():
 @pytest.mark.parametrize("n", [8, 16, 17, 40])
 def test_rank_counts_the_anchors(n):
     source, target, planted = planted_rows(np.random.default_rng(0), n, 16)
-    solution = ja.solve_procrustes(moments_of(source, target))
+    solution = ja.solve.solve_procrustes(moments_of(source, target))
     assert int(solution.rank) == min(n - 1, 16)
     enough = n > 16
     wanted = ja.Status.OK if enough else ja.Status.RANK_DEFICIENT
@@ -128,15 +130,15 @@ def test_rank_stays_below_the_number_of_anchors_whatever_the_noise():
     # Rounding can lift a null singular value above the cutoff; the count knows better.
     moments = moments_of(*rows_pair(np.random.default_rng(0), 50, 6, 6))
     few = dataclasses.replace(moments, rows=np.int32(4))
-    assert int(ja.solve_procrustes(few).rank) == 3
-    assert int(ja.solve_linear(few, ridge=0.0).rank) == 3
+    assert int(ja.solve.solve_procrustes(few).rank) == 3
+    assert int(ja.solve.solve_linear(few, ridge=0.0).rank) == 3
 
 
 def test_low_rank_rows_are_reported():
     rng = np.random.default_rng(6)
     source, target = rows_pair(rng, 100, 4, 4)
     wide = orthonormal(rng, 16, 4).astype(np.float32)
-    solution = ja.solve_procrustes(moments_of(source @ wide.T, target @ wide.T))
+    solution = ja.solve.solve_procrustes(moments_of(source @ wide.T, target @ wide.T))
     assert int(solution.rank) == 4
     assert int(solution.status) == ja.Status.RANK_DEFICIENT
 
@@ -144,8 +146,8 @@ def test_low_rank_rows_are_reported():
 def test_with_a_proper_map_one_direction_less_is_enough():
     source, target, planted = planted_rows(np.random.default_rng(0), 6, 6)
     moments = moments_of(source, target)
-    assert int(ja.solve_procrustes(moments).status) == ja.Status.RANK_DEFICIENT
-    proper = ja.solve_procrustes(moments, proper=True).check()
+    assert int(ja.solve.solve_procrustes(moments).status) == ja.Status.RANK_DEFICIENT
+    proper = ja.solve.solve_procrustes(moments, proper=True).check()
     # Six anchors only: the spectrum is whatever the draw gives.
     np.testing.assert_allclose(proper.rotation, planted, atol=10 * PROCRUSTES * F32)
 
@@ -159,7 +161,7 @@ def test_with_a_proper_map_one_direction_less_is_enough():
     ],
 )
 def test_hopeless_rows_get_a_code(rows, code):
-    solution = ja.solve_procrustes(moments_of(rows, rows), scale="energy")
+    solution = ja.solve.solve_procrustes(moments_of(rows, rows), scale="energy")
     assert int(solution.status) == code
     with pytest.raises(ja.SolveError, match=code.name):
         solution.check()
@@ -173,8 +175,8 @@ def test_methods_find_the_same_map_spectrum_and_rank(method, proper):
         np.random.default_rng(9), 200, 6, reflect=True, noise=0.3
     )
     moments = moments_of(source, target)
-    one = ja.solve_procrustes(moments, proper=proper).check()
-    other = ja.solve_procrustes(moments, proper=proper, method=method)
+    one = ja.solve.solve_procrustes(moments, proper=proper).check()
+    other = ja.solve.solve_procrustes(moments, proper=proper, method=method)
     other.check()
     np.testing.assert_allclose(other.rotation, one.rotation, atol=2 * POLAR * F32)
     largest = float(one.singular_values[0])
@@ -195,7 +197,7 @@ def test_gradient_is_that_of_finite_differences():
     @jax.jit
     def fields(cross):
         changed = dataclasses.replace(moments, cross_covariance=cross)
-        found = ja.solve_procrustes(changed, proper=True, scale="least_squares")
+        found = ja.solve.solve_procrustes(changed, proper=True, scale="least_squares")
         return found.rotation, found.scale, found.singular_values, found.residual
 
     check_grads(fields, (moments.cross_covariance,), order=1, atol=1e-5, rtol=1e-5)
@@ -204,8 +206,8 @@ def test_gradient_is_that_of_finite_differences():
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="moments="):
-        ja.solve_procrustes(np.eye(4, dtype=np.float32))
-    moments = ja.init_moments(9, 6)
+        ja.solve.solve_procrustes(np.eye(4, dtype=np.float32))
+    moments = ja.moments.init_moments(9, 6)
     for options in (
         {"method": "qr"},
         {"scale": "unit"},
@@ -217,4 +219,4 @@ def test_errors_name_the_argument():
         {"scale": "energy"},
     ):
         with pytest.raises(ValueError, match=f"{next(iter(options))}="):
-            ja.solve_procrustes(moments, **options)
+            ja.solve.solve_procrustes(moments, **options)

@@ -35,14 +35,17 @@ def test_beats_the_trace_and_a_thousand_random_maps(seed):
     rng = np.random.default_rng(seed)
     source, target = anisotropic(seed)
     moments = moments_of(source, target)
-    solution = ja.solve_procrustes(moments).check()
+    solution = ja.solve.solve_procrustes(moments).check()
     assert solution.objective == "least_squares"
     found = squared_error(solution.rotation, source, target)
     assert float(solution.residual) == pytest.approx(found, rel=1e-4)
-    trace = ja.solve_procrustes(moments, objective="trace")
+    trace = ja.solve.solve_procrustes(moments, objective="trace")
     assert trace.objective == "trace"
     assert found < 0.7 * squared_error(trace.rotation, source, target)
-    assert float(ja.polar_factor(solution.rotation).orthogonality_error) <= POLAR * F32
+    assert (
+        float(ja.solve.polar_factor(solution.rotation).orthogonality_error)
+        <= POLAR * F32
+    )
     maps = (orthonormal(rng, 6, 9) for _ in range(1000))
     assert found <= min(squared_error(one, source, target) for one in maps)
 
@@ -55,7 +58,7 @@ def test_solution_is_stationary(scale, dtype):
     with x64_for(dtype):
         rows = (side.astype(dtype) for side in anisotropic(7, 200))
         moments = moments_of(*rows)
-        solution = ja.solve_procrustes(moments, scale=scale).check()
+        solution = ja.solve.solve_procrustes(moments, scale=scale).check()
     rotation = np.asarray(solution.rotation, np.float64)
     factor = float(solution.scale)
     cross, gram = (
@@ -73,7 +76,7 @@ def test_one_step_is_better_than_none_and_says_that_it_is_one():
     moments = moments_of(*anisotropic(8, 200))
     errors, codes = [], []
     for limit in (1, 2000):
-        solution = ja.solve_procrustes(moments, max_iterations=limit)
+        solution = ja.solve.solve_procrustes(moments, max_iterations=limit)
         errors.append(float(solution.residual))
         codes.append(ja.Status(int(solution.status)))
     rounding = POLAR * F32 * float(moments.source_energy + moments.target_energy)
@@ -86,8 +89,8 @@ def test_scale_is_part_of_the_optimum():
     source, target = anisotropic(9)
     target = 5.0 * target
     moments = moments_of(source, target)
-    scaled = ja.solve_procrustes(moments, scale="least_squares").check()
-    plain = ja.solve_procrustes(moments).rotation
+    scaled = ja.solve.solve_procrustes(moments, scale="least_squares").check()
+    plain = ja.solve.solve_procrustes(moments).rotation
     energy = np.sum((plain @ moments.source_gram) * plain)
     best = float(np.sum(plain * moments.cross_covariance) / energy)
     found = squared_error(scaled.rotation, source, target, float(scaled.scale))
@@ -99,7 +102,7 @@ def test_derivative_is_refused_with_a_remedy():
 
     def error(cross):
         changed = dataclasses.replace(moments, cross_covariance=cross)
-        return ja.solve_procrustes(changed).residual
+        return ja.solve.solve_procrustes(changed).residual
 
     with pytest.raises(ValueError, match="objective="):
         jax.grad(error)(jnp.asarray(moments.cross_covariance))

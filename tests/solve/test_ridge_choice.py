@@ -33,10 +33,13 @@ def test_groups_of_one_moments_are_a_list_of_folds():
     source, target = rows_pair(rng, 90, WIDTH, WIDTH, noise=1.0, mean=0.9)
     # Uneven groups, one of them empty.
     group = np.minimum(rng.integers(0, 6, 90), 4)
-    empty = ja.init_moments(WIDTH, WIDTH, groups=6, grams=True)
-    grouped = ja.update_moments(empty, source, target, group=group)
+    empty = ja.moments.init_moments(WIDTH, WIDTH, groups=6, grams=True)
+    grouped = ja.moments.update_moments(empty, source, target, group=group)
     listed = [moments_of(source[group == g], target[group == g]) for g in range(5)]
-    one, other = ja.choose_ridge(grouped, RIDGES), ja.choose_ridge(listed, RIDGES)
+    one, other = (
+        ja.solve.choose_ridge(grouped, RIDGES),
+        ja.solve.choose_ridge(listed, RIDGES),
+    )
     np.testing.assert_allclose(one.errors, other.errors, rtol=LINEAR * F32)
     assert float(one.ridge) == float(other.ridge)
 
@@ -49,7 +52,7 @@ def test_leave_one_out_is_that_of_refits(weighting):
     if weighting == "padding":
         weights[30:], source[30:] = 0.0, np.nan
     given = None if weighting == "none" else weights
-    found = ja.leave_one_out(source, target, RIDGES, weights=given)
+    found = ja.solve.leave_one_out(source, target, RIDGES, weights=given)
     kept = np.ones(N, bool) if given is None else weights > 0
     x, y = (side[kept].astype(np.float64) for side in (source, target))
     w = np.ones(N) if given is None else weights[kept].astype(np.float64)
@@ -67,7 +70,7 @@ def test_leave_one_out_is_that_of_refits(weighting):
 def test_gcv_is_its_formula_from_the_hat_matrix():
     rng = np.random.default_rng(3)
     source, target = rows_pair(rng, N, WIDTH, WIDTH, noise=1.0, mean=0.9)
-    found = ja.choose_ridge(moments_of(source, target), RIDGES, by="gcv")
+    found = ja.solve.choose_ridge(moments_of(source, target), RIDGES, by="gcv")
     x, y = (side.astype(np.float64) for side in (source, target))
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     for k, penalty in enumerate(penalties(x, np.ones(N))):
@@ -82,12 +85,12 @@ def test_rules_pick_what_predicts_new_rows():
     source, target = rows_pair(rng, 1000, 24, 24, noise=2.0)
     ridges = np.geomspace(1e-4, 100.0, 13).tolist()
     few = source[:60], target[:60]
-    empty = ja.init_moments(24, 24, groups=6, grams=True)
-    grouped = ja.update_moments(empty, *few, group=np.arange(60) % 6)
+    empty = ja.moments.init_moments(24, 24, groups=6, grams=True)
+    grouped = ja.moments.update_moments(empty, *few, group=np.arange(60) % 6)
     choices = [
-        ja.choose_ridge(grouped, ridges),
-        ja.choose_ridge(ja.reduce_groups(grouped), ridges, by="gcv"),
-        ja.leave_one_out(*few, ridges),
+        ja.solve.choose_ridge(grouped, ridges),
+        ja.solve.choose_ridge(ja.moments.reduce_groups(grouped), ridges, by="gcv"),
+        ja.solve.leave_one_out(*few, ridges),
     ]
     x, y = (side.astype(np.float64) for side in few)
     spread = np.sum((x - x.mean(axis=0)) ** 2) / 24
@@ -108,9 +111,9 @@ def test_as_many_freedoms_as_rows_are_no_choice():
     # Six rows: as many freedoms as a linear map with means has.
     weights = (np.arange(N) < WIDTH).astype(np.float32)
     ridges = (0.0, 0.5, 1.0)
-    by_row = ja.leave_one_out(source, target, ridges, weights=weights)
+    by_row = ja.solve.leave_one_out(source, target, ridges, weights=weights)
     moments = moments_of(source[:WIDTH], target[:WIDTH])
-    by_rule = ja.choose_ridge(moments, ridges, by="gcv")
+    by_rule = ja.solve.choose_ridge(moments, ridges, by="gcv")
     for choice in (by_row, by_rule):
         assert np.isinf(choice.errors[0])
         assert float(choice.ridge) > 0
@@ -118,17 +121,20 @@ def test_as_many_freedoms_as_rows_are_no_choice():
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_name_the_argument():
-    one = ja.init_moments(4, 4, grams=True)
-    grouped = ja.init_moments(4, 4, groups=2, grams=True)
+    one = ja.moments.init_moments(4, 4, grams=True)
+    grouped = ja.moments.init_moments(4, 4, groups=2, grams=True)
     rows = np.ones((5, 4), np.float32)
     for call, argument in (
-        (lambda: ja.choose_ridge(one), "folds="),
-        (lambda: ja.choose_ridge(one, by="aic"), "by='aic'"),
-        (lambda: ja.choose_ridge([one, one], by="gcv"), "by='gcv'"),
-        (lambda: ja.choose_ridge(grouped, by="gcv"), "by='gcv'"),
-        (lambda: ja.choose_ridge(ja.init_moments(4, 4, groups=2)), "grams=True"),
-        (lambda: ja.leave_one_out(rows, rows, [-1.0]), "ridges="),
-        (lambda: ja.leave_one_out(rows, rows[:3]), "source, target"),
+        (lambda: ja.solve.choose_ridge(one), "folds="),
+        (lambda: ja.solve.choose_ridge(one, by="aic"), "by='aic'"),
+        (lambda: ja.solve.choose_ridge([one, one], by="gcv"), "by='gcv'"),
+        (lambda: ja.solve.choose_ridge(grouped, by="gcv"), "by='gcv'"),
+        (
+            lambda: ja.solve.choose_ridge(ja.moments.init_moments(4, 4, groups=2)),
+            "grams=True",
+        ),
+        (lambda: ja.solve.leave_one_out(rows, rows, [-1.0]), "ridges="),
+        (lambda: ja.solve.leave_one_out(rows, rows[:3]), "source, target"),
     ):
         with pytest.raises(ValueError, match=argument):
             call()

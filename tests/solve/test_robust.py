@@ -32,11 +32,11 @@ def distance(rotation, planted):
 @pytest.mark.parametrize("seed", range(3))
 def test_error_is_within_twice_that_of_the_clean_pairs(loss, seed):
     source, target, spoilt, planted, wrong = with_wrong_pairs(seed)
-    clean = ja.solve_procrustes(moments_of(source[~wrong], target[~wrong]))
+    clean = ja.solve.solve_procrustes(moments_of(source[~wrong], target[~wrong]))
     best = distance(clean.rotation, planted)
-    plain = ja.solve_procrustes(moments_of(source, spoilt))
+    plain = ja.solve.solve_procrustes(moments_of(source, spoilt))
     assert distance(plain.rotation, planted) > 10 * best
-    found = ja.solve_robust(source, spoilt, loss=loss).check()
+    found = ja.solve.solve_robust(source, spoilt, loss=loss).check()
     assert bool(found.converged)
     assert distance(found.rotation, planted) <= 2 * best
     weights = np.asarray(found.weights)
@@ -53,20 +53,22 @@ def test_error_is_within_twice_that_of_the_clean_pairs(loss, seed):
 
 def test_clean_rows_give_nearly_the_plain_fit_and_perfect_ones_the_planted_map():
     source, target, _, planted, _ = with_wrong_pairs(0)
-    plain = distance(ja.solve_procrustes(moments_of(source, target)).rotation, planted)
-    robust = distance(ja.solve_robust(source, target).rotation, planted)
+    plain = distance(
+        ja.solve.solve_procrustes(moments_of(source, target)).rotation, planted
+    )
+    robust = distance(ja.solve.solve_robust(source, target).rotation, planted)
     assert robust <= 1.2 * plain
     source, target, spoilt, planted, _ = with_wrong_pairs(1, noise=0.0)
-    found = ja.solve_robust(source, spoilt)
+    found = ja.solve.solve_robust(source, spoilt)
     np.testing.assert_allclose(found.rotation, planted, atol=PROCRUSTES * F32)
 
 
 def test_given_weights_count_and_padding_may_hold_anything():
     source, _, spoilt, _, _ = with_wrong_pairs(2)
-    plain = ja.solve_robust(source[:300], spoilt[:300])
+    plain = ja.solve.solve_robust(source[:300], spoilt[:300])
     mask = np.arange(400) < 300
     padded = np.where(mask[:, None], spoilt, np.float32(np.nan))
-    found = ja.solve_robust(source, padded, weights=mask.astype(np.float32))
+    found = ja.solve.solve_robust(source, padded, weights=mask.astype(np.float32))
     np.testing.assert_allclose(found.rotation, plain.rotation, atol=PROCRUSTES * F32)
     np.testing.assert_allclose(
         np.asarray(found.weights)[:300], plain.weights, atol=PROCRUSTES * F32
@@ -80,17 +82,17 @@ def test_to_a_narrower_space():
     rotation = orthonormal(rng, 4, 6)
     target = (source @ rotation.T).astype(np.float32)
     target[:50] += 9.0
-    found = ja.solve_robust(source, target, scale="energy").check()
+    found = ja.solve.solve_robust(source, target, scale="energy").check()
     np.testing.assert_allclose(found.rotation, rotation, atol=PROCRUSTES * F32)
 
 
 def test_a_fit_that_is_cut_short_says_so():
     source, _, spoilt, _, _ = with_wrong_pairs(0)
-    found = ja.solve_robust(source, spoilt, max_iterations=1)
+    found = ja.solve.solve_robust(source, spoilt, max_iterations=1)
     assert int(found.status) == ja.Status.NOT_CONVERGED
     with pytest.raises(ja.SolveError, match="`solve_robust`: NOT_CONVERGED"):
         found.check()
-    nothing = ja.solve_robust(source, spoilt, weights=np.zeros(400, np.float32))
+    nothing = ja.solve.solve_robust(source, spoilt, weights=np.zeros(400, np.float32))
     assert int(nothing.status) == ja.Status.TOO_FEW_ANCHORS
 
 
@@ -99,7 +101,7 @@ def test_errors_name_the_argument():
     rows = np.ones((4, 3), np.float32)
     for pair in ((rows, rows[:2]), (rows[:0], rows[:0])):
         with pytest.raises(ValueError, match="source, target"):
-            ja.solve_robust(*pair)
+            ja.solve.solve_robust(*pair)
     for options in (
         {"loss": "l2"},
         {"scale": "unit"},
@@ -107,6 +109,6 @@ def test_errors_name_the_argument():
         {"max_iterations": 0},
     ):
         with pytest.raises(ValueError, match=f"{next(iter(options))}="):
-            ja.solve_robust(rows, rows, **options)
+            ja.solve.solve_robust(rows, rows, **options)
     with pytest.raises(ValueError, match="proper=True"):
-        ja.solve_robust(rows, rows[:, :2], proper=True)
+        ja.solve.solve_robust(rows, rows[:, :2], proper=True)

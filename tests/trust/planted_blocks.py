@@ -95,10 +95,12 @@ class Population:
 @functools.partial(jax.jit, static_argnames=("groups", "grams"))
 def moments_of_blocks(source, target, group, groups, weights=None, grams=False):
     """Moments of blocks, under jit and vmap as well."""
-    empty = ja.init_moments(
+    empty = ja.moments.init_moments(
         source.shape[1], target.shape[1], groups=groups, grams=grams
     )
-    return ja.update_moments(empty, source, target, group=group, weights=weights)
+    return ja.moments.update_moments(
+        empty, source, target, group=group, weights=weights
+    )
 
 
 def fit_by_rows(source, target, weights, scale):

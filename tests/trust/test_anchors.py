@@ -35,7 +35,7 @@ def width(interval):
 
 def test_enough_anchors_are_told_of_the_right_rows():
     trust = assess_anchors(anchors(), replicates=40)
-    assert ja.describe_trust(trust)[0].startswith(f"Enough anchors: {N}")
+    assert ja.report.describe_trust(trust)[0].startswith(f"Enough anchors: {N}")
     text = assess_anchors(anchors(), fit_on="text", replicates=40)
     assert float(text.held_out.estimate) != float(trust.held_out.estimate)
     both = assess_anchors(anchors(), fit_on="all", replicates=40)
@@ -56,5 +56,5 @@ def test_copies_of_a_thing_tell_nothing_new():
 def test_too_few_things_give_no_verdict():
     trust = assess_anchors(anchors(n=6, copies=3), replicates=40)
     assert ja.Status(int(trust.status)) == ja.Status.FEW_BLOCKS
-    [sentence] = ja.describe_trust(trust)
+    [sentence] = ja.report.describe_trust(trust)
     assert sentence.startswith("No verdict: ")

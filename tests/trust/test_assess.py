@@ -26,7 +26,9 @@ def blocks_of(source, target, group=None, weights=None):
     n = len(source)
     group = np.arange(n) % GROUPS if group is None else group
     weights = np.ones(n, np.float32) if weights is None else weights
-    padded = [ja.pad_rows(each, MOST)[0] for each in (source, target, group, weights)]
+    padded = [
+        ja.sharding.pad_rows(each, MOST)[0] for each in (source, target, group, weights)
+    ]
     return moments_of_blocks(*padded[:3], GROUPS, padded[3])
 
 
@@ -62,13 +64,15 @@ def test_the_judged_map_is_the_fitted_one():
     # Of another spread: a map without a scale leaves more than all of it.
     target = np.float32(0.3) * target
     moments = blocks_of(source, target)
-    fitted = ja.map_from_moments({"image": ja.reduce_groups(moments)}).card["fit"]
+    fitted = ja.map_from_moments({"image": ja.moments.reduce_groups(moments)}).card[
+        "fit"
+    ]
     left = fitted["modalities"]["image"]["relative_residual"]
     trust = assess(moments)
     for found in (trust.metrics, trust.delta.metrics):
         assert found.relative_residual.low < left < found.relative_residual.high
     assert left < trust.held_out.high < 1.5 * left
-    plain = ja.delta_intervals(moments, scale="none").metrics
+    plain = ja.trust.delta_intervals(moments, scale="none").metrics
     assert plain.relative_residual.low > 1
 
 
@@ -205,11 +209,15 @@ def test_student_quantiles_are_scipys(share):
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_name_the_argument():
-    for call in (ja.assess_map, ja.delta_intervals):
-        for few in (ja.init_moments(2, 2, groups=7), ja.init_moments(2, 2), np.eye(3)):
+    for call in (ja.assess_map, ja.trust.delta_intervals):
+        for few in (
+            ja.moments.init_moments(2, 2, groups=7),
+            ja.moments.init_moments(2, 2),
+            np.eye(3),
+        ):
             with pytest.raises(ValueError, match="moments="):
                 call(few)
-    moments = ja.init_moments(2, 2, groups=GROUPS)
+    moments = ja.moments.init_moments(2, 2, groups=GROUPS)
     for options in ({"level": 95}, {"replicates": 5}, {"tolerance": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(options))}="):
             ja.assess_map(moments, **options)

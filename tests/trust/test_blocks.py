@@ -24,13 +24,15 @@ NAMED = [40, 9, 59, 41]
 @settings(deadline=None)
 @given(NUMBERS, st.integers(2, 300), st.integers(0, 2**64 - 1))
 def test_a_row_has_its_block_whatever_comes_with_it(numbers, blocks, seed):
-    found = ja.block_of_rows(np.array(numbers), blocks=blocks, seed=seed)
+    found = ja.trust.block_of_rows(np.array(numbers), blocks=blocks, seed=seed)
     assert found.min() >= 0
     assert found.max() < blocks
     for number, block in zip(numbers, found, strict=True):
-        alone = ja.block_of_rows(np.array([number]), blocks=blocks, seed=seed)
+        alone = ja.trust.block_of_rows(np.array([number]), blocks=blocks, seed=seed)
         assert alone[0] == block
-    backwards = ja.block_of_rows(np.array(numbers[::-1]), blocks=blocks, seed=seed)
+    backwards = ja.trust.block_of_rows(
+        np.array(numbers[::-1]), blocks=blocks, seed=seed
+    )
     np.testing.assert_array_equal(backwards[::-1], found)
 
 
@@ -38,22 +40,26 @@ def test_a_row_has_its_block_whatever_comes_with_it(numbers, blocks, seed):
 @given(NAMES, st.text("ab", min_size=1, max_size=40))
 def test_a_name_has_its_block_however_long_the_others_are(names, longer):
     # A longer neighbour widens the array, and pads the name.
-    found = ja.block_of_rows(np.array([*names, longer * 3]))
-    alone = [int(ja.block_of_rows(np.array([name]))[0]) for name in names]
+    found = ja.trust.block_of_rows(np.array([*names, longer * 3]))
+    alone = [int(ja.trust.block_of_rows(np.array([name]))[0]) for name in names]
     assert found[:-1].tolist() == alone
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint32, np.int64, np.uint64])
 def test_the_type_of_the_numbers_is_all_the_same(dtype):
     numbers = np.arange(1000)
-    expected = ja.block_of_rows(numbers)
-    np.testing.assert_array_equal(ja.block_of_rows(numbers.astype(dtype)), expected)
+    expected = ja.trust.block_of_rows(numbers)
+    np.testing.assert_array_equal(
+        ja.trust.block_of_rows(numbers.astype(dtype)), expected
+    )
 
 
 def test_blocks_stay_what_they_were_when_they_were_first_stored():
     # Moments on disk were filled by these; a change of the hash would mix blocks up.
-    assert ja.block_of_rows(np.arange(8)).tolist() == NUMBERED
-    assert ja.block_of_rows(np.array(["a", "b", "pet/1.png", ""])).tolist() == NAMED
+    assert ja.trust.block_of_rows(np.arange(8)).tolist() == NUMBERED
+    assert (
+        ja.trust.block_of_rows(np.array(["a", "b", "pet/1.png", ""])).tolist() == NAMED
+    )
 
 
 @pytest.mark.parametrize("blocks", [7, 64])
@@ -67,7 +73,7 @@ def test_blocks_stay_what_they_were_when_they_were_first_stored():
     ids=["numbers", "strides", "names"],
 )
 def test_all_blocks_are_filled_alike_and_independent_of_the_seed(ids, blocks):
-    first, second = (ja.block_of_rows(ids, blocks=blocks, seed=s) for s in (0, 1))
+    first, second = (ja.trust.block_of_rows(ids, blocks=blocks, seed=s) for s in (0, 1))
     for cells, size in ((first, blocks), (first * blocks + second, blocks**2)):
         counts = np.bincount(cells, minlength=size)
         # One draw that is fixed: a hash that is uneven fails by far.
@@ -76,8 +82,8 @@ def test_all_blocks_are_filled_alike_and_independent_of_the_seed(ids, blocks):
 
 def test_class_times_block():
     labels = np.arange(100) % 5
-    blocks = ja.block_of_rows(np.arange(100), blocks=8)
-    groups = ja.block_of_rows(np.arange(100), blocks=8, labels=labels)
+    blocks = ja.trust.block_of_rows(np.arange(100), blocks=8)
+    groups = ja.trust.block_of_rows(np.arange(100), blocks=8, labels=labels)
     np.testing.assert_array_equal(groups, labels * 8 + blocks)
 
 
@@ -103,7 +109,7 @@ def test_errors_name_the_argument():
         ("labels", {"ids": np.arange(2), "labels": np.array([0, 2**30])}),
     ):
         with pytest.raises(ValueError, match=f"{argument}="):
-            ja.block_of_rows(**options)
+            ja.trust.block_of_rows(**options)
 
 
 def test_numbers_are_mixed_as_published():

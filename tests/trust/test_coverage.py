@@ -45,12 +45,12 @@ def covered(population, n, groups, scale="energy", *, data_sets, replicates):
     def assess(key):
         moments = population.blocks(key, n, groups)
         trust = ja.assess_map(moments, scale=scale, replicates=replicates, chunk=100)
-        whole = ja.reduce_groups(moments)
-        solution = ja.solve_procrustes(whole, scale=scale)
+        whole = ja.moments.reduce_groups(moments)
+        solution = ja.solve.solve_procrustes(whole, scale=scale)
         rotation = solution.rotation
         _, basis = identified_directions(whole, trust.determined)
         angles = map_angles(rotation, planted, basis)
-        linear = ja.rotation_interval(moments, direction)
+        linear = ja.trust.rotation_interval(moments, direction)
         means = (whole.source_mean, whole.target_mean)
         return trust, angles, linear, (solution.scale * rotation, *means)
 

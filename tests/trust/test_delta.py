@@ -120,7 +120,7 @@ def test_errors_and_bias_are_sums_over_blocks_of_differences():
     counts = np.bincount(group, weights=np.arange(400) >= 40)
     kept = (np.arange(400) >= 40).astype(np.float64)
     moments = moments_of_blocks(source, target, group, 16, weights=kept)
-    found = ja.delta_intervals(moments, scale=scale)
+    found = ja.trust.delta_intervals(moments, scale=scale)
 
     def carried(block, step):
         """Fit with one block's weight changed, on the scales of the intervals."""
@@ -151,10 +151,10 @@ def test_first_order_spread_is_that_of_replicates():
     # times that.
     population, groups, level = Population(8, 0.5, 0.5), 64, 0.11
     rows = population.draw(1, 2000)
-    blocks = moments_of_blocks(*rows, ja.block_of_rows(np.arange(2000)), groups)
+    blocks = moments_of_blocks(*rows, ja.trust.block_of_rows(np.arange(2000)), groups)
     weights = near_weights(groups, 400, seed=1)
     moments, solution = refit(blocks, weights, scale="none", proper=False)
-    found = ja.delta_intervals(blocks, scale="none")
+    found = ja.trust.delta_intervals(blocks, scale="none")
     # 1.998: Student's t with 63 degrees of freedom.
     t = 2 * 1.998 / STEP
     for name in METRICS:
@@ -172,7 +172,7 @@ def test_first_order_spread_is_that_of_replicates():
     np.testing.assert_allclose(np.asarray(found.turned), spread, rtol=level)
     direction = np.zeros((8, 8), np.float32)
     direction[0, 1] = 1.0
-    entry = ja.rotation_interval(blocks, direction)
+    entry = ja.trust.rotation_interval(blocks, direction)
     assert entry.estimate == pytest.approx(fitted[0, 1], abs=1e-5)
     sides = float(np.std(rotations[:, 0, 1]))
     assert entry.high - entry.low == pytest.approx(t * sides, rel=level)
@@ -180,11 +180,11 @@ def test_first_order_spread_is_that_of_replicates():
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_name_the_argument():
-    moments = ja.init_moments(3, 2, groups=8)
+    moments = ja.moments.init_moments(3, 2, groups=8)
     with pytest.raises(ValueError, match="moments="):
-        ja.delta_intervals(moments)
+        ja.trust.delta_intervals(moments)
     with pytest.raises(ValueError, match="level=1"):
-        ja.delta_intervals(ja.init_moments(2, 2, groups=8), level=1.0)
+        ja.trust.delta_intervals(ja.moments.init_moments(2, 2, groups=8), level=1.0)
     for direction in (np.zeros((3, 2)), np.zeros((2, 3), complex), [[0.0] * 3] * 2):
         with pytest.raises(ValueError, match="direction="):
-            ja.rotation_interval(moments, direction)
+            ja.trust.rotation_interval(moments, direction)

@@ -29,7 +29,7 @@ GROUPS = 10
 @pytest.fixture(scope="module")
 def rows():
     source, target = rows_pair(np.random.default_rng(5), 400, 6, 6, mean=0.9)
-    group = np.asarray(ja.block_of_rows(np.arange(400), blocks=GROUPS))
+    group = np.asarray(ja.trust.block_of_rows(np.arange(400), blocks=GROUPS))
     return source, target, group
 
 
@@ -117,7 +117,7 @@ def test_chunks_change_nothing(rows):
 def test_no_more_than_a_chunk_is_alive():
     # Replicates by the hundred must not hold hundreds of matrices at once.
     d, replicates = 24, 400
-    blocks = ja.init_moments(d, d, groups=GROUPS)
+    blocks = ja.moments.init_moments(d, d, groups=GROUPS)
     whole = jnp.eye(d)
 
     def fits(weights):

@@ -32,7 +32,7 @@ def groups():
 def moments_of(pairs, *, group=None, grams=True):
     return {
         name: ja.accumulate_moments(
-            ja.array_pairs(*sides, group=group, batch_size=64),
+            ja.anchors.array_pairs(*sides, group=group, batch_size=64),
             groups=None if group is None else GROUPS,
             grams=grams,
         )
@@ -47,7 +47,7 @@ def rows_of(subset, pairs, groups):
 
 def assert_same(found, expected, rows):
     np.testing.assert_allclose(found.matrix, expected.matrix, atol=TOLERANCE)
-    assert found.kind == expected.kind
+    assert found.structure == expected.structure
     for modality in ("image", "text"):
         np.testing.assert_allclose(
             found(rows, modality), expected(rows, modality), atol=10 * TOLERANCE
@@ -65,7 +65,7 @@ def assert_same(found, expected, rows):
     ids=["text", "all", "rank", "linear"],
 )
 def test_as_from_the_rows(pairs, options):
-    found = ja.map_from_moments(moments_of(pairs), **options)
+    found = ja.fit_map(moments_of(pairs), **options)
     expected = ja.fit_map(pairs, **options)
     assert_same(found, expected, pairs["image"][0])
     notes, others = found.card["fit"], expected.card["fit"]
@@ -78,7 +78,7 @@ def test_every_subset_is_a_fit_of_its_rows(pairs, groups):
     # More subsets than are solved at once, with a ragged end.
     subsets = np.random.default_rng(2).random((40, GROUPS)) < 0.6
     subsets[:, 0] = True
-    maps = ja.maps_of_subsets(moments, subsets, source_space="aa", target_space="bb")
+    maps = ja.fit_groups(moments, subsets, source_space="aa", target_space="bb")
     assert len(maps) == 40
     for index in (0, 31, 32, 39):
         assert_same(
@@ -100,7 +100,7 @@ def test_every_subset_is_a_fit_of_its_rows(pairs, groups):
 def test_subsets_take_every_option_of_a_fit(pairs, groups, options):
     moments = moments_of(pairs, group=groups)
     subsets = np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 1]])
-    maps = ja.maps_of_subsets(moments, subsets, **options, card={"note": 1})
+    maps = ja.fit_groups(moments, subsets, **options, card={"note": 1})
     for subset, found in zip(subsets, maps, strict=True):
         expected = ja.fit_map(rows_of(subset > 0, pairs, groups), **options)
         assert_same(found, expected, ROWS)
@@ -114,7 +114,7 @@ def test_subsets_take_every_option_of_a_fit(pairs, groups, options):
 def test_the_ridge_is_chosen_by_holding_groups_out(pairs, groups, fit_on):
     moments = moments_of(pairs, group=groups)
     subset = np.array([1, 1, 0, 1, 1])
-    (found,) = ja.maps_of_subsets(moments, subset[None], kind="linear", fit_on=fit_on)
+    (found,) = ja.fit_groups(moments, subset[None], ja.Ridge(), fit_on=fit_on)
     chosen = found.card["fit"]["ridge"]
     names = ["image", "text"] if fit_on == "all" else ["image"]
 
@@ -152,34 +152,34 @@ def test_the_ridge_is_chosen_by_holding_groups_out(pairs, groups, fit_on):
 def test_errors_say_what_to_do(pairs, groups):
     whole, grouped = moments_of(pairs), moments_of(pairs, group=groups)
     with pytest.raises(ValueError, match="merge the groups by `reduce_groups`"):
-        ja.map_from_moments(grouped)
+        ja.fit_map(grouped)
     with pytest.raises(ValueError, match="accumulate them with groups"):
-        ja.maps_of_subsets(whole, np.ones((1, GROUPS)))
+        ja.fit_groups(whole, np.ones((1, GROUPS)))
     with pytest.raises(ValueError, match=r"`maps_of_subsets\(scale='unit'\)`"):
-        ja.maps_of_subsets(grouped, np.ones((1, GROUPS)), scale="unit")
+        ja.fit_groups(grouped, np.ones((1, GROUPS)), scale="unit")
     with pytest.raises(ValueError, match=r"pass \{'image': moments\}"):
-        ja.map_from_moments(whole["image"])
-    unequal = {"image": ja.init_moments(2, 3, groups=GROUPS)}
+        ja.fit_map(whole["image"])
+    unequal = {"image": ja.moments.init_moments(2, 3, groups=GROUPS)}
     with pytest.raises(ValueError, match=r"`maps_of_subsets\(kind='mean_only'\)`"):
-        ja.maps_of_subsets(unequal, np.ones((1, GROUPS)), kind="mean_only")
+        ja.fit_groups(unequal, np.ones((1, GROUPS)), ja.MeanOnly())
     with pytest.raises(ValueError, match="at least 2 groups a subset"):
-        ja.maps_of_subsets(grouped, np.eye(GROUPS), kind="linear")
+        ja.fit_groups(grouped, np.eye(GROUPS), ja.Ridge())
     with pytest.raises(ValueError, match="with one weight for each group"):
-        ja.maps_of_subsets(grouped, np.ones(GROUPS))
+        ja.fit_groups(grouped, np.ones(GROUPS))
     bare = moments_of(pairs, grams=False)
     with pytest.raises(ValueError, match="Gram matrices, which a part of a rotation"):
-        ja.map_from_moments(bare, identified_only=True)
+        ja.fit_map(bare)
     with pytest.raises(ValueError, match="least squares needs rows"):
-        ja.map_from_moments(whole, kind="linear", ridge=0.0)
+        ja.fit_map(whole, ja.LeastSquares())
     with pytest.raises(ValueError, match="source rows that differ"):
-        ja.map_from_moments({"image": ja.init_moments(3, 3)})
+        ja.fit_map({"image": ja.moments.init_moments(3, 3)})
 
 
 def test_numbers_of_groups_share_programs(pairs, groups):
     moments = moments_of(pairs, group=groups)
 
     def fit(subset):
-        return ja.maps_of_subsets(moments, np.array([subset]), kind="linear")
+        return ja.fit_groups(moments, np.array([subset]), ja.Ridge())
 
     fit([1, 1, 1, 1, 1])
     with compilations() as compiled:

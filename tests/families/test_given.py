@@ -24,7 +24,7 @@ def moments_of(d_source, d_target, **options):
     }
     return {
         name: ja.accumulate_moments(
-            ja.array_pairs(*rows),
+            ja.anchors.array_pairs(*rows),
             grams=True,
             **options,
         )
@@ -37,7 +37,7 @@ def moments_of(d_source, d_target, **options):
 def test_the_closed_form_gives_the_fitted_map(widths, scale):
     moments = moments_of(*widths)
     options = {"fit_on": "image", "scale": scale, "source_space": "aa"}
-    expected = ja.map_from_moments(moments, **options)
+    expected = ja.fit_map(moments, **options)
     found = ja.map_from_rotation(
         expected.rotation, moments, **options, card={"note": 1}
     )
@@ -46,7 +46,7 @@ def test_the_closed_form_gives_the_fitted_map(widths, scale):
         np.testing.assert_allclose(
             found(rows, modality), expected(rows, modality), atol=TOLERANCE
         )
-    assert (found.kind, found.source_space) == ("orthogonal", "aa")
+    assert (found.structure, found.source_space) == ("orthogonal", "aa")
     assert found.card["note"] == 1
     notes = found.card["fit"]
     assert (notes["fit_on"], notes["rotation"]) == ("image", "given")
@@ -58,7 +58,7 @@ def test_the_closed_form_gives_the_fitted_map(widths, scale):
 @pytest.mark.parametrize("determinant", [1, -1])
 def test_the_rotation_stays_as_given_and_is_stored(determinant, tmp_path):
     moments = moments_of(6, 6)
-    q = ja.random_rotation(jax.random.key(3), 6, 6, reflect=determinant < 0)
+    q = ja.data.random_rotation(jax.random.key(3), 6, 6, reflect=determinant < 0)
     found = ja.map_from_rotation(q, moments, fit_on="all", scale="none")
     found.save(tmp_path / "map.safetensors")
     back = ja.AlignmentMap.load(tmp_path / "map.safetensors")
@@ -117,6 +117,8 @@ def test_options_that_do_not_exist(options, message, no_shape_hook):
 def test_moments_with_groups_are_refused():
     group = np.zeros(N, int)
     rows = rows_pair(np.random.default_rng(1), N, 6, 6)
-    grouped = ja.accumulate_moments(ja.array_pairs(*rows, group=group), groups=2)
+    grouped = ja.accumulate_moments(
+        ja.anchors.array_pairs(*rows, group=group), groups=2
+    )
     with pytest.raises(ValueError, match="reduce_groups"):
         ja.map_from_rotation(np.eye(6), {"image": grouped}, fit_on="image")

@@ -1,0 +1,11 @@
+from .baselines import fit_baselines as fit_baselines
+from .intervals import bootstrap_interval as bootstrap_interval
+from .paired_set import PairedSet as PairedSet
+from .protocol import Run as Run
+from .protocol import evaluate_map as evaluate_map
+from .protocol import evaluate_native as evaluate_native
+from .rescoring import Rescored as Rescored
+from .rescoring import rescore as rescore
+from .rescoring import rescore_recall as rescore_recall
+from .rows import ResultRow as ResultRow
+from .rows import average_over_seeds as average_over_seeds

@@ -1,0 +1,10 @@
+from .family import Family as Family
+from .family import Solved as Solved
+from .given import Given as Given
+from .least_squares import LeastSquares as LeastSquares
+from .mean_only import MeanOnly as MeanOnly
+from .mlp import Mlp as Mlp
+from .orthogonal import PAPER as PAPER
+from .orthogonal import Orthogonal as Orthogonal
+from .ridge import Ridge as Ridge
+from .robust import Robust as Robust

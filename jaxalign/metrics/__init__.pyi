@@ -1,0 +1,10 @@
+from .cosine import centred_cosine as centred_cosine
+from .cosine import mean_cosine as mean_cosine
+from .cosine import mismatched_cosine as mismatched_cosine
+from .cosine import pair_cosines as pair_cosines
+from .recall import Recall as Recall
+from .recall import class_top1 as class_top1
+from .recall import exact_recall as exact_recall
+from .spectrum import dimensions_used as dimensions_used
+from .zeroshot import average_prompts as average_prompts
+from .zeroshot import zeroshot_hits as zeroshot_hits

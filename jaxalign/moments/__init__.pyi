@@ -1,0 +1,11 @@
+from .checkpoint import PassCheckpoints as PassCheckpoints
+from .merging import decay_moments as decay_moments
+from .merging import merge_moments as merge_moments
+from .merging import subtract_moments as subtract_moments
+from .passes import PairBatch as PairBatch
+from .passes import accumulate_moments as accumulate_moments
+from .pooling import pool_modalities as pool_modalities
+from .reduce import reduce_groups as reduce_groups
+from .statistics import Moments as Moments
+from .statistics import init_moments as init_moments
+from .update import update_moments as update_moments

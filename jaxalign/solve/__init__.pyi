@@ -1,0 +1,17 @@
+from .consensus import ConsensusSolution as ConsensusSolution
+from .consensus import solve_consensus as solve_consensus
+from .least_squares import solve_least_squares as solve_least_squares
+from .leave_one_out import leave_one_out as leave_one_out
+from .linear import LinearSolution as LinearSolution
+from .linear import solve_linear as solve_linear
+from .mlp import MlpSolution as MlpSolution
+from .mlp import fit_mlp as fit_mlp
+from .polar import PolarFactor as PolarFactor
+from .polar import polar_factor as polar_factor
+from .procrustes import ProcrustesSolution as ProcrustesSolution
+from .procrustes import identified_directions as identified_directions
+from .procrustes import solve_procrustes as solve_procrustes
+from .ridge_choice import RidgeChoice as RidgeChoice
+from .ridge_choice import choose_ridge as choose_ridge
+from .robust import RobustSolution as RobustSolution
+from .robust import solve_robust as solve_robust
