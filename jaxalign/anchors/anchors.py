@@ -188,6 +188,7 @@ class Anchors:
             if option == "weights":
                 for name, numbers in found.items():
                     _check_weights(call, name, numbers)
+                found = {name: as_float(numbers) for name, numbers in found.items()}
             self.rows |= {
                 name: dataclasses.replace(self.rows[name], **{option: one})
                 for name, one in found.items()

@@ -152,7 +152,7 @@ def _fit_batch(
     for place in range(count):
 
         def entry(tree, place=place):
-            return jax.tree.map(lambda leaf: leaf[place], tree)
+            return jax.tree.map(lambda leaf: np.asarray(leaf[place]), tree)
 
         own = {name: entry(part) for name, part in small.items()}
         for name, part in own.items():

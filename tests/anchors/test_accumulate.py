@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.maps.anchor_moments import moments_of, pool_moments
+from jaxalign.anchors.accumulate import moments_of
+from jaxalign.moments.pooling import pool_modalities
 from tests.cases import moments_of as moments_of_rows
 from tests.cases import planted_rows
 from tests.tolerances import SUMS, eps
@@ -13,9 +14,11 @@ from tests.tolerances import SUMS, eps
 
 def test_rank_of_pooled_modalities_counts_both_means():
     source, target, _ = planted_rows(np.random.default_rng(2), 12, 16)
-    pooled = pool_moments(
-        moments_of_rows(source[:7], target[:7]), moments_of_rows(source[7:], target[7:])
-    )
+    parts = {
+        "image": moments_of_rows(source[:7], target[:7]),
+        "text": moments_of_rows(source[7:], target[7:]),
+    }
+    pooled = pool_modalities(parts, {"image": 1.0, "text": 1.0})
     # One direction is lost to each mean: the solver takes one more off.
     assert int(pooled.rows) - 1 == 12 - 2
     pairs = {"image": (source[:7], target[:7]), "text": (source[7:], target[7:])}

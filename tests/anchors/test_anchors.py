@@ -4,20 +4,10 @@
 import numpy as np
 import pytest
 
-from jaxalign.maps.anchor_rows import as_float, check_pairs
-from jaxalign.maps.checks import check_options, check_spaces
+import jaxalign as ja
+from jaxalign.anchors.inspection import as_float
 
 ROWS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-OPTIONS = {
-    "fit_on": "image",
-    "scale": None,
-    "kind": "orthogonal",
-    "ridge": None,
-    "proper": False,
-    "identified_only": False,
-    "rank": None,
-    "batch_size": 8,
-}
 
 
 def _with(row, value):
@@ -26,36 +16,17 @@ def _with(row, value):
     return rows
 
 
-def test_good_options_and_rows_pass_untouched():
-    check_options("fit_map", ["image"], **OPTIONS)
-    hosts = check_pairs(
-        "fit_map", {"image": (ROWS, ROWS[:, :2]), "text": (ROWS[:2], ROWS[:2, :2])}
+def test_good_rows_pass_untouched_and_print():
+    anchors = ja.Anchors(
+        {"image": (ROWS, ROWS[:, :2]), "text": (ROWS[:2], ROWS[:2, :2])},
+        unpaired={"sound": (ROWS, ROWS[:3, :2])},
     )
-    assert hosts["image"][0] is ROWS
-
-
-@pytest.mark.parametrize(
-    ("change", "argument"),
-    [
-        ({"fit_on": "audio"}, "fit_on"),
-        ({"scale": "unit"}, "scale"),
-        ({"kind": "affine"}, "kind"),
-        ({"ridge": 0.1}, "ridge"),
-        ({"kind": "linear", "ridge": -1.0}, "ridge"),
-        ({"kind": "linear", "ridge": float("nan")}, "ridge"),
-        ({"kind": "linear", "ridge": float("inf")}, "ridge"),
-        ({"kind": "linear", "ridge": "weak"}, "ridge"),
-        ({"batch_size": 10.5}, "batch_size"),
-        ({"batch_size": "3"}, "batch_size"),
-        ({"kind": "linear", "proper": True}, "proper"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"loss": "cauchy"}, "loss"),
-        ({"kind": "linear", "loss": "huber"}, "loss"),
-    ],
-)
-def test_wrong_options_name_their_argument(change, argument):
-    with pytest.raises(ValueError, match=rf"`some_fit\({argument}=.*expected"):
-        check_options("some_fit", ["image"], **{**OPTIONS, **change})
+    assert anchors.rows["image"].source is ROWS
+    assert (anchors.widths, anchors.modalities) == ((3, 2), ["image", "text"])
+    assert repr(anchors) == (
+        "Anchors(3 -> 2; image: 4 pairs; text: 2 pairs; sound: 4 and 3 unpaired rows)"
+    )
+    assert ja.Anchors((ROWS, ROWS)).modalities == ["rows"]
 
 
 @pytest.mark.parametrize(
@@ -74,28 +45,61 @@ def test_wrong_options_name_their_argument(change, argument):
         ((ROWS * np.float32(1e30), ROWS), "normalise"),
     ],
 )
-def test_wrong_rows_name_their_side(sides, message):
+def test_wrong_rows_name_their_side(sides, message, no_shape_hook):
     with pytest.raises(ValueError, match=message):
-        check_pairs("fit_map", {"image": sides})
+        ja.Anchors({"image": sides})
 
 
-@pytest.mark.parametrize("pairs", [{}, {"all": (ROWS, ROWS)}, [ROWS, ROWS]])
-def test_pairs_are_a_dictionary_by_modality(pairs):
-    with pytest.raises(ValueError, match=r"`some_fit\(pairs=.*expected"):
-        check_pairs("some_fit", pairs)
+@pytest.mark.parametrize("pairs", [{}, {"all": (ROWS, ROWS)}, ROWS])
+def test_pairs_are_a_pair_or_a_dictionary_by_modality(pairs, no_shape_hook):
+    with pytest.raises(ValueError, match=r"`Anchors\(pairs=.*expected"):
+        ja.Anchors(pairs)
 
 
 def test_modalities_share_their_widths():
     pairs = {"image": (ROWS, ROWS), "text": (ROWS, ROWS[:, :2])}
     with pytest.raises(ValueError, match=r"'text'.*widths \(3, 3\).*got \(3, 2\)"):
-        check_pairs("fit_map", pairs)
+        ja.Anchors(pairs)
 
 
-@pytest.mark.parametrize("space", [3, b"bytes"])
-def test_spaces_are_strings(space):
-    check_spaces("fit_map", None, "0123")
-    with pytest.raises(ValueError, match="target_space=.*expected a string"):
-        check_spaces("fit_map", None, space)
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"weights": {"image": np.ones(3)}}, r"weights\['image'\]"),
+        ({"weights": {"image": -np.ones(4)}}, "leaves an anchor out"),
+        ({"weights": {"image": np.eye(4)[0]}}, "two or more of them positive.*1 pos"),
+        ({"weights": {"audio": np.ones(4)}}, "weights.*audio"),
+        ({"weights": np.ones(5)}, r"weights\['image'\]"),
+        ({"groups": {"image": np.ones(7, int)}}, r"groups\['image'\]"),
+        ({"groups": {"image": np.full(4, None)}}, r"groups\['image'\].*object"),
+        ({"ids": {"image": np.linspace(0, 1, 4)}}, r"ids\['image'\].*float64"),
+        ({"unpaired": {"image": (ROWS, ROWS)}}, r"unpaired\['image'\]"),
+        ({"unpaired": {"text": (ROWS, ROWS[:, :2])}}, r"unpaired\['text'\].*widths"),
+        ({"unpaired": {"text": (ROWS[:1], ROWS)}}, r"unpaired\['text'\]"),
+        ({"unpaired": [ROWS, ROWS]}, "unpaired"),
+        ({"source_space": 3}, "source_space"),
+        ({"target_space": b"bytes"}, "target_space"),
+    ],
+)
+def test_what_does_not_fit_the_rows_names_its_argument(options, match):
+    with pytest.raises(ValueError, match=match):
+        ja.Anchors({"image": (ROWS, ROWS)}, **options)
+
+
+def test_bad_rows_are_left_out_on_request():
+    anchors = ja.Anchors(
+        (_with(2, np.nan), ROWS), ids=np.array(list("abcd")), skip_bad=True
+    )
+    rows = anchors.rows["rows"]
+    assert (rows.skipped, rows.count) == (1, 3)
+    np.testing.assert_array_equal(rows.mask, [1, 1, 0, 1])
+    host = anchors.on_host().rows["rows"]
+    np.testing.assert_array_equal(host.target, ROWS[[0, 1, 3]])
+    assert host.ids.tolist() == list("abd")
+    assert host.labels is host.ids
+    with pytest.raises(ValueError, match="at least 2 anchors"):
+        ja.Anchors((_with([0, 1, 2], np.nan), ROWS), skip_bad=True)
 
 
 def test_half_precision_is_widened():

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`choose_map` finds the planted recipe on held-out anchors, and it holds elsewhere."""
+"""`choose_map` finds the planted use on held-out anchors, and it holds elsewhere."""
 
 import jax
 import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.evaluate.held_out import HeldOut, cut_folds
-from jaxalign.evaluate.select import fold_count
-from tests.evaluate.cones import cone_rows, exact_top1
+from jaxalign.choose.choose import fold_count
+from jaxalign.choose.held_out import HeldOut, cut_folds
+from tests.search.cones import cone_rows, exact_top1
 
 
 @pytest.fixture(scope="module")
@@ -18,57 +18,65 @@ def cones():
     return anchors, (source[300:], target[300:]), ja.choose_map(anchors)
 
 
-def test_the_recipe_is_found_and_its_gain_is_real_elsewhere(cones):
+ROTATIONS = {"families": [ja.Orthogonal(keep="all"), ja.Orthogonal()]}
+WHOLE = {"families": [ja.Orthogonal(keep="all")]}
+PLAIN_USE = ja.search.Use("none", "whole", 0)
+
+
+def top1(of, unseen, **options):
+    return exact_top1(ja.search.prepare(of, unseen[1], **options), unseen[0])
+
+
+def test_the_use_is_found_and_its_gain_is_real_elsewhere(cones):
     anchors, unseen, choice = cones
-    assert choice.recipe.kind == "orthogonal"
-    assert not choice.recipe.add_target_mean
-    assert choice.recipe.hubness_k == 5
-    paper = ja.Recipe(fit_on="text", scale="none")
-    plain = ja.Searcher(paper.fit(anchors), paper)
-    ridge = ja.Recipe(kind="linear", fit_on="text", scale="none")
-    linear = ja.Searcher(ridge.fit(anchors), ridge)
-    found = exact_top1(choice.searcher, *unseen)
+    assert isinstance(choice.candidate.family, ja.Orthogonal)
+    assert choice.use.centre != "none"
+    assert choice.use.offsets == 5
+    paper = ja.fit_map(anchors, ja.families.PAPER)
+    ridge = ja.fit_map(anchors, ja.Ridge())
+    found = top1(choice, unseen)
     # 0.97 against 0.80 and 0.78 seen, on 1,000 rows: standard errors of 0.013 at most.
-    assert found > exact_top1(plain, *unseen) + 0.1
-    assert found > exact_top1(linear, *unseen) + 0.1
+    for other in (paper, ridge):
+        assert found > top1(other, unseen, use=ja.search.Use.PAPER) + 0.1
 
 
 def test_scores_order_candidates_as_unseen_rows_do(cones):
     anchors, unseen, choice = cones
+    elsewhere = []
     rows = choice.table[:: max(1, len(choice.table) // 5)]
-    elsewhere = [
-        exact_top1(ja.Searcher(row.recipe.fit(anchors), row.recipe, anchors), *unseen)
-        for row in rows
-    ]
+    for row in rows:
+        one = row.candidate
+        amap = ja.fit_map(anchors, one.family, fit_on=one.fit_on, scale=one.scale)
+        elsewhere.append(top1(amap, unseen, use=one.use, anchors=anchors))
     assert np.corrcoef([row.score for row in rows], elsewhere)[0, 1] > 0.8
 
 
 def test_few_anchors_get_the_identified_part():
     source, target = cone_rows(1300, 64, decay=0.3)
     anchors = {"text": (source[:40], target[:40])}
-    choice = ja.choose_map(anchors, kinds=["orthogonal"])
-    assert choice.map.kind == "partial_isometry"
-    plain = ja.Recipe(fit_on="text")
+    choice = ja.choose_map(anchors, **ROTATIONS)
+    assert choice.map.structure == "partial_isometry"
     unseen = (source[40:], target[40:])
-    found = exact_top1(choice.searcher, *unseen)
+    plain = ja.fit_map(anchors, ja.Orthogonal(keep="all"))
     # 0.92 against 0.71 seen.
-    assert found > exact_top1(ja.Searcher(plain.fit(anchors), plain), *unseen) + 0.1
+    assert top1(choice, unseen) > top1(plain, unseen, use=PLAIN_USE) + 0.1
 
 
 def test_reason_and_table_say_what_was_done(cones):
     _, _, choice = cones
-    assert choice.recipe.describe() in choice.reason
+    assert choice.candidate.describe() in choice.reason
     assert f"{len(choice.table)} candidates" in choice.reason
     assert choice.reason.count(". ") == 0
     assert choice.map.card["choice"] == choice.reason
-    assert ja.Recipe(**choice.map.card["recipe"]) == choice.recipe
+    assert choice.map.card["candidate"] == choice.candidate.to_json()
+    assert choice.use == choice.candidate.use
     scores = [row.score for row in choice.table]
     assert scores == sorted(scores, reverse=True)
     for row in choice.table:
         assert row.interval[0] <= row.score <= row.interval[1]
         assert row.behind == pytest.approx(scores[0] - row.score)
         assert set(row.top1) == {"source text -> target text"}
-    chosen = next(row for row in choice.table if row.recipe == choice.recipe)
+    chosen = next(row for row in choice.table if row.candidate == choice.candidate)
     assert chosen.behind <= chosen.standard_error
 
 
@@ -87,20 +95,21 @@ def test_a_linear_map_wins_where_no_rotation_fits():
     target = source @ mix.T @ np.linalg.qr(rng.standard_normal((64, 64)))[0]
     target = (target + 20.0 * rng.standard_normal(target.shape)).astype(np.float32)
     choice = ja.choose_map({"text": (source, target)})
-    assert choice.recipe.kind == "linear"
+    assert isinstance(choice.candidate.family, ja.Ridge)
 
 
 def test_held_out_anchors_of_any_norm_are_searched(cones):
     anchors, _, choice = cones
     factors = np.geomspace(0.01, 100, 300, dtype=np.float32)[:, None]
     grown = tuple(side * factors for side in anchors["text"])
-    assert ja.choose_map({"text": grown}, kinds=["orthogonal"]).table
+    assert ja.choose_map({"text": grown}, **WHOLE).table
 
 
 def test_the_plain_rotation_is_kept_where_nothing_is_better():
     planted = ja.data.planted_pairs(jax.random.key(1), 120, 12, mean_norms=(0.0, 0.0))
-    choice = ja.choose_map(planted.pairs, kinds=["orthogonal"])
-    assert choice.recipe == ja.Recipe()
+    choice = ja.choose_map(planted.pairs, **WHOLE)
+    assert choice.use == ja.search.Use.PAPER
+    assert choice.candidate.scale == "energy"
     assert set(choice.table[0].top1.values()) == {1.0}
 
 
@@ -112,7 +121,7 @@ def test_modalities_are_asked_across_by_their_ids():
     pairs = dict(planted.pairs)
     pairs["text"] = tuple(np.asarray(side)[order] for side in pairs["text"])
     ids = {"image": np.arange(120), "text": order}
-    choice = ja.choose_map(pairs, ids=ids, kinds=["orthogonal"])
+    choice = ja.choose_map(ja.Anchors(pairs, ids=ids), **WHOLE)
     assert list(choice.table[0].top1) == [
         "source image -> target image",
         "source text -> target text",
@@ -124,11 +133,11 @@ def test_modalities_are_asked_across_by_their_ids():
         ja.choose.Job("image", "text", "target"),
     )
     assert choice.table[0].top1[crossing.describe()] > 0.8
-    alone = {"kinds": ["orthogonal"], "fit_on": ["image"], "hubness_k": 0}
+    alone = {**WHOLE, "uses": [PLAIN_USE], "fit_on": ["image"]}
     wrong = {**ids, "text": np.arange(120)}
-    missed = ja.choose_map(pairs, ids=wrong, jobs=[crossing], **alone)
+    missed = ja.choose_map(ja.Anchors(pairs, ids=wrong), jobs=[crossing], **alone)
     assert missed.table[0].top1[crossing.describe()] < 0.2
-    other = ja.choose_map(pairs, ids=ids, jobs=[back], **alone)
+    other = ja.choose_map(ja.Anchors(pairs, ids=ids), jobs=[back], **alone)
     assert list(other.table[0].top1) == ["target image -> source text"]
     assert other.table[0].top1[back.describe()] > 0.8
 
@@ -137,20 +146,19 @@ def test_groups_are_held_out_whole_and_one_id_is_no_rival():
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((60, 12)).astype(np.float32)
     ids, groups = np.arange(60) // 2, np.arange(60) // 6
-    folds = cut_folds(
-        {"image": (rows, rows)}, {"image": ids}, {"image": groups}, count=5, most=8
-    )
-    for fold in folds:
-        assert not set(fold.held_groups["image"]) & set(fold.fit_groups["image"])
-        assert len(fold.held["image"][0]) <= 8
+    anchors = ja.Anchors({"image": (rows, rows)}, ids=ids, groups=groups)
+    for fold in cut_folds(anchors, count=5, most=8):
+        fit, held = fold.fit.rows["image"], fold.held.rows["image"]
+        assert not set(held.groups) & set(fit.groups)
+        assert len(held) <= 8
         # Things are left out whole, both their rows.
-        assert (np.unique(fold.held_ids["image"], return_counts=True)[1] == 2).all()
+        assert (np.unique(held.ids, return_counts=True)[1] == 2).all()
     twins = np.repeat(rows[::2], 2, axis=0)
     pairs, of = ({name: x for name in ("image", "text")} for x in ((twins, twins), ids))
-    few = {"kinds": ["orthogonal"], "fit_on": ["image"], "hubness_k": 0}
+    few = {**WHOLE, "uses": [PLAIN_USE], "fit_on": ["image"]}
     same = {"jobs": [ja.choose.Job("image", "image")], **few}
-    named = ja.choose_map(pairs, ids=of, **same)
-    nameless = ja.choose_map(pairs, groups=of, **same)
+    named = ja.choose_map(ja.Anchors(pairs, ids=of), **same)
+    nameless = ja.choose_map(ja.Anchors(pairs, groups=of), **same)
     (found,), (missed,) = (one.table[0].top1.values() for one in (named, nameless))
     # A twin that counts as a rival ties with the right row, and ties do not score.
     assert (found, missed, nameless.table[0].score) == (1.0, 0.0, 0.0)
@@ -172,13 +180,13 @@ def test_too_few_anchors_get_the_usual_recipe(cones):
     for n in (4, 9):
         choice = ja.choose_map({"text": (source[:n], target[:n])})
         assert choice.table == ()
-        assert choice.map.kind == "partial_isometry"
-        assert not choice.recipe.add_target_mean
+        assert choice.map.structure == "partial_isometry"
+        assert choice.use == ja.search.Use()
         assert choice.reason.startswith(f"{n} anchors are too few to hold any out")
     pairs = {"text": (source[:40], target[:40])}
-    few = ja.choose_map(pairs, groups={"text": np.arange(40) % 2})
+    few = ja.choose_map(ja.Anchors(pairs, groups=np.arange(40) % 2))
     assert few.reason.startswith("2 groups are too few")
-    few = ja.choose_map(pairs, ids={"text": np.arange(40) % 3})
+    few = ja.choose_map(ja.Anchors(pairs, ids=np.arange(40) % 3))
     assert few.reason.startswith("3 things are too few to hold any out")
 
 
@@ -196,13 +204,14 @@ def test_few_things_in_many_copies_still_have_rivals():
         ("folds", {"folds": 2.5}),
         ("index_size", {"index_size": 1}),
         ("most_held_out", {"most_held_out": 0}),
-        ("kinds", {"kinds": ["affine"]}),
-        ("kinds", {"kinds": "linear"}),
+        ("families", {"families": ["affine"]}),
+        ("families", {"families": ja.Ridge()}),
+        ("uses", {"uses": []}),
+        ("uses", {"uses": ["paper"]}),
         ("fit_on", {"fit_on": ["audio"]}),
-        ("groups", {"groups": {"image": np.full(40, None)}}),
+        ("fit_on", {"fit_on": "image"}),
         ("jobs.*audio", {"jobs": [ja.choose.Job("audio", "audio")]}),
         ("jobs.*ids", {"jobs": [ja.choose.Job("image", "text")]}),
-        ("ids", {"ids": {"image": np.arange(3)}}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -215,10 +224,9 @@ def test_bad_options_are_refused_with_a_remedy(argument, options):
 def test_ids_of_modalities_that_never_meet_are_refused():
     rows = np.random.default_rng(0).standard_normal((2, 40, 12))
     ids = {"image": np.arange(40), "text": 100 + np.arange(40)}
-    with pytest.raises(ValueError, match=r"`choose_map\(ids="):
+    with pytest.raises(ValueError, match=r"`choose_map\(.*ids"):
         ja.choose_map(
-            {"image": tuple(rows), "text": tuple(rows)},
-            ids=ids,
+            ja.Anchors({"image": tuple(rows), "text": tuple(rows)}, ids=ids),
             jobs=[ja.choose.Job("image", "text")],
-            kinds=["orthogonal"],
+            **WHOLE,
         )

@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from jaxalign.evaluate.retrieval import class_top1
-from jaxalign.evaluate.standing import pooled_top1, stand_out
+from jaxalign.choose.standing import pooled_top1, stand_out
+from jaxalign.metrics.recall import class_top1
 
 
 def normal(seed, *shape):

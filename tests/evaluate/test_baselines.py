@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compared maps: all fitted on one modality, and the recipe chosen beside them."""
+"""The compared maps: all fitted on one modality of the same anchors."""
 
 import dataclasses
 
@@ -7,16 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+import jaxalign as ja
 from jaxalign.data.planted import random_rotation
-from jaxalign.evaluate.methods import (
-    ORTHOGONAL,
-    PAPER,
-    Anchors,
-    choose_recipe,
-    fit_methods,
-)
-from jaxalign.evaluate.recipes import Recipe, Searcher
-from jaxalign.evaluate.select import MapChoice
+from jaxalign.evaluate.baselines import ORTHOGONAL, fit_baselines
 
 # The MLP is trained by optax, which mixes dtypes.
 pytestmark = pytest.mark.standard_promotion
@@ -43,12 +36,14 @@ def planted():
         )
 
     images, texts = rows(0.5, -0.2), rows(-0.4, 0.7)
-    return rotation, Anchors(*images, *texts, labels, labels)
+    return rotation, ja.Anchors(
+        {"image": images, "text": texts}, groups={"image": labels, "text": labels}
+    )
 
 
 @pytest.fixture(scope="module")
 def fitted(planted):
-    return fit_methods(planted[1], fit_on="image")
+    return fit_baselines(planted[1], fit_on="image")
 
 
 def test_orthogonal_map_recovers_the_planted_rotation(planted, fitted):
@@ -62,19 +57,19 @@ def test_every_method_carries_both_modalities(planted, fitted):
     _, anchors = planted
     methods = dict(fitted[1])
     assert methods.pop("none") is None
-    expected = {"mean only", PAPER, ORTHOGONAL, "least squares", "ridge", "MLP"}
+    expected = {"mean only", PAPERS, ORTHOGONAL, "least squares", "ridge", "MLP"}
     assert expected <= set(methods)
     for name, carry in methods.items():
-        for modality, (source, _) in anchors.pairs.items():
-            rows = np.asarray(carry(source[:5], modality))
+        for modality, paired in anchors.rows.items():
+            rows = np.asarray(carry(paired.source[:5], modality))
             assert rows.shape == (5, WIDTH), name
             assert np.isfinite(rows).all(), name
 
 
 def test_uncentred_method_is_the_bare_rotation(planted, fitted):
     amap, methods = fitted
-    rows = planted[1].source_texts[:4]
-    bare = np.asarray(methods[f"{PAPER}, uncentred"](rows, "text"))
+    rows = planted[1].rows["text"].source[:4]
+    bare = np.asarray(methods[f"{PAPERS}, uncentred"](rows, "text"))
     np.testing.assert_allclose(bare, rows @ np.asarray(amap.rotation).T, atol=1e-5)
 
 
@@ -82,49 +77,24 @@ def test_uncentred_method_is_the_bare_rotation(planted, fitted):
 def test_every_fit_gets_the_modality_and_mean_only_needs_equal_widths(
     planted, fitted, monkeypatch, width
 ):
-    _, anchors = planted
-    narrow = dataclasses.replace(
-        anchors,
-        source_images=anchors.source_images[:, :width],
-        source_texts=anchors.source_texts[:, :width],
+    narrow = ja.Anchors(
+        {
+            name: (rows.source[:, :width], rows.target)
+            for name, rows in planted[1].rows.items()
+        }
     )
     asked = []
 
-    def fit(pairs, **options):
-        asked.append(options)
-        matrix = fitted[0].matrix[:, : pairs["image"][0].shape[1]]
-        return dataclasses.replace(fitted[0], matrix=matrix)
+    def fit(anchors, family=ja.Orthogonal(), **options):  # noqa: B008
+        asked.append((family, options))
+        matrix = fitted[0].matrix[:, : anchors.widths[0]]
+        numbers = fitted[0].numbers.replace(matrix=matrix)
+        return dataclasses.replace(fitted[0], numbers=numbers)
 
-    monkeypatch.setattr("jaxalign.evaluate.methods.fit_map", fit)
-    spaces = {"source_space": "one", "target_space": "another"}
-    _, methods = fit_methods(narrow, fit_on="all", **spaces)
+    monkeypatch.setattr("jaxalign.evaluate.baselines.fit_map", fit)
+    _, methods = fit_baselines(narrow, fit_on="all", seed=3)
     assert ("mean only" in methods) == (width == WIDTH)
-    for options in asked:
-        assert {"fit_on": "all", **spaces}.items() <= options.items()
-    kinds = [options.get("kind", "orthogonal") for options in asked]
-    assert set(kinds) >= {"orthogonal", "linear", "mlp"}
-
-
-def test_the_recipe_is_chosen_for_the_searches_of_the_table(
-    planted, fitted, monkeypatch
-):
-    _, anchors = planted
-    asked = []
-
-    def choose(pairs, **options):
-        asked.append(options)
-        return MapChoice(Searcher(fitted[0], Recipe()), "", ())
-
-    monkeypatch.setattr("jaxalign.evaluate.methods.choose_map", choose)
-    things = np.arange(len(anchors.image_labels))
-    named = dataclasses.replace(anchors, image_ids=things, text_ids=things)
-    for one in (anchors, named):
-        choose_recipe(one, folds=4)
-    jobs = [[job.describe() for job in options["jobs"]] for options in asked]
-    assert jobs[0] == ["source image -> target image", "source text -> target text"]
-    assert jobs[1][:2] == jobs[0]
-    assert jobs[1][2:] == ["source image -> target text", "target image -> source text"]
-    assert [options["ids"] is None for options in asked] == [True, False]
-    for options in asked:
-        assert options["folds"] == 4
-        np.testing.assert_array_equal(options["groups"]["text"], anchors.text_labels)
+    assert {options["fit_on"] for _, options in asked} == {"all"}
+    families = [family for family, _ in asked]
+    for one in (ja.families.PAPER, ja.LeastSquares(), ja.Ridge(), ja.Mlp(seed=3)):
+        assert one in families

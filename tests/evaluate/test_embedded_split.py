@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Anchors take all renderings of their classes; pairs take the query rendering."""
+"""Anchors take all examples of their classes; pairs take those searched for."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def _set(seed, space):
 @pytest.fixture
 def split():
     examples = [
-        {"rendering": rendering, "name": f"thing {label}"}
+        {"is_query": rendering == "plain", "thing": f"thing {label}"}
         for rendering, label in zip(RENDERINGS, LABELS, strict=True)
     ]
     return EmbeddedSplit(examples, _set(0, "source"), _set(1, "target"))
@@ -32,14 +32,16 @@ def split():
 
 def test_anchors_are_all_renderings_and_one_caption_a_thing(split):
     anchors = split.anchors(np.array([2, 7]))
-    np.testing.assert_array_equal(anchors.source_images, split.source.image[2:])
-    np.testing.assert_array_equal(anchors.target_images, split.target.image[2:])
-    np.testing.assert_array_equal(anchors.source_texts, split.source.text[[2, 4]])
-    np.testing.assert_array_equal(anchors.target_texts, split.target.text[[2, 4]])
-    assert anchors.image_labels.tolist() == [2, 2, 7, 7]
-    assert anchors.text_labels.tolist() == [2, 7]
-    assert list(anchors.image_ids) == ["thing 2"] * 2 + ["thing 7"] * 2
-    assert list(anchors.text_ids) == ["thing 2", "thing 7"]
+    image, text = anchors.rows["image"], anchors.rows["text"]
+    np.testing.assert_array_equal(image.source, split.source.image[2:])
+    np.testing.assert_array_equal(image.target, split.target.image[2:])
+    np.testing.assert_array_equal(text.source, split.source.text[[2, 4]])
+    np.testing.assert_array_equal(text.target, split.target.text[[2, 4]])
+    assert image.groups.tolist() == [2, 2, 7, 7]
+    assert text.groups.tolist() == [2, 7]
+    assert list(image.ids) == ["thing 2"] * 2 + ["thing 7"] * 2
+    assert list(text.ids) == ["thing 2", "thing 7"]
+    assert (anchors.source_space, anchors.target_space) == ("source", "target")
 
 
 def test_pairs_are_the_query_rendering_with_their_class_texts(split):
@@ -54,7 +56,9 @@ def test_pairs_are_the_query_rendering_with_their_class_texts(split):
     np.testing.assert_array_equal(pairs.groups, pairs.labels)
 
 
-def test_another_rendering_can_be_searched_for(split):
-    varied = EmbeddedSplit(split.examples, split.source, split.target, "varied")
-    pairs = varied.pairs(np.array([2]), CLASS_TEXTS, CLASS_TEXTS)
-    np.testing.assert_array_equal(pairs.source_images, split.source.image[[3]])
+def test_examples_without_these_keys_each_show_something_and_are_searched_for(split):
+    plain = EmbeddedSplit([{} for _ in LABELS], split.source, split.target)
+    anchors = plain.anchors(np.array([2, 7]))
+    assert anchors.rows["text"].ids.tolist() == [2, 3, 4, 5]
+    pairs = plain.pairs(np.array([2]), CLASS_TEXTS, CLASS_TEXTS)
+    np.testing.assert_array_equal(pairs.source_images, split.source.image[2:4])

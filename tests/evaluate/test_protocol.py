@@ -6,12 +6,11 @@ import functools
 import numpy as np
 import pytest
 
-from jaxalign.evaluate.hubness import hubness_offsets
+import jaxalign as ja
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
-from jaxalign.evaluate.recipes import Recipe, Searcher
-from jaxalign.evaluate.retrieval import exact_recall
 from jaxalign.evaluate.rows import METRICS
+from jaxalign.search import SearchMap, Use
 from tests.compilations import compilations
 
 N, CLASSES, D = 240, 12, 16
@@ -165,45 +164,51 @@ class TestErrors:
             evaluate_map("bad", carry, PAIRS)
 
 
-class TestSearcher:
-    """A searcher goes through the protocol with both sides prepared."""
+class TestSearchMap:
+    """A map with its use goes through the protocol with both sides prepared."""
 
     @staticmethod
-    def fitted(recipe):
-        """Unseen pairs, and a searcher of anchors beside them."""
-        anchors = {
-            "image": (PAIRS.source_images[:120], PAIRS.target_images[:120]),
-            "text": (PAIRS.source_texts[:120], PAIRS.target_texts[:120]),
-        }
-        searcher = Searcher(recipe.fit(anchors), recipe, anchors)
-        return PAIRS.take(np.arange(N) >= 120), searcher
+    def fitted(use):
+        """Unseen pairs, and a map of anchors beside them."""
+        anchors = ja.Anchors(
+            {
+                "image": (PAIRS.source_images[:120], PAIRS.target_images[:120]),
+                "text": (PAIRS.source_texts[:120], PAIRS.target_texts[:120]),
+            }
+        )
+        searched = SearchMap(ja.fit_map(anchors), use, anchors)
+        return PAIRS.take(np.arange(N) >= 120), searched
 
     def test_without_offsets_it_is_its_map(self):
-        pairs, searcher = self.fitted(Recipe(add_target_mean=False))
-        plain = functools.partial(searcher.amap, add_target_mean=False)
+        pairs, searched = self.fitted(Use("source", "whole", offsets=0))
+        plain = functools.partial(searched.map, add_target_mean=False)
         by_map = values(evaluate_map("m", plain, pairs))
-        by_searcher = values(evaluate_map("m", searcher, pairs))
+        by_use = values(evaluate_map("m", searched, pairs))
         # Normalised before or after: the last bit of a cosine.
-        assert by_searcher == pytest.approx(by_map, abs=1e-5)
+        assert by_use == pytest.approx(by_map, abs=1e-5)
 
     def test_offsets_are_those_of_the_queries_that_come(self):
-        recipe = Recipe(add_target_mean=False, centre_target=True, hubness_k=5)
-        pairs, one = self.fitted(recipe)
-        found = values(evaluate_map("m", one, pairs))
-        itself = np.arange(len(pairs.labels))
-        texts = one.prepare_source(pairs.source_texts, "text")
-        asked = one.prepare_target(one.anchors["image"][1], "image")
-        recall = exact_recall(
-            one.prepare_target(pairs.target_images, "image"),
-            texts,
-            itself,
-            (1, 10),
-            offsets=hubness_offsets(asked, texts),
-        )
-        assert found["target_image_to_source_text_at_1"] == recall.at(1)
-        assert found["target_image_to_source_text_at_10"] == recall.at(10)
-        images = one.prepare_source(pairs.source_images, "image")
-        index = one.prepare_target(pairs.target_texts, "text")
-        offsets = one.measure_offsets(index, "image")
-        recall = exact_recall(images, index, itself, (1,), offsets=offsets)
-        assert found["source_image_to_target_text_at_1"] == recall.at(1)
+        pairs, searched = self.fitted(Use())
+        found = values(evaluate_map("m", searched, pairs))
+        for rows, rows_are, queries, name in (
+            (
+                pairs.source_texts,
+                "source",
+                pairs.target_images,
+                "target_image_to_source",
+            ),
+            (
+                pairs.target_texts,
+                "target",
+                pairs.source_images,
+                "source_image_to_target",
+            ),
+        ):
+            index = ja.search.prepare(
+                searched, rows, "text", rows_are=rows_are, queries="image"
+            )
+            best = np.asarray(index.search(queries, 10)[1])
+            right = best == np.arange(len(rows))[:, None]
+            for k in (1, 10):
+                share = right[:, :k].any(axis=1).mean()
+                assert found[f"{name}_text_at_{k}"] == pytest.approx(share)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.evaluate.methods import CHOSEN, ORTHOGONAL
+from jaxalign.evaluate.baselines import CHOSEN, ORTHOGONAL
 from tests.experiments.launching import launch_here
 
 # The MLP is trained by optax.

@@ -88,8 +88,14 @@ def read_map(folder):
     amap = ja.AlignmentMap.load(folder / "map.safetensors")
     return amap, {
         "matrix": np.asarray(amap.matrix),
-        **{f"scale {name}": np.asarray(amap.scales[name]) for name in amap.modalities},
-        **{f"mean {n}": np.asarray(amap.source_means[n]) for n in amap.modalities},
+        **{
+            f"scale {name}": np.asarray(amap.numbers.scales[name])
+            for name in amap.modalities
+        },
+        **{
+            f"mean {n}": np.asarray(amap.numbers.source_means[n])
+            for n in amap.modalities
+        },
     }
 
 
@@ -100,8 +106,8 @@ def test_the_map_is_that_of_the_rows(stores, undisturbed):
     tolerance = PROCRUSTES * eps(np.float32)
     np.testing.assert_allclose(found["matrix"], expected.matrix, atol=tolerance)
     for name in ("image", "text"):
-        scale = float(expected.scales[name])
-        np.testing.assert_allclose(amap.scales[name], scale, rtol=tolerance)
+        scale = float(expected.numbers.scales[name])
+        np.testing.assert_allclose(amap.numbers.scales[name], scale, rtol=tolerance)
     assert (amap.source_space, amap.target_space) == ("source", "target")
     assert "Enough anchors" in output
     rows = json.loads((folder / "results.json").read_text())["rows"]

@@ -37,19 +37,17 @@ def moments_of(d_source, d_target, **options):
 def test_the_closed_form_gives_the_fitted_map(widths, scale):
     moments = moments_of(*widths)
     options = {"fit_on": "image", "scale": scale, "source_space": "aa"}
-    expected = ja.fit_map(moments, **options)
-    found = ja.map_from_rotation(
-        expected.rotation, moments, **options, card={"note": 1}
-    )
+    expected = ja.fit_map(moments, ja.Orthogonal(keep="all"), **options)
+    found = ja.fit_map(moments, ja.Given(expected.rotation), **options, card={"n": 1})
     rows = rows_pair(np.random.default_rng(1), 5, *widths)[0]
     for modality in moments:
         np.testing.assert_allclose(
             found(rows, modality), expected(rows, modality), atol=TOLERANCE
         )
-    assert (found.structure, found.source_space) == ("orthogonal", "aa")
-    assert found.card["note"] == 1
+    assert (found.structure, found.source_space) == ("isometry", "aa")
+    assert found.card["n"] == 1
     notes = found.card["fit"]
-    assert (notes["fit_on"], notes["rotation"]) == ("image", "given")
+    assert (notes["fit_on"], notes["family"]["name"]) == ("image", "given")
     assert notes["modalities"]["text"] == pytest.approx(
         expected.card["fit"]["modalities"]["text"], rel=1e-5
     )
@@ -59,7 +57,7 @@ def test_the_closed_form_gives_the_fitted_map(widths, scale):
 def test_the_rotation_stays_as_given_and_is_stored(determinant, tmp_path):
     moments = moments_of(6, 6)
     q = ja.data.random_rotation(jax.random.key(3), 6, 6, reflect=determinant < 0)
-    found = ja.map_from_rotation(q, moments, fit_on="all", scale="none")
+    found = ja.fit_map(moments, ja.Given(q), fit_on="all", scale="none")
     found.save(tmp_path / "map.safetensors")
     back = ja.AlignmentMap.load(tmp_path / "map.safetensors")
     np.testing.assert_array_equal(back.rotation, np.asarray(q))
@@ -76,49 +74,36 @@ def test_what_descent_ends_with_is_accepted():
     moments = moments_of(6, 4)
     objective = ja.stiefel.procrustes_objective(moments["image"])
     found = ja.stiefel.fit(objective, jnp.eye(4, 6), ja.stiefel.pogo(1e-3), steps=20)
-    amap = ja.map_from_rotation(found.point, moments, fit_on="image")
+    amap = ja.fit_map(moments, ja.Given(found.point))
     np.testing.assert_array_equal(amap.rotation, found.point)
 
 
 @pytest.mark.parametrize(
-    ("rotation", "message"),
+    ("matrix", "message"),
     [
-        (np.eye(6)[:4], r"expected a floating matrix .*\(4, 6\)"),
-        (np.eye(6, dtype=int), "got int"),
-        (np.eye(6) * 1.001, "expected orthonormal columns"),
-        (np.full((6, 6), np.nan), "got nan"),
-        (np.eye(6).tolist(), "expected an array, got list"),
+        (np.eye(6, dtype=int), "int64"),
+        (np.eye(6) * 1.001, "orthonormal columns"),
+        (np.full((6, 6), np.nan), "nan"),
+        (np.eye(6).tolist(), "list"),
         (np.eye(6, dtype=np.float16)[:, ::-1] * np.float16(0.999), "polar_factor"),
+        (np.ones((2, 3, 3)), "shape"),
     ],
 )
-def test_no_rotation_is_refused(rotation, message, no_shape_hook):
-    with pytest.raises(ValueError, match=message):
-        ja.map_from_rotation(rotation, moments_of(6, 6), fit_on="image")
+def test_what_is_no_isometry_is_refused(matrix, message, no_shape_hook):
+    with pytest.raises(ValueError, match=rf"Given\(matrix=.*{message}"):
+        ja.Given(matrix)
 
 
-def test_a_turned_rotation_is_named(no_shape_hook):
+def test_another_shape_is_refused_and_a_turned_one_named():
+    with pytest.raises(ValueError, match=r"\(6, 6\)"):
+        ja.fit_map(moments_of(6, 6), ja.Given(np.eye(6)[:4]))
     with pytest.raises(ValueError, match="transposed"):
-        ja.map_from_rotation(np.eye(4, 6), moments_of(4, 6), fit_on="image")
+        ja.fit_map(moments_of(4, 6), ja.Given(np.eye(4, 6)))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"fit_on": "sound"}, "fit_on"),
-        ({"fit_on": "image", "scale": "half"}, "scale"),
-        ({"fit_on": "image", "source_space": 3}, "source_space"),
-    ],
-)
-def test_options_that_do_not_exist(options, message, no_shape_hook):
-    with pytest.raises(ValueError, match=rf"map_from_rotation\({message}"):
-        ja.map_from_rotation(np.eye(6), moments_of(6, 6), **options)
-
-
-def test_moments_with_groups_are_refused():
-    group = np.zeros(N, int)
-    rows = rows_pair(np.random.default_rng(1), N, 6, 6)
-    grouped = ja.accumulate_moments(
-        ja.anchors.array_pairs(*rows, group=group), groups=2
-    )
-    with pytest.raises(ValueError, match="reduce_groups"):
-        ja.map_from_rotation(np.eye(6), {"image": grouped}, fit_on="image")
+def test_a_general_matrix_is_used_as_it_is():
+    moments = moments_of(6, 4)
+    matrix = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
+    amap = ja.fit_map(moments, ja.Given(matrix, structure="general"))
+    np.testing.assert_array_equal(amap.matrix, matrix)
+    assert (amap.structure, float(amap.numbers.scales["text"])) == ("general", 1.0)

@@ -1,40 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear maps of anchors: scales and residuals against sums over rows by hand."""
+"""Scales and residuals measured on rows, against sums by hand."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxalign.maps.anchor_moments import all_moments
-from jaxalign.maps.linear_fit import solve_anchors
-from jaxalign.maps.row_measures import carry_by, measure_rows
+import jaxalign as ja
+from jaxalign.families.row_measures import measure_rows
 from tests.tolerances import SUMS, eps
 
-HOW = {"weights": {}, "modality_weights": {"image": 1.0}, "groups": {}, "batch_size": 7}
 F32 = eps(np.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anchors():
     rng = np.random.default_rng(1)
     source = rng.standard_normal((30, 4)).astype(np.float32) + 1
     target = source @ rng.standard_normal((4, 5)) + 0.1 * rng.standard_normal((30, 5))
-    return {"image": (source, target.astype(np.float32))}
+    return ja.Anchors((source, target.astype(np.float32)))
 
 
 @pytest.mark.parametrize("block", [1, 7, 4096])
 @pytest.mark.parametrize("scale", ["none", "energy", "least_squares"])
 def test_scale_and_residual_are_those_of_the_rows(anchors, scale, block):
-    moments = all_moments(anchors, {}, grams=True, batch_size=16)
+    moments = anchors.moments(grams=True)["rows"]
     matrix = np.random.default_rng(2).standard_normal((5, 4)).astype(np.float32)
+    solved = ja.families.Solved(jnp.asarray(matrix), jnp.int32(0))
+    rows = anchors.rows["rows"]
     factor, residual = measure_rows(
-        anchors["image"],
-        None,
-        moments["image"],
-        carry_by(matrix, None),
-        scale=scale,
-        block=block,
+        rows, moments, solved, scale=scale, batch_size=block
     )
-    x, y = (side - side.mean(axis=0, dtype=np.float64) for side in anchors["image"])
+    x, y = (s - s.mean(axis=0, dtype=np.float64) for s in (rows.source, rows.target))
     carried = x @ matrix.T
     expected = {
         "none": 1.0,
@@ -47,9 +43,16 @@ def test_scale_and_residual_are_those_of_the_rows(anchors, scale, block):
 
 
 def test_least_squares_and_ridge_say_what_they_did(anchors):
-    moments = all_moments(anchors, {}, grams=True, batch_size=16)
-    least, notes = solve_anchors(anchors, moments, ridge=0.0, **HOW)
-    assert notes == {"ridge": 0.0, "rank": 4, "status": "OK"}
-    ridge, notes = solve_anchors(anchors, moments, ridge=0.5, **HOW)
-    assert (notes["ridge"], notes["status"]) == (0.5, "OK")
-    assert np.linalg.norm(ridge) < np.linalg.norm(least)
+    least, ridge = (
+        ja.fit_map(anchors, ja.LeastSquares()),
+        ja.fit_map(anchors, ja.Ridge(0.5)),
+    )
+    fit = least.card["fit"]
+    assert (fit["family"]["name"], fit["rank"], fit["status"]) == (
+        "least_squares",
+        4,
+        "OK",
+    )
+    fit = ridge.card["fit"]
+    assert (fit["strength"], fit["status"]) == (0.5, "OK")
+    assert np.linalg.norm(ridge.matrix) < np.linalg.norm(least.matrix)

@@ -231,7 +231,10 @@ def test_it_prints_as_one_line():
         (lambda amap, rows: amap(rows[0], "text"), r"rows=.*\(5,\)"),
         (lambda amap, rows: amap(rows, "text", space="cc"), "space='cc'.*'aa'"),
         (lambda amap, rows: amap(rows, "text", space="bb"), "inverse"),
-        (lambda amap, rows: make_map(0, 4, 4, structure="general").inverse(), "exchanged"),
+        (
+            lambda amap, rows: make_map(0, 4, 4, structure="general").inverse(),
+            "exchanged",
+        ),
     ],
     ids=str.split("modality width list complex int8 axis space target linear"),
 )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Maps from moments are those of the rows, one by one and over many subsets."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -58,11 +59,11 @@ def assert_same(found, expected, rows):
     "options",
     [
         {"fit_on": "text", "scale": "none"},
-        {"fit_on": "all", "modality_weights": {"text": 3.0}},
-        {"rank": 3},
-        {"kind": "linear", "ridge": 0.1},
+        {"fit_on": {"image": 1.0, "text": 3.0}},
+        {"family": ja.Orthogonal(keep=3)},
+        {"family": ja.Ridge(0.1)},
     ],
-    ids=["text", "all", "rank", "linear"],
+    ids=["text", "weights", "keep", "ridge"],
 )
 def test_as_from_the_rows(pairs, options):
     found = ja.fit_map(moments_of(pairs), **options)
@@ -90,12 +91,12 @@ def test_every_subset_is_a_fit_of_its_rows(pairs, groups):
 @pytest.mark.parametrize(
     "options",
     [
-        {"fit_on": "all", "modality_weights": {"text": 3.0}, "scale": "none"},
-        {"rank": 3},
-        {"kind": "mean_only"},
-        {"kind": "linear", "ridge": 0.1, "fit_on": "text"},
+        {"fit_on": {"image": 1.0, "text": 3.0}, "scale": "none"},
+        {"family": ja.Orthogonal(keep=3)},
+        {"family": ja.MeanOnly()},
+        {"family": ja.Ridge(0.1), "fit_on": "text"},
     ],
-    ids=["all", "rank", "mean_only", "linear"],
+    ids=["weights", "keep", "mean_only", "ridge"],
 )
 def test_subsets_take_every_option_of_a_fit(pairs, groups, options):
     moments = moments_of(pairs, group=groups)
@@ -105,7 +106,7 @@ def test_subsets_take_every_option_of_a_fit(pairs, groups, options):
         expected = ja.fit_map(rows_of(subset > 0, pairs, groups), **options)
         assert_same(found, expected, ROWS)
         assert found.card["note"] == 1
-        shared = ("fit_on", "scale", "kind", "modality_weights", "kept")
+        shared = ("fit_on", "scale", "family", "kept")
         for entry in shared:
             assert found.card["fit"].get(entry) == expected.card["fit"].get(entry)
 
@@ -115,7 +116,7 @@ def test_the_ridge_is_chosen_by_holding_groups_out(pairs, groups, fit_on):
     moments = moments_of(pairs, group=groups)
     subset = np.array([1, 1, 0, 1, 1])
     (found,) = ja.fit_groups(moments, subset[None], ja.Ridge(), fit_on=fit_on)
-    chosen = found.card["fit"]["ridge"]
+    chosen = found.card["fit"]["strength"]
     names = ["image", "text"] if fit_on == "all" else ["image"]
 
     def held_out_error(ridge):
@@ -148,31 +149,58 @@ def test_the_ridge_is_chosen_by_holding_groups_out(pairs, groups, fit_on):
     assert errors[nearest] < errors[10.0]
 
 
+def test_rotations_need_no_grams_where_all_is_determined(pairs, groups):
+    bare = moments_of(pairs, group=groups, grams=False)
+    for keep in ("all", "identified"):
+        family = ja.Orthogonal(keep=keep)
+        (found,) = ja.fit_groups(bare, np.ones((1, GROUPS)), family)
+        assert_same(found, ja.fit_map(pairs, family), ROWS)
+    whole = {name: ja.moments.reduce_groups(part) for name, part in bare.items()}
+    assert_same(ja.fit_map(whole), ja.fit_map(pairs), ROWS)
+
+
+def test_a_batch_is_read_few_times(pairs, groups, monkeypatch):
+    moments = moments_of(pairs, group=groups)
+    read = []
+    whole = jax.device_get
+    monkeypatch.setattr(jax, "device_get", lambda tree: read.append(1) or whole(tree))
+    ja.fit_groups(moments, np.eye(GROUPS)[:4] + np.eye(GROUPS)[4])
+    assert len(read) <= 4
+
+
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_say_what_to_do(pairs, groups):
     whole, grouped = moments_of(pairs), moments_of(pairs, group=groups)
+    every = np.ones((1, GROUPS))
     with pytest.raises(ValueError, match="merge the groups by `reduce_groups`"):
         ja.fit_map(grouped)
     with pytest.raises(ValueError, match="accumulate them with groups"):
-        ja.fit_groups(whole, np.ones((1, GROUPS)))
-    with pytest.raises(ValueError, match=r"`maps_of_subsets\(scale='unit'\)`"):
-        ja.fit_groups(grouped, np.ones((1, GROUPS)), scale="unit")
-    with pytest.raises(ValueError, match=r"pass \{'image': moments\}"):
-        ja.fit_map(whole["image"])
-    unequal = {"image": ja.moments.init_moments(2, 3, groups=GROUPS)}
-    with pytest.raises(ValueError, match=r"`maps_of_subsets\(kind='mean_only'\)`"):
-        ja.fit_groups(unequal, np.ones((1, GROUPS)), ja.MeanOnly())
+        ja.fit_groups(whole, every)
+    with pytest.raises(ValueError, match=r"`fit_groups\(scale='unit'\)`"):
+        ja.fit_groups(grouped, every, scale="unit")
+    with pytest.raises(ValueError, match=r"fit_groups\(moments=...\)"):
+        ja.fit_groups(pairs, every)
+    with pytest.raises(ValueError, match=r"anchors\['text'\]"):
+        ja.fit_map({**whole, "text": pairs["text"]})
+    unequal = ja.moments.init_moments(2, 3, groups=GROUPS)
+    with pytest.raises(ValueError, match="MeanOnly"):
+        ja.fit_groups(unequal, every, ja.MeanOnly())
     with pytest.raises(ValueError, match="at least 2 groups a subset"):
         ja.fit_groups(grouped, np.eye(GROUPS), ja.Ridge())
     with pytest.raises(ValueError, match="with one weight for each group"):
         ja.fit_groups(grouped, np.ones(GROUPS))
     bare = moments_of(pairs, grams=False)
-    with pytest.raises(ValueError, match="Gram matrices, which a part of a rotation"):
-        ja.fit_map(bare)
-    with pytest.raises(ValueError, match="least squares needs rows"):
-        ja.fit_map(whole, ja.LeastSquares())
+    with pytest.raises(ValueError, match="Gram matrices, which the fit of ridge"):
+        ja.fit_map(bare, ja.Ridge(0.1))
+    with pytest.raises(ValueError, match="Gram matrices.*scale='none'"):
+        ja.fit_map(bare, ja.Orthogonal(keep=2))
+    for fit, given in ((ja.fit_map, (whole,)), (ja.fit_groups, (grouped, every))):
+        with pytest.raises(ValueError, match="one that needs rows"):
+            fit(*given, ja.LeastSquares())
+    with pytest.raises(ValueError, match="choose_ridge"):
+        ja.fit_map(whole, ja.Ridge())
     with pytest.raises(ValueError, match="source rows that differ"):
-        ja.fit_map({"image": ja.moments.init_moments(3, 3)})
+        ja.fit_map(ja.moments.init_moments(3, 3))
 
 
 def test_numbers_of_groups_share_programs(pairs, groups):

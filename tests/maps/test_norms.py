@@ -89,7 +89,8 @@ def test_norms_are_stored_and_older_maps_have_none(pair, amap, tmp_path):
     loaded = ja.AlignmentMap.load(path)
     with pytest.raises(ValueError, match="norm"):
         loaded(10 * pair[0])
-    older = dataclasses.replace(amap, source_norms=None, target_norms=None)
+    numbers = amap.numbers.replace(source_norms=None, target_norms=None)
+    older = dataclasses.replace(amap, numbers=numbers)
     assert older.fingerprint == amap.fingerprint
     older.save(path)
     older = ja.AlignmentMap.load(path)
@@ -100,5 +101,5 @@ def test_norms_are_stored_and_older_maps_have_none(pair, amap, tmp_path):
 
 
 def test_nothing_is_checked_inside_jit(pair, amap):
-    moved = jax.jit(lambda amap, rows: amap(rows))(amap, 10 * pair[0])
+    moved = jax.jit(amap)(10 * pair[0])
     assert moved.shape == pair[1].shape

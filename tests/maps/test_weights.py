@@ -14,28 +14,29 @@ from tests.cases import rows_pair
 from tests.tolerances import LINEAR, PROCRUSTES, eps
 
 F32 = eps(np.float32)
-KINDS = ({}, {"kind": "linear", "ridge": 0.1}, {"kind": "linear", "ridge": 0.0})
+FAMILIES = (ja.Orthogonal(), ja.Ridge(0.1), ja.LeastSquares())
 
 
 def same(left, right, within=PROCRUSTES * F32):
     """Compare the numbers of two maps, relative to the largest of each."""
-    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    pairs = zip(
+        jax.tree.leaves(left.numbers), jax.tree.leaves(right.numbers), strict=True
+    )
     for one, other in pairs:
         size = max(1.0, float(np.abs(other).max()))
         np.testing.assert_allclose(one, other, atol=within * size)
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 2**31), kind=st.sampled_from(range(3)))
-def test_a_whole_weight_is_as_many_copies_and_zero_is_none(seed, kind):
+@given(seed=st.integers(0, 2**31), family=st.sampled_from(FAMILIES))
+def test_a_whole_weight_is_as_many_copies_and_zero_is_none(seed, family):
     rng = np.random.default_rng(seed)
     source, target = rows_pair(rng, 40, 6, 6, mean=0.5)
     weights = rng.integers(0, 4, 40)
     copied = tuple(np.repeat(side, weights, axis=0) for side in (source, target))
-    weighted = ja.fit_map(
-        {"image": (source, target)}, weights={"image": weights}, **KINDS[kind]
-    )
-    same(weighted, ja.fit_map({"image": copied}, **KINDS[kind]), LINEAR * F32)
+    anchors = ja.Anchors({"image": (source, target)}, weights={"image": weights})
+    weighted = ja.fit_map(anchors, family)
+    same(weighted, ja.fit_map({"image": copied}, family), LINEAR * F32)
     fit = weighted.card["fit"]
     assert fit["modalities"]["image"]["anchors"] == np.count_nonzero(weights)
     assert fit["weighted"] == ["image"]
@@ -45,7 +46,7 @@ def test_weighted_rotation_is_scipys():
     rng = np.random.default_rng(0)
     source, target = rows_pair(rng, 80, 6, 6, mean=0.9)
     weights = rng.uniform(0.1, 3.0, 80)
-    amap = ja.fit_map({"image": (source, target)}, weights={"image": weights})
+    amap = ja.fit_map(ja.Anchors((source, target), weights=weights))
     x, y = (side.astype(np.float64) for side in (source, target))
     x, y = (side - np.average(side, axis=0, weights=weights) for side in (x, y))
     root = np.sqrt(weights)[:, None]
@@ -53,29 +54,27 @@ def test_weighted_rotation_is_scipys():
     np.testing.assert_allclose(amap.rotation, expected.T, atol=PROCRUSTES * F32)
 
 
-@pytest.mark.parametrize("kind", range(3))
-def test_modalities_are_weighed_like_their_rows(kind):
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_modalities_are_weighted_like_their_rows(family):
     rng = np.random.default_rng(1)
     pairs = {
         "image": rows_pair(rng, 60, 6, 6, mean=0.9),
         "text": rows_pair(rng, 50, 6, 6, mean=-0.5),
     }
 
-    def fit(weights):
-        return ja.fit_map(pairs, fit_on="all", modality_weights=weights, **KINDS[kind])
+    def fit(image, text):
+        return ja.fit_map(pairs, family, fit_on={"image": image, "text": text})
 
-    same(fit({"text": 1.0}), ja.fit_map(pairs, fit_on="all", **KINDS[kind]))
+    same(fit(1.0, 1.0), ja.fit_map(pairs, family, fit_on="all"))
     # Only the ratio counts.
-    same(fit({"image": 2.0, "text": 6.0}), fit({"text": 3.0}), LINEAR * F32)
-    same(fit({"image": 0.0}), ja.fit_map(pairs, fit_on="text", **KINDS[kind]))
-    rows = ja.fit_map(
-        pairs, fit_on="all", weights={"text": np.full(50, 3.0)}, **KINDS[kind]
-    )
-    same(fit({"text": 3.0}), rows, LINEAR * F32)
-    near = np.linalg.norm(
-        np.asarray(fit({"text": 100.0}).matrix - fit({"image": 0.0}).matrix)
-    )
-    far = np.linalg.norm(np.asarray(fit({}).matrix - fit({"image": 0.0}).matrix))
+    same(fit(2.0, 6.0), fit(1.0, 3.0), LINEAR * F32)
+    texts = fit(0.0, 1.0)
+    same(texts, ja.fit_map(pairs, family, fit_on="text"))
+    same(texts, ja.fit_map(pairs, family, fit_on={"text": 2.0}))
+    rows = ja.Anchors(pairs, weights={"text": np.full(50, 3.0)})
+    same(fit(1.0, 3.0), ja.fit_map(rows, family, fit_on="all"), LINEAR * F32)
+    near = np.linalg.norm(np.asarray(fit(1.0, 100.0).matrix - texts.matrix))
+    far = np.linalg.norm(np.asarray(fit(1.0, 1.0).matrix - texts.matrix))
     assert near < 0.2 * far
 
 
@@ -89,7 +88,7 @@ def test_an_mlp_never_sees_a_row_of_weight_zero():
     spoilt = target.copy()
     spoilt[::3] = 100.0
     fits = [
-        ja.fit_map({"image": (source, rows)}, ja.Mlp(), weights={"image": weights})
+        ja.fit_map(ja.Anchors((source, rows), weights=weights), ja.Mlp())
         for rows in (target, spoilt)
     ]
     assert fits[0].fingerprint == fits[1].fingerprint
@@ -100,7 +99,11 @@ def test_folds_keep_groups_whole_over_modalities():
         "image": np.array(["b", "b", "a", "c", "d"]),
         "text": np.array(["c", "a"]),
     }
-    folds = fold_rows({"image": 5, "text": 2, "audio": 7}, groups, 3)
+    pairs = {
+        name: (np.ones((n, 2), np.float32),) * 2
+        for name, n in (("image", 5), ("text", 2), ("audio", 7))
+    }
+    folds = fold_rows(ja.Anchors(pairs, groups=groups).rows, 3)
     by_label = {}
     for name in groups:
         for label, fold in zip(groups[name], folds[name], strict=True):
@@ -116,40 +119,40 @@ def test_groups_keep_twins_from_weakening_a_ridge():
     labels = np.repeat(np.arange(classes), 30)
     noise = 0.01 * rng.normal(size=(2, len(labels), width))
     rows = (centres[labels] + noise[0], targets[labels] + noise[1])
-    pairs = {"image": tuple(side.astype(np.float32) for side in rows)}
-    by_group = ja.fit_map(pairs, ja.Ridge(), groups={"image": labels})
-    by_row = ja.fit_map(pairs, ja.Ridge())
+    pair = tuple(side.astype(np.float32) for side in rows)
+    by_group = ja.fit_map(ja.Anchors(pair, groups=labels), ja.Ridge())
+    by_row = ja.fit_map(pair, ja.Ridge())
     # Targets are unrelated to sources, so new classes are best told by the mean alone.
-    ridges = [amap.card["fit"]["ridge"] for amap in (by_group, by_row)]
+    ridges = [amap.card["fit"]["strength"] for amap in (by_group, by_row)]
     assert ridges[0] > 100 * ridges[1]
 
 
 @pytest.mark.usefixtures("no_shape_hook")
 @pytest.mark.parametrize(
-    ("options", "match"),
+    "fit_on",
+    ["audio", {"audio": 1}, {"image": -1}, {"image": 0}, {"image": "much"}, {}],
+    ids=str,
+)
+def test_what_is_not_there_cannot_be_fitted_on(fit_on):
+    rows = rows_pair(np.random.default_rng(11), 6, 4, 4)
+    with pytest.raises(ValueError, match="fit_on"):
+        ja.fit_map({"image": rows}, fit_on=fit_on)
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize(
+    ("make", "argument"),
     [
-        ({"modality_weights": {"image": 1.0}}, "pass it, or leave the weights out"),
-        (
-            {"fit_on": "all", "modality_weights": {"audio": 1}},
-            "one that is left out has",
-        ),
-        (
-            {"fit_on": "all", "modality_weights": {"image": -1}},
-            "at least 0 by modality",
-        ),
-        ({"fit_on": "all", "modality_weights": {"image": 0}}, "leaves a modality out"),
-        ({"weights": {"image": np.ones(3)}}, r"\(6,\), got \(3,\); pass one value"),
-        ({"weights": {"image": -np.ones(6)}}, "leaves an anchor out"),
-        ({"weights": {"image": np.eye(6)[0]}}, "two or more of them positive.*1 pos"),
-        ({"weights": {"audio": np.ones(6)}}, r"by modality, of \['image'\]"),
-        ({"weights": np.ones(6)}, "got ndarray"),
-        ({"groups": {"image": np.ones(7)}}, r"groups\['image'\].*\(6,\)"),
-        ({"identified_only": True, "kind": "mlp"}, "leave both out"),
-        ({"rank": 0}, "keep all that the anchors identify"),
-        ({"rank": 2, "proper": True}, "no determinant; leave proper out"),
+        (lambda: ja.Orthogonal(keep=0), "keep"),
+        (lambda: ja.Orthogonal(keep="most"), "keep"),
+        (lambda: ja.Orthogonal(keep=2, proper=True), "proper"),
+        (lambda: ja.Ridge(0.0), "strength"),
+        (lambda: ja.Ridge(-1.0), "strength"),
+        (lambda: ja.Ridge(float("nan")), "strength"),
+        (lambda: ja.Ridge("weak"), "strength"),
+        (lambda: ja.Given(np.eye(2), structure="partial_isometry"), "structure"),
     ],
 )
-def test_bad_options_are_refused_with_a_remedy(options, match):
-    rows = rows_pair(np.random.default_rng(11), 6, 4, 4)
-    with pytest.raises(ValueError, match=match):
-        ja.fit_map({"image": rows}, **options)
+def test_families_refuse_what_they_have_not(make, argument):
+    with pytest.raises(ValueError, match=argument):
+        make()

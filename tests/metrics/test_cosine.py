@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxalign.evaluate.cosine import (
+from jaxalign.metrics.cosine import (
     agreement,
     centred_cosine,
     centred_pair_cosines,

@@ -5,7 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxalign.evaluate.retrieval import class_top1, exact_recall, top_k
+from jaxalign.metrics.recall import class_top1, exact_recall
+from jaxalign.search.ranking import top_k
 from tests.compilations import compilations
 
 # Row i of the index is axis i; query 3 stands nearest to row 0, then to its own row 3.

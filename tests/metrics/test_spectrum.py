@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from jaxalign.evaluate.spectrum import dimensions_used
+from jaxalign.metrics.spectrum import dimensions_used
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from jaxalign.evaluate.zeroshot import (
+from jaxalign.metrics.zeroshot import (
     average_prompts,
     class_similarities,
     zeroshot_hits,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxalign.evaluate import blocks
+from jaxalign.search import blocks
 
 
 def _unit(n, d, seed):

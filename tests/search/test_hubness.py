@@ -64,7 +64,10 @@ def test_offsets_know_neither_norms_nor_order_nor_turns(seed, turned):
 def test_an_offset_is_one_more_dimension():
     queries, index, offsets = normal(0, 11, 6), normal(1, 60, 6), 0.2 * normal(2, 60)
     wide = ja.search.append_offsets(index, offsets)
-    products = np.asarray(ja.append_one(queries)) @ np.asarray(wide).T
+    products = (
+        np.asarray(ja.search.append_offsets(queries, np.full(11, -1.0, np.float32)))
+        @ np.asarray(wide).T
+    )
     np.testing.assert_array_equal(wide[:, -1], -offsets)
     scores, rows = ja.search.top_k(queries, index, 60, offsets=offsets)
     expected = np.take_along_axis(products, np.asarray(rows), axis=1)

@@ -1,225 +1,249 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes do what they say; the same rotation used plainly is much worse."""
+"""A prepared index: its formula, both directions, and how much the use decides."""
 
 import dataclasses
-import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxalign as ja
-from tests.evaluate.cones import cone_rows, exact_top1
+from jaxalign.search.use import prepare_rows
+from tests.compilations import compilations
+from tests.search.cones import cone_rows, exact_top1
 from tests.tolerances import ROWS, eps
 
 WITHIN = ROWS * eps(np.float32)
-PAPER = ja.Recipe(fit_on="text", scale="none")
-BARE = ja.Recipe(fit_on="text", add_target_mean=False)
+Use = ja.search.Use
+BARE = Use(offsets=0)
 
 
 @pytest.fixture(scope="module")
 def cones():
     """Anchors, and rows that none of this was fitted on."""
     source, target = cone_rows(1300, 64, noise=1.0)
-    return {"text": (source[:300], target[:300])}, (source[300:], target[300:])
+    return (source[:300], target[:300]), (source[300:], target[300:])
 
 
-def identity(d, *modalities):
-    """The identity about 0, as a map of some modalities."""
-    of_all = {name: jnp.zeros(d) for name in modalities}
-    ones = {name: jnp.ones(()) for name in modalities}
-    return ja.AlignmentMap(jnp.eye(d), ones, of_all, of_all)
+@pytest.fixture(scope="module")
+def few():
+    """Fewer anchors than dimensions, and other rows."""
+    source, target = cone_rows(1300, 64, decay=0.3)
+    return (source[:40], target[:40]), (source[40:], target[40:])
 
 
-def searcher(recipe, anchors):
-    return ja.Searcher(recipe.fit(anchors), recipe, anchors)
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def test_how_a_rotation_is_used_decides(cones):
-    """One rotation, from the paper's use of it to the recipe's."""
-    anchors, unseen = cones
-    bare = searcher(dataclasses.replace(BARE, hubness_k=5), anchors)
-    centred = dataclasses.replace(bare.recipe, centre_target=True)
-    maps = {
-        "paper": searcher(PAPER, anchors),
-        "energy": searcher(dataclasses.replace(PAPER, scale="energy"), anchors),
-        "no mean, offsets": bare,
-        "centred, offsets": dataclasses.replace(bare, recipe=centred),
+    """One rotation, from the paper's use of it to the default."""
+    anchors, (source, target) = cones
+    paper = ja.fit_map(anchors, ja.families.PAPER)
+    energy = ja.fit_map(anchors)
+    found = {
+        name: exact_top1(
+            ja.search.prepare(amap, target, use=use, anchors=anchors), source
+        )
+        for name, amap, use in (
+            ("paper", paper, Use.PAPER),
+            ("energy", energy, Use.PAPER),
+            ("no mean, offsets", paper, Use("source", "whole")),
+            ("default", paper, None),
+        )
     }
-    np.testing.assert_array_equal(bare.amap.matrix, maps["paper"].amap.matrix)
-    found = {name: exact_top1(one, *unseen) for name, one in maps.items()}
     # 0.80, 0.91, 0.96, 0.97 seen; the paper's use misses more than three times as many.
     assert found["paper"] < found["energy"] < found["no mean, offsets"]
-    for name in ("no mean, offsets", "centred, offsets"):
+    for name in ("no mean, offsets", "default"):
         assert 1 - found["paper"] > 3 * (1 - found[name])
 
 
-def test_few_anchors_need_the_identified_part():
-    source, target = cone_rows(1300, 64, decay=0.3)
-    anchors, unseen = {"text": (source[:40], target[:40])}, (source[40:], target[40:])
-    part = dataclasses.replace(BARE, identified_only=True)
-    whole, kept = (
-        exact_top1(searcher(recipe, anchors), *unseen) for recipe in (BARE, part)
+def test_few_anchors_need_the_identified_part_and_its_norm(few):
+    anchors, (source, target) = few
+    whole, part = (
+        ja.fit_map(anchors, ja.Orthogonal(keep=keep)) for keep in ("all", "identified")
     )
-    assert kept > whole + 0.1
-
-
-def test_both_sides_are_prepared_by_the_formula(cones):
-    anchors, (source, target) = cones
-    amap = BARE.fit(anchors)
-    moved = amap(source, "text", add_target_mean=False)
-    expected = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-    for centred in (False, True):
-        recipe = dataclasses.replace(BARE, centre_target=centred)
-        one = ja.Searcher(amap, recipe, anchors)
-        np.testing.assert_allclose(
-            one.prepare_source(source, "text"), expected, atol=WITHIN
+    found = [
+        exact_top1(ja.search.prepare(amap, target, use=use), source)
+        for amap, use in (
+            (whole, dataclasses.replace(BARE, divide="whole")),
+            (part, dataclasses.replace(BARE, divide="whole")),
+            (part, BARE),
         )
-        y = target - centred * np.asarray(amap.target_means["text"])
-        y = y / np.linalg.norm(y, axis=1, keepdims=True)
-        np.testing.assert_allclose(one.prepare_target(target, "text"), y, atol=WITHIN)
+    ]
+    assert found[1] > found[0] + 0.1
+    assert found[2] > found[1] + 0.05
 
 
-def test_search_is_its_parts(cones):
+@pytest.mark.parametrize("rows_are", ["target", "source"])
+@pytest.mark.parametrize("centre", ["both", "source", "none"])
+def test_scores_are_the_formula(few, centre, rows_are):
+    anchors, (source, target) = few
+    amap = ja.fit_map(anchors)
+    use = Use(centre, "whole" if centre == "none" else "identified", offsets=3)
+    rows, queries = (target, source) if rows_are == "target" else (source, target)
+    index = ja.search.prepare(
+        amap, rows[:50], rows_are=rows_are, use=use, anchors=anchors
+    )
+    numbers = amap.numbers
+    matrix = np.asarray(amap.matrix, np.float64)
+    means = [
+        np.asarray(m["rows"]) for m in (numbers.source_means, numbers.target_means)
+    ]
+
+    def moved(x):
+        carried = (x - means[0]) @ matrix.T
+        if centre == "none":
+            return unit(float(numbers.scales["rows"]) * carried + means[1])
+        return unit(carried)
+
+    def standing(y):
+        y = y - means[1] * (centre == "both")
+        return unit(y if centre == "none" else y @ matrix @ matrix.T)
+
+    sides = (moved, standing) if rows_are == "target" else (standing, moved)
+    known = anchors[0 if rows_are == "target" else 1]
+    cosines = sides[0](queries[:20]) @ sides[1](rows[:50]).T
+    hubs = np.sort(sides[1](rows[:50]) @ sides[0](known).T, axis=1)[:, -3:]
+    expected = cosines - 0.5 * hubs.mean(axis=1)
+    scores, found = index.search(queries[:20], 50)
+    np.testing.assert_allclose(
+        scores, np.take_along_axis(expected, np.asarray(found), axis=1), atol=1e-5
+    )
+    # The same in any index for inner products.
+    products = np.asarray(index.encode(queries[:20])) @ np.asarray(index.vectors).T
+    assert index.vectors.shape == (50, 65)
+    np.testing.assert_allclose(products, expected, atol=1e-5)
+    assert f"50 {rows_are} rows rows" in repr(index)
+
+
+def test_an_old_store_is_searched_by_the_new_model(few):
+    anchors, (source, target) = few
+    amap = ja.fit_map(anchors)
+    store = ja.search.prepare(amap, source, rows_are="source", anchors=anchors)
+    assert exact_top1(store, target) > 0.9
+
+
+def test_searches_prepare_no_rows_again(cones, monkeypatch):
     anchors, (source, target) = cones
-    recipe = dataclasses.replace(BARE, centre_target=True, hubness_k=5)
-    one = searcher(recipe, anchors)
-    index = one.prepare_target(target, "text")
-    asked = one.prepare_source(anchors["text"][0], "text")
-    offsets = ja.search.hubness_offsets(asked, index)
-    np.testing.assert_array_equal(one.measure_offsets(index, "text"), offsets)
-    expected = ja.search.top_k(
-        one.prepare_source(source[:9], "text"), index, 3, offsets=offsets
-    )
-    found = one.search(source[:9], target, 3, modality="text")
-    np.testing.assert_array_equal(found[1], expected[1])
-    stored = one.search(source[:9], target, 3, modality="text", offsets=offsets)
-    np.testing.assert_array_equal(stored[0], found[0])
-    # The other way round: the store is carried over, and target rows ask.
-    carried = one.prepare_source(source, "text")
-    answers = one.prepare_target(anchors["text"][1], "text")
-    np.testing.assert_array_equal(
-        one.measure_offsets(carried, "text", queries_are="target"),
-        ja.search.hubness_offsets(answers, carried),
-    )
+    index = ja.search.prepare(ja.fit_map(anchors), target, anchors=anchors)
+    first = index.search(source[:9], 3)
+    seen = []
+
+    def counted(amap, use, rows, modality, **options):
+        seen.append(len(rows))
+        return prepare_rows(amap, use, rows, modality, **options)
+
+    monkeypatch.setattr("jaxalign.search.index.prepare_rows", counted)
+    with compilations() as compiled:
+        again = index.search(source[:9], 3)
+    assert seen == [9]
+    assert not compiled
+    np.testing.assert_array_equal(first[0], again[0])
 
 
-def test_a_recipe_comes_back_from_a_card(cones):
-    anchors, _ = cones
-    recipe = dataclasses.replace(BARE, hubness_k=5)
-    amap = recipe.fit(anchors, card={"recipe": recipe.to_json()})
-    assert ja.Recipe(**amap.card["recipe"]) == recipe
+def test_queries_of_another_modality_take_their_own_mean_and_anchors():
+    source, target = cone_rows(200, 16)
+    pairs = {"text": (source, target), "image": (source + 0.5, target - 0.5)}
+    amap = ja.fit_map(pairs)
+    index = ja.search.prepare(
+        amap, target, "text", queries="image", anchors=pairs, use=Use(offsets=2)
+    )
+    # Pictures are the texts' rows about another mean: they find them all the same.
+    assert exact_top1(index, source + 0.5) == exact_top1(
+        ja.search.prepare(amap, target, "text", anchors=pairs, use=Use(offsets=2)),
+        source,
+    )
+    with pytest.raises(ValueError, match=r"prepare\(modality=None"):
+        ja.search.prepare(amap, target)
+    with pytest.raises(ValueError, match=r"prepare\(queries='sound'"):
+        ja.search.prepare(amap, target, "text", queries="sound")
+
+
+def test_a_general_map_is_divided_by_whole_norms(cones):
+    anchors, (source, target) = cones
+    amap = ja.fit_map(anchors, ja.Ridge(0.1))
+    by_both = [
+        ja.search.prepare(amap, target[:30], use=use).search(source[:9], 4)[0]
+        for use in (BARE, dataclasses.replace(BARE, divide="whole"))
+    ]
+    np.testing.assert_array_equal(*by_both)
 
 
 @pytest.mark.usefixtures("no_shape_hook")
-def test_contradictions_are_refused_with_a_remedy(cones):
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"centre": "target"}, "centre"),
+        ({"divide": "rows"}, "divide"),
+        ({"offsets": -1}, "offsets"),
+        ({"offsets": 2.5}, "offsets"),
+        ({"centre": "none"}, "divide"),
+    ],
+)
+def test_uses_that_are_not_there_are_refused(options, argument):
+    with pytest.raises(ValueError, match=rf"Use\(.*{argument}"):
+        Use(**options)
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_what_cannot_be_prepared_names_its_argument(cones):
     anchors, (source, target) = cones
-    with pytest.raises(ValueError, match="add_target_mean"):
-        ja.Recipe(centre_target=True)
-    with pytest.raises(ValueError, match="hubness_k=-1"):
-        ja.Recipe(hubness_k=-1)
-    recipe = dataclasses.replace(BARE, hubness_k=5)
-    one = ja.Searcher(recipe.fit(anchors), recipe)
-    with pytest.raises(ValueError, match="query_modality"):
-        one.search(source[:2], target, 1, modality="text")
+    amap = ja.fit_map(anchors)
+    index = ja.search.prepare(amap, target)
+    assert index.of.use.offsets == 0
+    for call, match in (
+        (lambda: ja.search.prepare(amap, target, rows_are="both"), "rows_are"),
+        (lambda: ja.search.prepare(amap, target[:, :3]), r"rows=.*\(n, 64\)"),
+        (lambda: ja.search.prepare(amap, target, use=Use()), "queries.*anchors"),
+        (lambda: ja.search.prepare(amap, target, offsets=jnp.zeros(3)), "offsets"),
+        (lambda: index.search(source, 0), r"k=0"),
+        (lambda: index.search(source[:, :3], 1), r"index.search\(rows"),
+        (lambda: index.save_offsets("x.safetensors"), "fingerprint"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call()
 
 
-class TestFile:
+class TestOffsetsFile:
+    """Offsets are bound to the map, the use, the rows and the modalities."""
+
     @pytest.fixture
     def kept(self, cones, tmp_path):
         anchors, (_, target) = cones
-        recipe = dataclasses.replace(BARE, hubness_k=5)
-        one = searcher(recipe, anchors)
-        offsets = one.measure_offsets(one.prepare_target(target, "text"), "text")
+        amap = ja.fit_map(anchors)
+        index = ja.search.prepare(amap, target, anchors=anchors, fingerprint=True)
         place = tmp_path / "new" / "text.offsets.safetensors"
-        for_this = {"searcher": one, "index": target, "query_modality": "text"}
-        ja.save_offsets(place, offsets, **for_this)
-        return place, offsets, for_this
+        index.save_offsets(place)
+        return place, index, {"of": amap, "rows": target, "use": Use()}
 
-    def test_offsets_come_back_bit_for_bit(self, kept):
-        place, offsets, for_this = kept
-        np.testing.assert_array_equal(ja.load_offsets(place, **for_this), offsets)
+    def test_offsets_come_back_bit_for_bit_without_anchors(self, kept):
+        place, index, given = kept
+        again = ja.search.prepare(**given, offsets=place)
+        np.testing.assert_array_equal(again.offsets, index.offsets)
         assert [path.name for path in place.parent.iterdir()] == [place.name]
 
     def test_stale_offsets_are_refused(self, kept, cones):
-        place, _, for_this = kept
-        one, target = for_this["searcher"], for_this["index"]
-        changed = target.copy()
+        place, _, given = kept
+        changed = given["rows"].copy()
         changed[7, 3] += 1e-3
-        other_map = dataclasses.replace(one, amap=PAPER.fit(cones[0]))
-        other_way = dataclasses.replace(
-            one, recipe=dataclasses.replace(one.recipe, hubness_k=6)
-        )
         for change, what in (
-            ({"index": changed}, "index"),
-            ({"index": target[:-1]}, "index"),
-            ({"searcher": other_map}, "map"),
-            ({"searcher": other_way}, "recipe"),
+            ({"rows": changed}, "index"),
+            ({"rows": changed[:-1]}, "index"),
+            ({"of": ja.fit_map(cones[0], ja.families.PAPER)}, "map"),
+            ({"use": Use(offsets=6)}, "use"),
         ):
             with pytest.raises(ValueError, match=f"load_offsets.*this {what}"):
-                ja.load_offsets(place, **{**for_this, **change})
+                ja.search.prepare(**{**given, **change}, offsets=place)
 
     def test_damage_is_one_clear_error(self, kept):
-        place, _, for_this = kept
+        place, _, given = kept
         whole = place.read_bytes()
         for damaged in (whole[:40], whole[:-1], whole[:-8] + b"\1" * 8, b"junk"):
             place.write_bytes(damaged)
             with pytest.raises(ValueError, match="load_offsets.*damaged"):
-                ja.load_offsets(place, **for_this)
+                ja.search.prepare(**given, offsets=place)
         with pytest.raises(FileNotFoundError):
-            ja.load_offsets(place.with_name("absent.safetensors"), **for_this)
-
-    def test_what_cannot_be_kept_is_refused(self, kept):
-        place, offsets, for_this = kept
+            ja.search.prepare(**given, offsets=place.with_name("absent.safetensors"))
         with pytest.raises(ValueError, match="save_offsets.*npy"):
-            ja.save_offsets(place.with_suffix(".npy"), offsets, **for_this)
-        with pytest.raises(ValueError, match="save_offsets.*offsets"):
-            ja.save_offsets(place, offsets[:-1], **for_this)
-
-
-@pytest.mark.usefixtures("no_shape_hook")
-def test_wrong_recipes_rows_and_anchors_are_refused_with_a_remedy():
-    with pytest.raises(ValueError, match="hubness_k=2.5"):
-        ja.Recipe(hubness_k=2.5)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="kind='affine'"):
-        ja.Recipe(kind="affine")  # pyright: ignore[reportArgumentType]
-    rows = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
-    empty = {"image": (rows[:0], rows[:0])}
-    one = ja.Searcher(identity(4, "image"), ja.Recipe(hubness_k=5), empty)
-    with pytest.raises(ValueError, match="query_modality"):
-        one.search(rows, rows, 1)
-    centred = dataclasses.replace(
-        one, recipe=ja.Recipe(add_target_mean=False, centre_target=True)
-    )
-    with pytest.raises(ValueError, match="modality='text'"):
-        centred.search(rows, rows, 1, index_modality="text")
-    for other in (one, centred):
-        with pytest.raises(ValueError, match=r"prepare_target\(rows"):
-            other.prepare_target(rows[:, :3], "image")
-
-
-@pytest.mark.usefixtures("no_shape_hook")
-def test_a_map_of_several_modalities_asks_which_one(tmp_path):
-    rows = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
-    alone, both = (
-        ja.Searcher(identity(4, *names), ja.Recipe())
-        for names in (["text"], ["text", "image"])
-    )
-    named = both.search(rows, rows, 3, modality="text")
-    for one, other in zip(named, alone.search(rows, rows, 3), strict=True):
-        np.testing.assert_array_equal(one, other)
-    place = tmp_path / "offsets.safetensors"
-    for_this = {"searcher": both, "index": rows}
-    ja.save_offsets(place, rows[:, 0], **for_this, query_modality="image")
-    calls = {
-        "searcher.search(modality": lambda: both.search(rows, rows, 1),
-        "save_offsets(query_modality": lambda: ja.save_offsets(
-            place, rows[:, 0], **for_this
-        ),
-        "load_offsets(query_modality": lambda: ja.load_offsets(place, **for_this),
-    }
-    for start, call in calls.items():
-        with pytest.raises(ValueError, match=re.escape(f"`{start}=None")):
-            call()
-    with pytest.raises(ValueError, match="this query modality"):
-        ja.load_offsets(place, **for_this, query_modality="text")
+            kept[1].save_offsets(place.with_suffix(".npy"))

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.evaluate.anchor_trust import assess_anchors
-from jaxalign.evaluate.methods import Anchors
+from jaxalign.trust.anchors import assess_anchors
 from tests.cases import rows_pair
 
 N, D = 240, 6
@@ -18,14 +17,9 @@ def anchors(n=N, copies=1, ids=True):
     images, texts = rows_pair(rng, n, D, D), rows_pair(rng, n, D, D)
     names = np.array([f"thing {i}" for i in range(n)])
     again = np.tile(np.arange(n), copies)
-    return Anchors(
-        images[0][again],
-        images[1][again],
-        *texts,
-        again % 5,
-        np.arange(n) % 5,
-        names[again] if ids else None,
-        names if ids else None,
+    return ja.Anchors(
+        {"image": (images[0][again], images[1][again]), "text": texts},
+        ids={"image": names[again], "text": names} if ids else None,
     )
 
 

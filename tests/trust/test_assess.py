@@ -64,10 +64,8 @@ def test_the_judged_map_is_the_fitted_one():
     # Of another spread: a map without a scale leaves more than all of it.
     target = np.float32(0.3) * target
     moments = blocks_of(source, target)
-    fitted = ja.map_from_moments({"image": ja.moments.reduce_groups(moments)}).card[
-        "fit"
-    ]
-    left = fitted["modalities"]["image"]["relative_residual"]
+    amap = ja.fit_map(ja.moments.reduce_groups(moments), ja.Orthogonal(keep="all"))
+    left = amap.card["fit"]["modalities"]["rows"]["relative_residual"]
     trust = assess(moments)
     for found in (trust.metrics, trust.delta.metrics):
         assert found.relative_residual.low < left < found.relative_residual.high
