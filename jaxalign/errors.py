@@ -109,7 +109,7 @@ def check_number(
         ("at most", most, operator.le),
         ("below", below, operator.lt),
     )
-    given = [part for part in bounds if part[1] is not None]
+    given = [(word, bound, holds) for word, bound, holds in bounds if bound is not None]
     if not math.isfinite(number) or not all(
         holds(number, bound) for _, bound, holds in given
     ):

@@ -87,7 +87,7 @@ def unpaired_moments(
             (right.d_source, left.d_source), left.cross_covariance.dtype
         ),
         target_energy=share * right.source_energy,
-        target_gram=share * right.source_gram if grams else None,
+        target_gram=(None if right.source_gram is None else share * right.source_gram),
     )
 
 

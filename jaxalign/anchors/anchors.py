@@ -8,7 +8,7 @@ Whatever takes anchors also takes a dictionary of pairs, or one pair, see `as_an
 import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,12 @@ class PairedRows:
         """What is held out together: the groups, or else what rows show."""
         return self.ids if self.groups is None else self.groups
 
+    def known(self, labels: Literal["groups", "ids"]) -> Shaped[np.ndarray, " n"]:
+        """Groups or ids that must be there."""
+        values = self.groups if labels == "groups" else self.ids
+        assert values is not None
+        return values
+
     @property
     def mask(self) -> Float[np.ndarray, " n"] | None:
         """Weights, 0 for pairs that are left out; None where all are 1."""
@@ -102,13 +108,13 @@ class PairedRows:
 
     def take(self, numbers: Any) -> "PairedRows":
         """Some of the pairs, by number; brings rows to the host."""
-        return PairedRows(
-            **{
-                field.name: None if value is None else np.asarray(value)[numbers]
-                for field in dataclasses.fields(self)
-                for value in [getattr(self, field.name)]
-            }
-        )
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        taken = {
+            name: np.asarray(value)[numbers]
+            for name, value in values.items()
+            if value is not None
+        }
+        return dataclasses.replace(self, **taken)
 
 
 class Anchors:
@@ -318,7 +324,7 @@ class Anchors:
                 type(sides).__name__,
                 "pass {'image': (source_rows, target_rows)}",
             )
-        rows = {
+        rows: dict[str, ArrayLike] = {
             side: stay(call, f"{argument}, {side}", one)
             for side, one in zip(("source", "target"), sides, strict=True)
         }

@@ -205,8 +205,8 @@ def choose_map(
     names = sorted({name for job in asked for name in (job.query, job.index)})
     rows = [numbered.rows[name] for name in names]
     fewest = min(map(len, given.rows.values()))
-    held = min(len(np.unique(one.groups)) for one in rows)
-    things = min(len(np.unique(one.ids)) for one in rows)
+    held = min(len(np.unique(one.known("groups"))) for one in rows)
+    things = min(len(np.unique(one.known("ids"))) for one in rows)
     options = {"source_space": source_space, "target_space": target_space}
     if fewest < FEWEST_ANCHORS or held < FEWEST_GROUPS or things < FEWEST_THINGS:
         what = f"{things} things" if held >= FEWEST_GROUPS else f"{held} groups"
@@ -269,7 +269,10 @@ def _try_all(
         )
     groups = [
         np.concatenate(
-            [fold.held.rows[job.query].groups[fold.asked(job)] for fold in fits.folds]
+            [
+                fold.held.rows[job.query].known("groups")[fold.asked(job)]
+                for fold in fits.folds
+            ]
         )
         for job in jobs
     ]
@@ -296,7 +299,9 @@ def _ways(amap: AlignmentMap, family: Family, fit_on: Modality, uses: Sequence[U
         used = amap
         if scale == "none":
             ones = {name: s / s for name, s in amap.numbers.scales.items()}
-            used = dataclasses.replace(amap, numbers=amap.numbers.replace(scales=ones))
+            used = dataclasses.replace(
+                amap, numbers=dataclasses.replace(amap.numbers, scales=ones)
+            )
         alike: dict[tuple, list[Candidate]] = {}
         for use in uses:
             # Without the target mean no score feels the scale, and for a map that

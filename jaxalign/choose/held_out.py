@@ -94,7 +94,7 @@ class Fold(NamedTuple):
 
     def ids(self, name: Modality) -> Int[np.ndarray, " n"]:
         """What the held-out rows of a modality show."""
-        return self.held.rows[name].ids  # pyright: ignore[reportReturnType]
+        return self.held.rows[name].known("ids")
 
     def asked(self, job: Job) -> np.ndarray:
         """True for the held-out rows that the index has an answer to, and a rival."""
@@ -219,7 +219,7 @@ def _thin(
     anchors: Anchors, held: Mapping[Modality, np.ndarray], most: int
 ) -> dict[Modality, np.ndarray]:
     """Leave out whole things until no modality has more than `most` rows."""
-    ids = {name: anchors.rows[name].ids[rows] for name, rows in held.items()}
+    ids = {name: anchors.rows[name].known("ids")[rows] for name, rows in held.items()}
     names = np.unique(np.concatenate(list(ids.values())))
     rank = np.random.default_rng(0).permutation(len(names))
     ranks = {name: rank[np.searchsorted(names, own)] for name, own in ids.items()}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The end of every fit: scales and residuals are measured, the card is written."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Mapping
@@ -83,7 +84,7 @@ def settled(call: str, solved: Solved, facts: Mapping[str, Any]) -> Solved:
     )
     whole = min(solved.matrix.shape[-2:])
     if solved.structure == "partial_isometry" and np.all(facts["kept"] == whole):
-        return solved.replace(structure="isometry")
+        return dataclasses.replace(solved, structure="isometry")
     return solved
 
 
@@ -154,11 +155,11 @@ def make_map(
     of_fit["modalities"] = {}
     for name, (factor, residual) in measured.items():
         _check_scale(call, name, float(factor), about.scale)
-        known = residual is not None and np.isfinite(residual)
+        left = np.nan if residual is None else float(residual)
         of_fit["modalities"][name] = {
             "anchors": int(moments[name].rows),
             "scale": float(factor),
-            "relative_residual": float(residual) if known else None,
+            "relative_residual": left if np.isfinite(left) else None,
             **about.of_modality.get(name, {}),
         }
     of_fit["jaxalign"] = __version__
@@ -258,8 +259,8 @@ def small_parts(moments: Mapping[Modality, Moments]) -> dict[Modality, Moments]:
     """Bring all but the matrices to the host, in one transfer."""
     return jax.device_get(
         {
-            name: part.replace(
-                cross_covariance=None, source_gram=None, target_gram=None
+            name: dataclasses.replace(
+                part, cross_covariance=None, source_gram=None, target_gram=None
             )
             for name, part in moments.items()
         }

@@ -62,7 +62,7 @@ def compose(later: MapNumbers, earlier: MapNumbers) -> MapNumbers:
         target_norms=later.target_norms,
         structure=composed_structure(
             (earlier.structure, later.structure),
-            (*earlier.matrix.shape[::-1], later.matrix.shape[0]),
+            (earlier.matrix.shape[1], later.matrix.shape[1], later.matrix.shape[0]),
         ),
     )
 

@@ -232,7 +232,8 @@ def _noted(about: Provenance, anchors: Anchors, fit_on: Any) -> Provenance:
     ranges = {name: rows.norm_ranges() for name, rows in anchors.rows.items()}
     for name, sides in anchors.unpaired.items():
         good = [side.norms[side.good] for side in sides.values()]
-        ranges[name] = tuple((float(n.min()), float(n.max())) for n in good)
+        source, target = ((float(n.min()), float(n.max())) for n in good)
+        ranges[name] = (source, target)
         of_modality[name] = {"unpaired": [len(norms) for norms in good]}
     return about._replace(
         fit_on=fit_on,

@@ -171,7 +171,7 @@ def anchor_queries(
 
 def without_norms(amap: AlignmentMap) -> AlignmentMap:
     """The same map, which takes rows of any norm."""
-    numbers = amap.numbers.replace(source_norms=None)
+    numbers = dataclasses.replace(amap.numbers, source_norms=None)
     return dataclasses.replace(amap, numbers=numbers)
 
 

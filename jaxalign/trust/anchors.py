@@ -5,6 +5,7 @@ Pictures of one thing, in whatever rendering, stay in one block, since what is r
 must be independent.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -49,7 +50,7 @@ def assess_anchors(
       ``replicates`` + 128 solves, O(d^3) each.
     """
     _, weights = weights_of("assess_anchors", anchors.modalities, fit_on)
-    own = anchors.take({name: slice(None) for name in weights})
+    own = anchors.take({n: np.arange(len(anchors.rows[n])) for n in weights})
     ids = {
         name: np.arange(len(rows)) if rows.ids is None else rows.ids
         for name, rows in own.rows.items()
@@ -68,7 +69,8 @@ def assess_anchors(
 def _about_mean(moments: Moments) -> Moments:
     """Move the groups so that the mean of all their rows is 0."""
     whole = reduce_groups(moments)
-    return moments.replace(
+    return dataclasses.replace(
+        moments,
         source_mean=moments.source_mean - whole.source_mean[None, :],
         target_mean=moments.target_mean - whole.target_mean[None, :],
     )

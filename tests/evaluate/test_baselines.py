@@ -9,7 +9,7 @@ import pytest
 
 import jaxalign as ja
 from jaxalign.data.planted import random_rotation
-from jaxalign.evaluate.baselines import ORTHOGONAL, fit_baselines
+from jaxalign.evaluate.baselines import ORTHOGONAL, PAPERS, fit_baselines
 
 # The MLP is trained by optax, which mixes dtypes.
 pytestmark = pytest.mark.standard_promotion

@@ -13,8 +13,8 @@ from jaxalign.metrics.cosine import (
     mean_cosine,
     mismatched_cosine,
     pair_cosines,
-    unit_rows,
 )
+from jaxalign.unit_rows import unit_rows
 from tests.compilations import compilations
 from tests.tolerances import eps
 
