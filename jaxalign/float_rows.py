@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 
 
 def float_rows(
@@ -38,6 +39,24 @@ def float_rows(
     return native_floats(check_float_rows(call, argument, rows, width=width))
 
 
+def paired_rows(call: str, source: Any, target: Any) -> tuple[ArrayLike, ArrayLike]:
+    """Validate source and target rows as `float_rows` does, and that they pair.
+
+    Raises:
+      ValueError: if there are not as many target rows as source rows, or none.
+    """
+    source = float_rows(call, "source", source)
+    target = float_rows(call, "target", target)
+    if source.shape[0] != target.shape[0] or not source.shape[0]:
+        raise ArgumentError(
+            f"{call}(source, target)",
+            "as many target rows as source rows, at least one",
+            f"{source.shape[0]} and {target.shape[0]}",
+            "row i of one must describe the same anchor as row i of the other",
+        )
+    return source, target
+
+
 def check_float_rows(
     call: str, argument: str, rows: Any, *, width: int | None = None
 ) -> ArrayLike:
@@ -52,9 +71,11 @@ def check_float_rows(
     array = _as_array(call, argument, rows, expected)
     check_floating(call, argument, array)
     if array.ndim != 2 or (width is not None and array.shape[1] != width):
-        raise ValueError(
-            f"`{call}({argument}=...)`: expected shape {expected}, got {array.shape}; "
-            "pass one embedding a row, of the right model."
+        raise ArgumentError(
+            f"{call}({argument}=...)",
+            f"shape {expected}",
+            array.shape,
+            "pass one embedding a row, of the right model",
         )
     return array
 
@@ -63,9 +84,11 @@ def check_floating(call: str, argument: str, array: ArrayLike) -> None:
     """Raise ValueError unless the dtype is real and floating, of any precision."""
     dtype = array.dtype
     if isinstance(array, np.ma.MaskedArray):
-        raise ValueError(
-            f"`{call}({argument}=...)`: expected rows without a mask, got a masked "
-            "array; drop the masked rows on both sides, or give them weight 0."
+        raise ArgumentError(
+            f"{call}({argument}=...)",
+            "rows without a mask",
+            "a masked array",
+            "drop the masked rows on both sides, or give them weight 0",
         )
     if jnp.issubdtype(dtype, jnp.floating):
         return
@@ -77,8 +100,11 @@ def check_floating(call: str, argument: str, array: ArrayLike) -> None:
             "if they are quantised, restore their values first: multiply "
             "`rows.astype(numpy.float32)` by their scale"
         )
-    raise ValueError(
-        f"`{call}({argument}=...)`: expected real floating rows, got {dtype}; {remedy}."
+    raise ArgumentError(
+        f"{call}({argument}=...)",
+        "real floating rows",
+        dtype,
+        f"{remedy}",
     )
 
 
@@ -113,14 +139,17 @@ def _as_array(call: str, argument: str, rows: Any, expected: str) -> ArrayLike:
         try:
             return np.asarray(rows)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"`{call}({argument}=...)`: expected an array of shape {expected}, got "
-                f"{type(rows).__name__} that NumPy cannot read ({error}); bring it to "
-                "the host as float32 first."
+            raise ArgumentError(
+                f"{call}({argument}=...)",
+                f"an array of shape {expected}",
+                f"{type(rows).__name__} that NumPy cannot read ({error})",
+                "bring it to the host as float32 first",
             ) from error
-    raise ValueError(
-        f"`{call}({argument}=...)`: expected an array of shape {expected}, got "
-        f"{type(rows).__name__}; convert it with `numpy.asarray(rows, numpy.float32)`."
+    raise ArgumentError(
+        f"{call}({argument}=...)",
+        f"an array of shape {expected}",
+        type(rows).__name__,
+        "convert it with `numpy.asarray(rows, numpy.float32)`",
     )
 
 
@@ -143,7 +172,9 @@ def float_array(
     array = _as_array(call, argument, value, expected)
     check_floating(call, argument, array)
     if array.ndim < axes:
-        raise ValueError(
-            f"`{call}({argument}=...)`: expected shape {expected}, got {array.shape}."
+        raise ArgumentError(
+            f"{call}({argument}=...)",
+            f"shape {expected}",
+            array.shape,
         )
     return native_floats(array)

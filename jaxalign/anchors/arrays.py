@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import check_float_rows, native_floats
 from jaxalign.moments.passes import PairBatch
 from jaxalign.read_ahead import ReadAhead, is_mapped, touch
@@ -81,9 +82,10 @@ class PairSlices:
         """
         row = state.get("next_row", -1)
         if not self._rows.start <= row <= self._rows.stop:
-            raise ValueError(
-                f"`set_state({state})`: expected a row from {self._rows.start} to "
-                f"{self._rows.stop}; it is the place in other data."
+            raise ArgumentError(
+                f"set_state({state})",
+                f"a row from {self._rows.start} to {self._rows.stop}",
+                remedy="it is the place in other data",
             )
         self._next = row
 
@@ -128,17 +130,20 @@ def array_pairs(
     source = check_float_rows("array_pairs", "source", source)
     target = check_float_rows("array_pairs", "target", target)
     if source.shape[0] != target.shape[0]:
-        raise ValueError(
-            f"`array_pairs(source=..., target=...)`: expected as many target rows as "
-            f"source rows, got {source.shape[0]} and {target.shape[0]}; row i of both "
-            "must be one anchor."
+        raise ArgumentError(
+            "array_pairs(source=..., target=...)",
+            "as many target rows as source rows",
+            f"{source.shape[0]} and {target.shape[0]}",
+            "row i of both must be one anchor",
         )
     n = source.shape[0]
     for name, values in (("weights", weights), ("group", group)):
         if not (values is None or callable(values)) and np.shape(values) != (n,):
-            raise ValueError(
-                f"`array_pairs({name}=...)`: expected shape ({n},), got "
-                f"{np.shape(values)}; give one number a row."
+            raise ArgumentError(
+                f"array_pairs({name}=...)",
+                f"shape ({n},)",
+                np.shape(values),
+                "give one number a row",
             )
     return PairSlices(
         source, target, weights, group, batch_size, check_rows(n, rows, batch_size)
@@ -152,11 +157,15 @@ def check_rows(n: int, rows: range | None, batch_size: int) -> range:
       ValueError: if they are not among `n`, or a batch holds none.
     """
     if batch_size < 1:
-        raise ValueError(f"`batch_size={batch_size}`: expected at least 1 row a batch.")
+        raise ArgumentError(
+            f"batch_size={batch_size}",
+            "at least 1 row a batch",
+        )
     rows = range(n) if rows is None else rows
     if rows.step != 1 or not 0 <= rows.start <= rows.stop <= n:
-        raise ValueError(
-            f"`rows={rows}`: expected consecutive rows of the {n} that there are."
+        raise ArgumentError(
+            f"rows={rows}",
+            f"consecutive rows of the {n} that there are",
         )
     return rows
 
@@ -177,9 +186,10 @@ def process_rows(n: int, index: int, count: int, *, multiple: int = 1) -> range:
     [range(0, 2), range(2, 6), range(6, 10)]
     """
     if not 0 <= index < count:
-        raise ValueError(
-            f"`process_rows(index={index}, count={count})`: expected an index from 0 "
-            "and below the count; pass `jax.process_index()` and `jax.process_count()`."
+        raise ArgumentError(
+            f"process_rows(index={index}, count={count})",
+            "an index from 0 and below the count",
+            remedy="pass `jax.process_index()` and `jax.process_count()`",
         )
     units = -(-n // multiple)
     first, stop = (min(k * units // count * multiple, n) for k in (index, index + 1))

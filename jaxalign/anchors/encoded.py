@@ -14,6 +14,7 @@ from jaxalign.embedding.inputs import embedding_batches
 from jaxalign.embedding.stream import embed
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import Partition
+from jaxalign.errors import ArgumentError
 from jaxalign.moments.passes import PairBatch
 
 
@@ -77,9 +78,10 @@ class EncodedPairs:
         """
         place = state.get("next_example", -1)
         if not self._rows.start <= place <= self._rows.stop:
-            raise ValueError(
-                f"`set_state({state})`: expected an example from {self._rows.start} to "
-                f"{self._rows.stop}; it is the place in other data."
+            raise ArgumentError(
+                f"set_state({state})",
+                f"an example from {self._rows.start} to {self._rows.stop}",
+                remedy="it is the place in other data",
             )
         self._next, self._stream = place, None
 
@@ -126,9 +128,9 @@ def encoded_pairs(
       ValueError: if the modality is neither, or see `embed`.
     """
     if modality not in ("image", "text"):
-        raise ValueError(
-            f"`encoded_pairs(modality={modality!r})`: expected 'image' or 'text', what "
-            "the two models embed."
+        raise ArgumentError(
+            f"encoded_pairs(modality={modality!r})",
+            "'image' or 'text', what the two models embed",
         )
     return EncodedPairs(
         (source, target),

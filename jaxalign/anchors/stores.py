@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from jaxalign.anchors.arrays import BATCH_SIZE, Groups, PairSlices, check_rows
 from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.errors import ArgumentError
 from jaxalign.store.reader import EmbeddingStore
 
 # Ids of this many rows are compared at a time.
@@ -120,9 +121,10 @@ def store_pairs(
     if modality is None:
         shared = sorted(set(source.modalities) & set(target.modalities))
         if len(shared) != 1:
-            raise ValueError(
-                f"`store_pairs(modality=None)`: expected one of {shared}, the "
-                "modalities that both stores have; name it."
+            raise ArgumentError(
+                "store_pairs(modality=None)",
+                f"one of {shared}, the modalities that both stores have",
+                remedy="name it",
             )
         (modality,) = shared
     for store in (source, target):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 
+from jaxalign.errors import ArgumentError, check_count
 from jaxalign.moments import Moments
 
 
@@ -23,56 +24,61 @@ def check_pairs(
     """
     parts = _as_list(pair_moments, call)
     if len(parts) != len(pairs) or not parts:
-        raise ValueError(
-            f"`{call}(pair_moments, pairs)`: expected as many moments as "
-            f"pairs, at least one, got {len(parts)} and {len(pairs)}; pass one Moments "
-            "a pair."
+        raise ArgumentError(
+            f"{call}(pair_moments, pairs)",
+            "as many moments as pairs, at least one",
+            f"{len(parts)} and {len(pairs)}",
+            "pass one Moments a pair",
         )
     widths: dict[int, int] = {}
     for part, (i, j) in zip(parts, pairs, strict=True):
         if not isinstance(part, Moments) or part.groups:
             got = f"groups {part.groups}" if isinstance(part, Moments) else type(part)
-            raise ValueError(
-                f"`{call}(pair_moments, pairs)`: expected Moments without "
-                f"groups for the pair {(i, j)}, got {got}; merge groups by "
-                "`reduce_groups`."
+            raise ArgumentError(
+                f"{call}(pair_moments, pairs)",
+                f"Moments without groups for the pair {(i, j)}",
+                got,
+                "merge groups by `reduce_groups`",
             )
         if i == j or min(i, j) < 0:
-            raise ValueError(
-                f"`{call}(pairs=...)`: expected two models, numbered from 0, "
-                f"got {(i, j)}; a model is not aligned to itself."
+            raise ArgumentError(
+                f"{call}(pairs=...)",
+                "two models, numbered from 0",
+                (i, j),
+                "a model is not aligned to itself",
             )
         for model, own in ((i, part.d_source), (j, part.d_target)):
             if widths.setdefault(model, own) != own:
-                raise ValueError(
-                    f"`{call}(pair_moments, pairs)`: expected one width for "
-                    f"model {model}, got {widths[model]} and {own}; check that each "
-                    "pair is (source, target) as its moments are."
+                raise ArgumentError(
+                    f"{call}(pair_moments, pairs)",
+                    f"one width for model {model}",
+                    f"{widths[model]} and {own}",
+                    "check that each pair is (source, target) as its moments are",
                 )
     if len({frozenset(pair) for pair in pairs}) != len(pairs):
-        raise ValueError(
-            f"`{call}(pairs=...)`: expected each two models once, got some "
-            "twice; merge the moments of the same pair."
+        raise ArgumentError(
+            f"{call}(pairs=...)",
+            "each two models once",
+            "some twice",
+            "merge the moments of the same pair",
         )
     models = len(widths)
     lonely = _unreached(pairs, max(widths) + 1)
     if lonely:
-        raise ValueError(
-            f"`{call}(pairs=...)`: expected pairs that connect models 0 to "
-            f"{max(widths)}, got none from model 0 to {lonely}; add a pair, or solve "
-            "each connected set by itself."
+        raise ArgumentError(
+            f"{call}(pairs=...)",
+            f"pairs that connect models 0 to {max(widths)}",
+            f"none from model 0 to {lonely}",
+            "add a pair, or solve each connected set by itself",
         )
     narrowest = min(widths.values())
     if width is not None and not 1 <= width <= narrowest:
-        raise ValueError(
-            f"`{call}(width={width})`: expected 1 to {narrowest}, the width "
-            "of the narrowest model; leave it out for that."
+        raise ArgumentError(
+            f"{call}(width={width})",
+            f"1 to {narrowest}, the width of the narrowest model",
+            remedy="leave it out for that",
         )
-    if max_iterations < 1:
-        raise ValueError(
-            f"`{call}(max_iterations={max_iterations})`: expected at least 1, "
-            "got none; leave it out for the default."
-        )
+    check_count(call, "max_iterations", max_iterations)
     return parts, tuple(widths[model] for model in range(models)), width or narrowest
 
 
@@ -80,9 +86,11 @@ def _as_list(pair_moments, call):
     """One Moments a pair, whichever way they came."""
     if isinstance(pair_moments, Moments):
         if pair_moments.count.ndim != 1:
-            raise ValueError(
-                f"`{call}(pair_moments=...)`: expected one leading axis of "
-                f"pairs, got {pair_moments.count.shape}; pass a list of Moments."
+            raise ArgumentError(
+                f"{call}(pair_moments=...)",
+                "one leading axis of pairs",
+                pair_moments.count.shape,
+                "pass a list of Moments",
             )
         number = pair_moments.count.shape[0]
         return [

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -57,12 +58,16 @@ class GramSpectrum(typing.NamedTuple):
 def check_grams(call: str, moments: object) -> None:
     """Refuse what is no `Moments`, and moments without Gram matrices."""
     if not isinstance(moments, Moments):
-        raise ValueError(
-            f"`{call}(...)`: expected Moments, got {type(moments).__name__}; make them "
-            "by `init_moments(..., grams=True)` and `update_moments`."
+        raise ArgumentError(
+            f"{call}(...)",
+            "Moments",
+            type(moments).__name__,
+            "make them by `init_moments(..., grams=True)` and `update_moments`",
         )
     if moments.source_gram is None:
-        raise ValueError(
-            f"`{call}(...)`: expected moments with Gram matrices, got none; make them "
-            "by `init_moments(d_source, d_target, grams=True)`."
+        raise ArgumentError(
+            f"{call}(...)",
+            "moments with Gram matrices",
+            "none",
+            "make them by `init_moments(d_source, d_target, grams=True)`",
         )

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import float_rows
 
 
@@ -78,10 +79,11 @@ def solve_least_squares(
             for side, width in zip(block, widths, strict=True)
         )
         if source.shape[0] != target.shape[0]:
-            raise ValueError(
-                "`solve_least_squares(blocks=...)`: expected as many target rows as "
-                f"source rows in a block, got {source.shape[0]} and {target.shape[0]}; "
-                "row i of both must be the same anchor."
+            raise ArgumentError(
+                "solve_least_squares(blocks=...)",
+                "as many target rows as source rows in a block",
+                f"{source.shape[0]} and {target.shape[0]}",
+                "row i of both must be the same anchor",
             )
         widths = d_source, _ = source.shape[1], target.shape[1]
         rounding = max(rounding, float(jnp.finfo(source.dtype).eps))
@@ -91,9 +93,11 @@ def solve_least_squares(
         stacked = rows if factor is None else np.concatenate([factor, rows])
         factor = np.asarray(np.linalg.qr(stacked, mode="r"))
     if factor is None:
-        raise ValueError(
-            "`solve_least_squares(blocks=...)`: expected at least one block of rows, "
-            "got none; pass [(source_rows, target_rows)]."
+        raise ArgumentError(
+            "solve_least_squares(blocks=...)",
+            "at least one block of rows",
+            "none",
+            "pass [(source_rows, target_rows)]",
         )
     left, right = factor[:, :d_source], factor[:, d_source:]
     transposed, _, rank, _ = np.linalg.lstsq(left, right, rcond=rounding)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.float_rows import float_rows
+from jaxalign.errors import ArgumentError
+from jaxalign.float_rows import paired_rows
 from jaxalign.moments import init_moments, update_moments
 from jaxalign.moments.weights import row_weights
 from jaxalign.solve.gram_spectrum import GramSpectrum
@@ -63,18 +64,12 @@ def leave_one_out(
     True
     """
     if not len(ridges) or not all(ridge >= 0 for ridge in ridges):
-        raise ValueError(
-            f"`leave_one_out(ridges={tuple(ridges)})`: expected one number or more, "
-            "each at least 0; leave it out for the default grid."
+        raise ArgumentError(
+            f"leave_one_out(ridges={tuple(ridges)})",
+            "one number or more, each at least 0",
+            remedy="leave it out for the default grid",
         )
-    source = float_rows("leave_one_out", "source", source)
-    target = float_rows("leave_one_out", "target", target)
-    if source.shape[0] != target.shape[0]:
-        raise ValueError(
-            f"`leave_one_out(source, target)`: expected as many target rows as source "
-            f"rows, got {source.shape[0]} and {target.shape[0]}; row i of one must "
-            "describe the same anchor as row i of the other."
-        )
+    source, target = paired_rows("leave_one_out", source, target)
     if weights is not None:
         weights = row_weights("leave_one_out", weights, source.shape[0])
     empty = init_moments(source.shape[1], target.shape[1], grams=True)

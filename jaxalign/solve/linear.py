@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 from jaxalign.solve.gram_spectrum import GramSpectrum, check_grams
 from jaxalign.solve.scale import map_residual
@@ -88,9 +89,10 @@ def solve_linear(
     """
     check_grams("solve_linear", moments)
     if isinstance(ridge, float | int) and not ridge >= 0:
-        raise ValueError(
-            f"`solve_linear(ridge={ridge})`: expected a number of at least 0; 0 is "
-            "least squares, and 0.1 a mild ridge."
+        raise ArgumentError(
+            f"solve_linear(ridge={ridge})",
+            "a number of at least 0",
+            remedy="0 is least squares, and 0.1 a mild ridge",
         )
     return _solve(moments, ridge)
 

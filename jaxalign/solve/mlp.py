@@ -18,7 +18,8 @@ import optax
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.float_rows import float_rows
+from jaxalign.errors import ArgumentError, check_count
+from jaxalign.float_rows import float_rows, paired_rows
 from jaxalign.moments import init_moments, update_moments
 from jaxalign.moments.weights import row_weights
 from jaxalign.solve.procrustes import solve_procrustes
@@ -154,13 +155,13 @@ def fit_mlp(
     References:
       Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv 1711.05101.
     """
-    source = float_rows("fit_mlp", "source", source)
-    target = float_rows("fit_mlp", "target", target)
-    if source.shape[0] != target.shape[0] or source.shape[0] < 10:
-        raise ValueError(
-            "`fit_mlp(source, target)`: expected (n, d_source) and (n, d_target) with "
-            f"one n of at least 10, got {source.shape} and {target.shape}; pass paired "
-            "anchors, a tenth of which is held out."
+    source, target = paired_rows("fit_mlp", source, target)
+    if source.shape[0] < 10:
+        raise ArgumentError(
+            "fit_mlp(source, target)",
+            "at least 10 rows",
+            source.shape[0],
+            "pass more anchors, a tenth of which is held out",
         )
     for name, value in (
         ("hidden", hidden),
@@ -168,21 +169,18 @@ def fit_mlp(
         ("batch_size", batch_size),
         ("evaluate_every", evaluate_every),
     ):
-        if value < 1:
-            raise ValueError(
-                f"`fit_mlp({name}={value})`: expected at least 1; leave it out for "
-                "the default."
-            )
+        check_count("fit_mlp", name, value)
     n = source.shape[0]
     if held_out is None:
         chosen = np.random.default_rng(seed).permutation(n) < max(1, n // 10)
     else:
         chosen = np.asarray(held_out)
     if chosen.shape != (n,) or chosen.all() or not chosen.any():
-        raise ValueError(
-            f"`fit_mlp(held_out=...)`: expected a mask of shape ({n},) that holds out "
-            f"some rows, not all, got shape {chosen.shape} with {int(chosen.sum())}; "
-            "leave it out for a random tenth."
+        raise ArgumentError(
+            "fit_mlp(held_out=...)",
+            f"a mask of shape ({n},) that holds out some rows, not all",
+            f"shape {chosen.shape} with {int(chosen.sum())}",
+            "leave it out for a random tenth",
         )
     if weights is not None:
         weights = row_weights("fit_mlp", weights, n)
@@ -230,10 +228,12 @@ def _check_weights(weights, held_out) -> None:
     found = np.asarray(weights)
     whole = np.all(np.isfinite(found) & (found >= 0))
     if not whole or not found[held_out].any() or not found[~held_out].any():
-        raise ValueError(
-            f"`fit_mlp(weights=...)`: expected shape {held_out.shape}, finite, not "
-            "negative, some positive among the held-out anchors and among the others, "
-            f"got shape {found.shape}; leave it out for equal weights."
+        raise ArgumentError(
+            "fit_mlp(weights=...)",
+            f"shape {held_out.shape}, finite, not negative, some positive among the "
+            "held-out anchors and among the others",
+            f"shape {found.shape}",
+            "leave it out for equal weights",
         )
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError, check_option
 from jaxalign.float_rows import float_array, wide_dtype
 from jaxalign.solve.newton_schulz import newton_schulz_factor, scale_to_unit
 from jaxalign.solve.over_matrices import over_matrices
@@ -89,9 +90,11 @@ def polar_factor(
     shape = "(..., rows, columns)"
     array = float_array("polar_factor", "matrix", matrix, axes=2, expected=shape)
     if 0 in array.shape[-2:]:
-        raise ValueError(
-            f"`polar_factor(matrix=...)`: expected shape {shape} with no empty side, "
-            f"got {array.shape}; pass a matrix such as `moments.cross_covariance`."
+        raise ArgumentError(
+            "polar_factor(matrix=...)",
+            f"shape {shape} with no empty side",
+            array.shape,
+            "pass a matrix such as `moments.cross_covariance`",
         )
     check_method("polar_factor", method)
     return _polar_factor(jnp.asarray(array), method=method)
@@ -191,12 +194,14 @@ def orthogonality_bound(factor: Float[Array, "*batch rows columns"]) -> float:
 
 
 def check_method(call: str, method: str) -> None:
-    """Refuse a way to the polar factor that there is not."""
-    if method not in POLAR_METHODS:
-        raise ValueError(
-            f"`{call}(method={method!r})`: expected one of {POLAR_METHODS}; leave it "
-            "out for 'svd', which is exact at any rank."
-        )
+    """Raise if `method` is unknown."""
+    check_option(
+        call,
+        "method",
+        method,
+        POLAR_METHODS,
+        remedy="leave it out for 'svd', which is exact at any rank",
+    )
 
 
 def _is_regular(factor, scaled):

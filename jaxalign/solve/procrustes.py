@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.moments import Moments
 from jaxalign.solve.isometry import nearest_isometry
 from jaxalign.solve.polar import (
@@ -133,11 +134,7 @@ def solve_procrustes(
     True
     """
     _check_options(moments, method, proper, scale, objective)
-    if max_iterations < 1:
-        raise ValueError(
-            f"`solve_procrustes(max_iterations={max_iterations})`: expected at least "
-            "1; leave it out."
-        )
+    check_count("solve_procrustes", "max_iterations", max_iterations)
     wide = moments.d_source > moments.d_target
     if objective is None or not wide:
         held = moments.source_gram is not None
@@ -242,32 +239,41 @@ def _check_options(moments, method, proper, scale, objective):
     if not isinstance(moments, Moments):
         shape = getattr(moments, "shape", None)
         got = type(moments).__name__ if shape is None else f"an array of shape {shape}"
-        raise ValueError(
-            f"`solve_procrustes(moments=...)`: expected Moments, got {got}; for a bare "
-            "matrix use polar_factor."
+        raise ArgumentError(
+            "solve_procrustes(moments=...)",
+            "Moments",
+            got,
+            "for a bare matrix use polar_factor",
         )
     check_method("solve_procrustes", method)
-    if objective is not None and objective not in OBJECTIVES:
-        raise ValueError(
-            f"`solve_procrustes(objective={objective!r})`: expected one of "
-            f"{OBJECTIVES}; leave it out for least squares where the moments allow it."
+    if objective is not None:
+        check_option(
+            "solve_procrustes",
+            "objective",
+            objective,
+            OBJECTIVES,
+            remedy="leave it out for least squares where the moments allow it",
         )
     wide = moments.d_source > moments.d_target
     if objective == "least_squares" and wide and moments.source_gram is None:
-        raise ValueError(
-            "`solve_procrustes(objective='least_squares')`: expected moments with Gram "
-            f"matrices for a map from width {moments.d_source} to {moments.d_target}, "
-            "got none; make them by `init_moments(..., grams=True)`, or pass "
-            "objective='trace'."
+        raise ArgumentError(
+            "solve_procrustes(objective='least_squares')",
+            f"moments with Gram matrices for a map from width {moments.d_source} to "
+            f"{moments.d_target}",
+            "none",
+            "make them by `init_moments(..., grams=True)`, or pass objective='trace'",
         )
-    if scale not in SCALES:
-        raise ValueError(
-            f"`solve_procrustes(scale={scale!r})`: expected one of {SCALES}; 'energy' "
-            "suits rows that sit in cones of unequal width."
-        )
+    check_option(
+        "solve_procrustes",
+        "scale",
+        scale,
+        SCALES,
+        remedy="'energy' suits rows that sit in cones of unequal width",
+    )
     if proper and moments.d_source != moments.d_target:
-        raise ValueError(
-            "`solve_procrustes(proper=True)`: expected equal widths, got "
-            f"{moments.d_source} and {moments.d_target}; a rectangular map has no "
-            "determinant, so leave proper=False."
+        raise ArgumentError(
+            "solve_procrustes(proper=True)",
+            "equal widths",
+            f"{moments.d_source} and {moments.d_target}",
+            "a rectangular map has no determinant, so leave proper=False",
         )

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.solve.newton_schulz import polish
 from jaxalign.solve.over_matrices import over_matrices
 
@@ -102,10 +103,12 @@ def _projection(packed, with_scale, max_iterations):
 
 @_projection.defjvp
 def _(with_scale, max_iterations, primals, tangents):
-    raise ValueError(
-        "`solve_procrustes(objective='least_squares')`: expected no derivative where "
-        "d_source > d_target, since the optimum is found by iteration, got one asked "
-        "for; differentiate objective='trace'."
+    raise ArgumentError(
+        "solve_procrustes(objective='least_squares')",
+        "no derivative where d_source > d_target, since the optimum is found by "
+        "iteration",
+        "one asked for",
+        "differentiate objective='trace'",
     )
 
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError, check_option
 from jaxalign.moments import Moments, merge_moments, reduce_groups, subtract_moments
 from jaxalign.solve.gram_spectrum import GramSpectrum, check_grams
 from jaxalign.solve.scale import map_residual
@@ -189,30 +190,36 @@ def _held_out_errors(rest, fold, ridges):
 
 
 def _check(folds, ridges, by):
-    """Refuse folds that leave nothing out, and strengths that are none."""
-    if by not in RIDGE_RULES:
-        raise ValueError(
-            f"`choose_ridge(by={by!r})`: expected one of {RIDGE_RULES}; 'groups' suits "
-            "rows of which several show one thing."
-        )
+    """Validate folds, strengths and the rule."""
+    check_option(
+        "choose_ridge",
+        "by",
+        by,
+        RIDGE_RULES,
+        remedy="'groups' suits rows of which several show one thing",
+    )
     one = isinstance(folds, Moments)
     grouped = one and bool(folds.count.ndim)
     if by == "gcv" and (not one or grouped):
-        raise ValueError(
-            "`choose_ridge(by='gcv')`: expected one Moments without groups, got "
-            f"{'groups' if grouped else type(folds).__name__}; merge them first, as by "
-            "`reduce_groups`."
+        raise ArgumentError(
+            "choose_ridge(by='gcv')",
+            "one Moments without groups",
+            "groups" if grouped else type(folds).__name__,
+            "merge them first, as by `reduce_groups`",
         )
     number = len(folds) if not one else folds.count.size if grouped else 1
     if by == "groups" and number < 2:
-        raise ValueError(
-            f"`choose_ridge(folds=...)`: expected at least 2 folds, got {number}; "
-            "split the anchors, and make one Moments of each part, or pass by='gcv'."
+        raise ArgumentError(
+            "choose_ridge(folds=...)",
+            "at least 2 folds",
+            number,
+            "split the anchors, and make one Moments of each part, or pass by='gcv'",
         )
     if not len(ridges) or not all(ridge >= 0 for ridge in ridges):
-        raise ValueError(
-            f"`choose_ridge(ridges={tuple(ridges)})`: expected one number or more, "
-            "each at least 0; leave it out for the default grid."
+        raise ArgumentError(
+            f"choose_ridge(ridges={tuple(ridges)})",
+            "one number or more, each at least 0",
+            remedy="leave it out for the default grid",
         )
     for fold in [folds] if one else folds:
         check_grams("choose_ridge", fold)

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.float_rows import float_rows
+from jaxalign.errors import ArgumentError, check_count, check_option
+from jaxalign.float_rows import paired_rows
 from jaxalign.moments import Moments, init_moments, update_moments
 from jaxalign.moments.weights import row_weights
 from jaxalign.solve.polar import PolarMethod, check_method
@@ -40,7 +41,7 @@ _TUNING = {"tukey": 4.685, "huber": 1.345, "l1": 0.0}
 @typing.no_type_check
 @flax.struct.dataclass
 class RobustSolution:
-    """Map fitted on the pairs that agree, and how far each pair was believed.
+    """Map fitted on the pairs that agree, with robust weights of all pairs.
 
     Attributes:
       solution: the last weighted fit, see `solve_procrustes`.
@@ -127,8 +128,7 @@ def solve_robust(
     """
     check_method("solve_robust", method)
     # Moments do not tell one pair from another: it works from rows.
-    source = float_rows("solve_robust", "source", source)
-    target = float_rows("solve_robust", "target", target)
+    source, target = paired_rows("solve_robust", source, target)
     _check(source, target, loss, scale, proper, max_iterations)
     if weights is None:
         weights = jnp.ones(source.shape[:1], jnp.float32)
@@ -221,7 +221,7 @@ def _errors(source, centred, moments, found):
 
 
 def _weights(errors, kept, rule, rounding):
-    """How far to believe pairs with these errors."""
+    """Robust (IRLS) weights of pairs with these errors."""
     middle = _median(errors, kept)
     # A perfect fit of most pairs has no spread.
     floor = jnp.maximum(middle * 1e-3, rounding)
@@ -251,31 +251,14 @@ def _largest(weights):
 
 
 def _check(source, target, loss, scale, proper, max_iterations):
-    """Raise if rows do not pair, or an option does not exist."""
-    if not len(source):
-        raise ValueError(
-            "`solve_robust(source, target)`: expected at least one pair of rows, got "
-            "none; pass the anchors."
-        )
-    if len(source) != len(target):
-        raise ValueError(
-            f"`solve_robust(source, target)`: expected as many target rows as source "
-            f"rows, got {len(source)} and {len(target)}; row i of one must describe "
-            "the same anchor as row i of the other."
-        )
+    """Raise if an option does not exist."""
     for name, value, known in (("loss", loss, LOSSES), ("scale", scale, SCALES)):
-        if value not in known:
-            raise ValueError(
-                f"`solve_robust({name}={value!r})`: expected one of {known}; leave it "
-                "out for the default."
-            )
+        check_option("solve_robust", name, value, known)
     if proper and source.shape[1] != target.shape[1]:
-        raise ValueError(
-            "`solve_robust(proper=True)`: expected equal widths, got "
-            f"{source.shape[1]} and {target.shape[1]}; leave proper=False."
+        raise ArgumentError(
+            "solve_robust(proper=True)",
+            "equal widths",
+            f"{source.shape[1]} and {target.shape[1]}",
+            "leave proper=False",
         )
-    if max_iterations < 1:
-        raise ValueError(
-            f"`solve_robust(max_iterations={max_iterations})`: expected at least 1, "
-            "got none; leave it out for the default."
-        )
+    check_count("solve_robust", "max_iterations", max_iterations)

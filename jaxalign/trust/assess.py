@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments, reduce_groups
 from jaxalign.solve.procrustes import identified_directions
 from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
@@ -150,14 +151,16 @@ def assess_map(
     check_groups("assess_map", moments)
     check_level("assess_map", level)
     if replicates < 20 or chunk < 1:
-        raise ValueError(
-            f"`assess_map(replicates={replicates}, chunk={chunk})`: expected at least "
-            "20 replicates, some at a time; 1000 are usual, 100 do for a look."
+        raise ArgumentError(
+            f"assess_map(replicates={replicates}, chunk={chunk})",
+            "at least 20 replicates, some at a time",
+            remedy="1000 are usual, 100 do for a look",
         )
     if not tolerance > 0:
-        raise ValueError(
-            f"`assess_map(tolerance={tolerance})`: expected a share above 0; 0.05 is "
-            "usual."
+        raise ArgumentError(
+            f"assess_map(tolerance={tolerance})",
+            "a share above 0",
+            remedy="0.05 is usual",
         )
     groups = moments.count.size
     return _assess(

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -59,14 +60,17 @@ def block_of_rows(
     """
     array = np.asarray(ids)
     if array.ndim != 1 or array.dtype.kind not in "iuUS":
-        raise ValueError(
-            "`block_of_rows(ids=...)`: expected whole numbers or strings of shape "
-            f"(n,), got {array.dtype} of shape {array.shape}; number the rows by "
-            "`numpy.arange`, or pass their ids."
+        raise ArgumentError(
+            "block_of_rows(ids=...)",
+            "whole numbers or strings of shape (n,)",
+            f"{array.dtype} of shape {array.shape}",
+            "number the rows by `numpy.arange`, or pass their ids",
         )
     if not 2 <= blocks < 2**31:
-        raise ValueError(
-            f"`block_of_rows(blocks={blocks})`: expected at least 2; 64 is usual."
+        raise ArgumentError(
+            f"block_of_rows(blocks={blocks})",
+            "at least 2",
+            remedy="64 is usual",
         )
     # Unsigned numbers wrap around by design; arrays do it without a warning.
     seeded = _mix(np.array([seed & (2**64 - 1)], np.uint64))
@@ -143,15 +147,18 @@ def _within_classes(block, labels, blocks):
     """Number the pairs of class and block."""
     good = labels.shape == block.shape and labels.dtype.kind in "iu"
     if not good or (labels.size and labels.min() < 0):
-        raise ValueError(
-            f"`block_of_rows(labels=...)`: expected whole numbers from 0, of shape "
-            f"{block.shape}, got {labels.dtype} of shape {labels.shape}; number the "
-            "classes by `numpy.unique(..., return_inverse=True)`."
+        raise ArgumentError(
+            "block_of_rows(labels=...)",
+            f"whole numbers from 0, of shape {block.shape}",
+            f"{labels.dtype} of shape {labels.shape}",
+            "number the classes by `numpy.unique(..., return_inverse=True)`",
         )
     groups = labels.astype(np.int64) * blocks + block.astype(np.int64)
     if groups.size and groups.max() >= 2**31:
-        raise ValueError(
-            f"`block_of_rows(labels=...)`: expected fewer than 2**31 groups, got "
-            f"labels up to {labels.max()} times {blocks} blocks; use fewer blocks."
+        raise ArgumentError(
+            "block_of_rows(labels=...)",
+            "fewer than 2**31 groups",
+            f"labels up to {labels.max()} times {blocks} blocks",
+            "use fewer blocks",
         )
     return groups.astype(np.int32)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments, reduce_groups
 from jaxalign.solve.procrustes import solve_procrustes
 from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
@@ -106,10 +107,11 @@ def delta_intervals(
     check_groups("delta_intervals", moments)
     check_level("delta_intervals", level)
     if moments.d_source > moments.d_target:
-        raise ValueError(
-            "`delta_intervals(moments=...)`: expected a source no wider than the "
-            f"target, got widths {moments.d_source} and {moments.d_target}; use "
-            "`assess_map`, which solves anew for each replicate."
+        raise ArgumentError(
+            "delta_intervals(moments=...)",
+            "a source no wider than the target",
+            f"widths {moments.d_source} and {moments.d_target}",
+            "use `assess_map`, which solves anew for each replicate",
         )
     return _delta(moments, level=level, scale=scale, proper=proper, curvature=curvature)
 

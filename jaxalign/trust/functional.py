@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import float_array
 from jaxalign.moments import Moments, reduce_groups
 from jaxalign.solve.procrustes import solve_procrustes
@@ -66,9 +67,11 @@ def rotation_interval(
         "rotation_interval", "direction", direction, axes=2, expected=str(wanted)
     )
     if direction.shape != wanted:
-        raise ValueError(
-            f"`rotation_interval(direction=...)`: expected shape {wanted}, that of the "
-            f"rotation, got {direction.shape}; pass y[:, None] * x[None, :]."
+        raise ArgumentError(
+            "rotation_interval(direction=...)",
+            f"shape {wanted}, that of the rotation",
+            direction.shape,
+            "pass y[:, None] * x[None, :]",
         )
     return _functional(moments, direction, level=level, proper=proper)
 

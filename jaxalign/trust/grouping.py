@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks of rows as units of resampling: how many, and what they are worth."""
+"""Blocks of rows as units of resampling: their effective number."""
 
 import jax
 import jax.numpy as jnp
 
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 
 # Below this a t interval over blocks is too wide to say anything.
@@ -17,7 +18,7 @@ def flat_groups(moments: Moments) -> Moments:
 
 
 def effective_blocks(counts):
-    """Blocks of equal size that would be worth as much: ``(sum n)^2 / sum n^2``."""
+    """Effective number of blocks, ``(sum n)^2 / sum n^2``."""
     squares = jnp.sum(jnp.square(counts))
     safe = jnp.where(squares == 0, jnp.ones_like(squares), squares)
     return jnp.square(jnp.sum(counts)) / safe
@@ -31,21 +32,25 @@ def degrees_of_freedom(counts):
 
 
 def check_groups(call: str, moments: object) -> None:
-    """Refuse moments without groups, or with too few, naming the call.
+    """Raise for moments without groups, or with too few, naming the call.
 
     Raises:
       ValueError: saying what came instead.
     """
     if not isinstance(moments, Moments):
-        raise ValueError(
-            f"`{call}(moments=...)`: expected Moments of blocks of rows, got "
-            f"{type(moments).__name__}; make them by `init_moments(..., groups=64)` "
-            "and `update_moments(..., group=block_of_rows(ids))`."
+        raise ArgumentError(
+            f"{call}(moments=...)",
+            "Moments of blocks of rows",
+            type(moments).__name__,
+            "make them by `init_moments(..., groups=64)` and `update_moments(..., "
+            "group=block_of_rows(ids))`",
         )
     groups = moments.count.size if moments.groups else 0
     if groups < FEWEST_BLOCKS:
-        raise ValueError(
-            f"`{call}(moments=...)`: expected at least {FEWEST_BLOCKS} groups to "
-            f"resample, got {groups}; keep rows apart in blocks by "
-            "`update_moments(..., group=block_of_rows(ids))`, 64 of them by default."
+        raise ArgumentError(
+            f"{call}(moments=...)",
+            f"at least {FEWEST_BLOCKS} groups to resample",
+            groups,
+            "keep rows apart in blocks by `update_moments(..., "
+            "group=block_of_rows(ids))`, 64 of them by default",
         )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 
 
 @typing.no_type_check
@@ -78,8 +79,10 @@ def t_quantile(share: float, dof) -> Float[Array, "*g"]:
 
 
 def check_level(call: str, level: float) -> None:
-    """Refuse what is no share, naming the call."""
+    """Raise unless `level` is above 0.5 and below 1."""
     if not 0.5 < level < 1:
-        raise ValueError(
-            f"`{call}(level={level})`: expected above 0.5 and below 1; 0.95 is usual."
+        raise ArgumentError(
+            f"{call}(level={level})",
+            "above 0.5 and below 1",
+            remedy="0.95 is usual",
         )

@@ -36,7 +36,7 @@ class Trust:
 
     Attributes:
       anchors: rows of weight above 0.
-      blocks: how many blocks of equal size those that hold rows are worth.
+      blocks: effective number of blocks, (sum n)^2 / sum n^2.
       directions: of the narrower space, all that a map has to determine.
       rank: directions that the anchors determine up to rounding.
       determined: leading ones of these along which Q errs by less than 0.2 radian, root
