@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Public names: each loads, each is declared for type checkers, and none is heavy."""
+"""Public names: each loads, is documented and used, and none is heavy."""
 
-import ast
+import inspect
+import re
 import subprocess
 import sys
 import types
@@ -11,30 +12,60 @@ import pytest
 
 import jaxalign as ja
 
-
-def declared_names() -> dict[str, str]:
-    """Read the TYPE_CHECKING imports: name to module."""
-    tree = ast.parse(Path(ja.__file__).read_text())
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
-    for node in imports:
-        assert [alias.name for alias in node.names] == [
-            alias.asname for alias in node.names
-        ]
-    return {alias.name: node.module for node in imports for alias in node.names}
+ROOT = Path(ja.__file__).parent
+NAMESPACES = sorted(path.parent.name for path in ROOT.glob("*/__init__.pyi"))
 
 
-def test_homes_and_type_checking_imports_agree():
-    assert declared_names() == ja._HOMES
+def names_of(package: Path) -> dict[str, str]:
+    """Public names of a package and the modules they come from."""
+    lines = (package / "__init__.pyi").read_text().splitlines()
+    found = {}
+    for line in lines:
+        module, name, again = re.fullmatch(
+            r"from (\S+) import (\w+) as (\w+)", line
+        ).groups()
+        assert name == again
+        assert name not in found
+        found[name] = module
+    return found
 
 
-@pytest.mark.parametrize("name", sorted(ja._HOMES))
-def test_name_loads(name):
-    # A module of the same name would hide the function once it is imported; only a
-    # room that is public as a whole may be one.
-    is_module = isinstance(getattr(ja, name), types.ModuleType)
-    assert is_module == (ja._HOMES[name] == "jaxalign")
-    assert name in dir(ja)
+ALL = {
+    f"{package.name}.{name}" if package != ROOT else name: package
+    for package in (ROOT, *(ROOT / name for name in NAMESPACES))
+    for name in names_of(package)
+}
+
+
+def test_a_person_can_know_the_top():
+    # About 40 names beside the namespaces.
+    modules = {name for name, home in names_of(ROOT).items() if home == "."}
+    assert {*NAMESPACES, "stiefel", "sharding", "errors"} <= modules
+    assert len(names_of(ROOT)) - len(modules) <= 42
+
+
+@pytest.mark.parametrize("path", sorted(ALL))
+def test_name_loads_and_is_documented(path):
+    *places, name = path.split(".")
+    package = ja if not places else getattr(ja, places[0])
+    value = getattr(package, name)
+    # A module of the same name would hide the function once it is imported.
+    is_module = isinstance(value, types.ModuleType)
+    assert is_module == (names_of(ALL[path])[name] == ".")
+    assert name in dir(package)
+    if callable(value) or is_module:
+        assert inspect.getdoc(value)
+
+
+def test_no_name_is_unused():
+    """Each is in the README, an experiment or a test, or is what a call returns."""
+    folders = (ROOT.parent / "experiments", ROOT.parent / "tests")
+    texts = [(ROOT.parent / "README.md").read_text()]
+    texts += [path.read_text() for of in folders for path in of.rglob("*.py")]
+    sources = [path.read_text() for path in ROOT.rglob("*.py")]
+    texts += re.findall(r"\) -> [^:]*:", " ".join(sources))
+    used = set(re.findall(r"\w+", " ".join(texts)))
+    assert not {path for path in ALL if path.split(".")[-1] not in used}
 
 
 def test_unknown_name_is_an_attribute_error():
@@ -42,7 +73,7 @@ def test_unknown_name_is_an_attribute_error():
         ja.no_such_name  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["solve_procrustes", "fit_map"])
+@pytest.mark.parametrize("name", ["solve.solve_procrustes", "fit_map", "choose_map"])
 def test_a_solver_loads_no_image_or_text_library(name):
     code = (
         f"import sys, jaxalign as ja; ja.{name}; "

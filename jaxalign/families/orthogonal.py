@@ -42,7 +42,8 @@ class Orthogonal(Family):
     Notes:
       Where ``d_source > d_target`` the whole rotation minimises the squared error, by
       an iteration; its identified part maximises the trace, :math:`U_r V_r^\top`.
-      Solving costs O(d^3) per batch entry. The default scale is "energy".
+      Solving costs O(d^3) per batch entry. The default scale is "energy". Differentiable
+      in the moments where all directions are kept; a part that is cut has no derivative.
 
     >>> Orthogonal().describe()
     'identified part of the orthogonal map'
@@ -124,7 +125,10 @@ def _solve(moments, most, *, whole, proper):
     if not whole:
         # (..., d_target, k) @ (..., k, d_source), 0 beyond the rank
         onto = jnp.swapaxes(directions.source, -1, -2)
-        matrix = jnp.matmul(directions.target, onto, precision=_HIGHEST)
+        part = jnp.matmul(directions.target, onto, precision=_HIGHEST)
+        # Of all directions it is the rotation, which has a derivative.
+        full = (kept == min(matrix.shape[-2:]))[..., None, None]
+        matrix = jnp.where(full, matrix, part)
     return Solved(
         matrix=matrix,
         status=solution.status,
