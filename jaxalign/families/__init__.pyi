@@ -2,6 +2,7 @@ from .family import Family as Family
 from .family import Solved as Solved
 from .given import Given as Given
 from .least_squares import LeastSquares as LeastSquares
+from .low_rank import LowRank as LowRank
 from .mean_only import MeanOnly as MeanOnly
 from .mlp import Mlp as Mlp
 from .orthogonal import PAPER as PAPER

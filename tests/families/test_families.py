@@ -33,6 +33,14 @@ def ridge(x, y, strength):
     return y.T @ x @ np.linalg.inv(gram + penalty)
 
 
+def low_rank(x, y, rank, strength):
+    matrix, gram = ridge(x, y, strength), x.T @ x
+    penalty = strength * np.trace(gram) / len(gram) * np.eye(len(gram))
+    # The root of (G + l I)^-1, from the right, has the same left singular vectors.
+    u = np.linalg.svd(matrix @ np.linalg.cholesky(gram + penalty))[0][:, :rank]
+    return u @ u.T @ matrix
+
+
 # A family, another one that must share its program, and its matrix from centred rows.
 CASES = {
     "identified": (
@@ -44,6 +52,11 @@ CASES = {
         ja.Orthogonal(keep=3),
         ja.Orthogonal(keep=2),
         lambda x, y: partial(x, y, 3),
+    ),
+    "low rank": (
+        ja.LowRank(2, 0.2),
+        ja.LowRank(3, 0.5),
+        lambda x, y: low_rank(x, y, 2, 0.2),
     ),
     "ridge": (ja.Ridge(0.2), ja.Ridge(0.5), lambda x, y: ridge(x, y, 0.2)),
 }
