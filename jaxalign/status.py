@@ -8,6 +8,7 @@ entry, as data; `check_status` turns it into an error on the host.
 
 import enum
 from collections.abc import Iterable
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -116,3 +117,18 @@ def check_status(
         share = "" if size == 1 else f" ({count} of {size} solves)"
         lines.append(f"`{call}`: {code.name}{share}: {STATUS_TEXTS[code]}")
     raise SolveError("\n".join(lines), bad[0][0])
+
+
+Solution = TypeVar("Solution", bound="Checked")
+
+
+class Checked:
+    """Base of solutions, whose `status` holds a `Status` code per batch entry."""
+
+    made_by: ClassVar[str]
+    status: Any
+
+    def check(self: Solution, *, allow: Iterable[Status] = ()) -> Solution:
+        """Return itself, or raise `SolveError` for a status not in `allow`."""
+        check_status(self.status, call=self.made_by, allow=allow)
+        return self

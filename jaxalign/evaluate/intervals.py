@@ -18,8 +18,6 @@ from jaxtyping import Float, Int
 from jaxalign.array_types import ArrayLike
 from jaxalign.errors import ArgumentError, check_number
 
-Interval = tuple[float, float]
-
 
 @dataclasses.dataclass(frozen=True)
 class ClusterBootstrap:
@@ -69,7 +67,7 @@ class ClusterBootstrap:
 
     def mean_interval(
         self, values: ArrayLike, *, level: float = 0.95
-    ) -> Interval | None:
+    ) -> tuple[float, float] | None:
         """Percentile interval of the mean of `values`.
 
         Args:
@@ -83,7 +81,7 @@ class ClusterBootstrap:
 
     def ratio_interval(
         self, numerator: ArrayLike, denominator: ArrayLike, *, level: float = 0.95
-    ) -> Interval | None:
+    ) -> tuple[float, float] | None:
         """Percentile interval of a ratio of two sums over the same items.
 
         Args:
@@ -129,7 +127,7 @@ def bootstrap_interval(
     replicates: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-) -> Interval | None:
+) -> tuple[float, float] | None:
     """Percentile bootstrap interval of a mean, over groups of items.
 
     Args:

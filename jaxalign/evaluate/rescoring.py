@@ -21,7 +21,6 @@ from jaxtyping import Float, Int
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.errors import ArgumentError
-from jaxalign.evaluate.intervals import Interval
 from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.metrics.recall import exact_recall
 from jaxalign.moments import Moments
@@ -73,7 +72,7 @@ class Rescored:
 
     value: float
     replicates: Float[np.ndarray, " replicates"]
-    interval: Interval
+    interval: tuple[float, float]
 
 
 def rescore(

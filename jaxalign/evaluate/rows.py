@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from jaxalign.errors import ArgumentError
-from jaxalign.evaluate.intervals import Interval
 
 # Names of methods that reports know how to read; all others are free.
 NO_MAP = "none"
@@ -150,7 +149,7 @@ class ResultRow:
     method: str
     metric: str
     value: float | None
-    interval: Interval | None
+    interval: tuple[float, float] | None
     n: int
     seed: int
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from scipy.special import stdtrit
 
 from jaxalign.errors import ArgumentError, check_number
-from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.rows import ResultRow, values_by_seed
 
 
@@ -35,7 +34,7 @@ class SeedDifference:
     method: str
     metric: str
     mean: float
-    interval: Interval | None
+    interval: tuple[float, float] | None
     seeds: int
 
     @property
@@ -99,7 +98,7 @@ def differences_over_seeds(
     return differences
 
 
-def _t_interval(values: list[float], level: float) -> Interval | None:
+def _t_interval(values: list[float], level: float) -> tuple[float, float] | None:
     """Interval of the mean."""
     n = len(values)
     if n < 2:

@@ -42,8 +42,9 @@ class Orthogonal(Family):
     Notes:
       Where ``d_source > d_target`` the whole rotation minimises the squared error, by
       an iteration; its identified part maximises the trace, :math:`U_r V_r^\top`.
-      Solving costs O(d^3) per batch entry. The default scale is "energy". Differentiable
-      in the moments where all directions are kept; a part that is cut has no derivative.
+      Solving costs O(d^3) per batch entry. The default scale is "energy".
+      Differentiable in the moments where all directions are kept; a part that is cut
+      has no derivative.
 
     >>> Orthogonal().describe()
     'identified part of the orthogonal map'

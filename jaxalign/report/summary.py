@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from jaxalign.evaluate.intervals import Interval
 from jaxalign.evaluate.rows import (
     METRICS,
     NATIVE_TARGET,
@@ -30,7 +29,7 @@ class Cell:
     """
 
     value: float | None
-    interval: Interval | None
+    interval: tuple[float, float] | None
     std: float | None
     sizes: tuple[int, int]
     seeds: int
@@ -68,7 +67,9 @@ def collect(rows: Iterable[ResultRow]) -> dict[str, Cells]:
     return tables
 
 
-def _mean_interval(intervals: Sequence[Interval | None]) -> Interval | None:
+def _mean_interval(
+    intervals: Sequence[tuple[float, float] | None],
+) -> tuple[float, float] | None:
     """Average the ends of intervals, None if one is missing."""
     known = [interval for interval in intervals if interval is not None]
     if not known or len(known) < len(intervals):

@@ -13,7 +13,8 @@ maps and the connection Laplacian", 2012, arXiv 1102.0075 (the spectral start).
 
 import functools
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -30,7 +31,7 @@ from jaxalign.solve.consensus_errors import (
     triangles_of,
 )
 from jaxalign.solve.polar import factor_one
-from jaxalign.status import Status, check_status
+from jaxalign.status import Checked, Status
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -39,7 +40,7 @@ Pairs = Sequence[tuple[int, int]]
 
 @typing.no_type_check
 @flax.struct.dataclass
-class ConsensusSolution:
+class ConsensusSolution(Checked):
     """Maps of M models to one frame, and what it costs their P pairs.
 
     Attributes:
@@ -57,6 +58,8 @@ class ConsensusSolution:
       status: a `Status` code.
     """
 
+    made_by: ClassVar[str] = "solve_consensus"
+
     rotations: tuple[Float[Array, "width d"], ...]
     residual: Float[Array, " pairs"]
     pair_residual: Float[Array, " pairs"]
@@ -69,11 +72,6 @@ class ConsensusSolution:
     def between(self, source: int, target: int) -> Float[Array, "d_target d_source"]:
         """Map from one model's centred rows to another's, through the frame."""
         return _product(self.rotations[target].T, self.rotations[source])
-
-    def check(self, *, allow: Iterable[Status] = ()) -> "ConsensusSolution":
-        """Return itself, or raise `SolveError` for a status not in `allow`."""
-        check_status(self.status, call="solve_consensus", allow=allow)
-        return self
 
 
 def solve_consensus(

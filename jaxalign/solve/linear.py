@@ -6,7 +6,7 @@ problems", 1970.
 """
 
 import typing
-from collections.abc import Iterable
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -18,12 +18,12 @@ from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 from jaxalign.solve.gram_spectrum import GramSpectrum, check_grams
 from jaxalign.solve.scale import map_residual
-from jaxalign.status import Status, check_status
+from jaxalign.status import Checked, Status
 
 
 @typing.no_type_check
 @flax.struct.dataclass
-class LinearSolution:
+class LinearSolution(Checked):
     """Best linear map for a batch of moments.
 
     Attributes:
@@ -34,16 +34,13 @@ class LinearSolution:
       status: `Status` codes, ``(*batch)``.
     """
 
+    made_by: ClassVar[str] = "solve_linear"
+
     matrix: Float[Array, "*batch d_target d_source"]
     ridge: Float[Array, "*batch"]
     rank: Int[Array, "*batch"]
     residual: Float[Array, "*batch"]
     status: Int[Array, "*batch"]
-
-    def check(self, *, allow: Iterable[Status] = ()) -> "LinearSolution":
-        """Return itself, or raise `SolveError` for a status not in `allow`."""
-        check_status(self.status, call="solve_linear", allow=allow)
-        return self
 
 
 def solve_linear(

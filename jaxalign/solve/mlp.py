@@ -8,7 +8,7 @@ moments, and has no inverse.
 import functools
 import math
 import typing
-from collections.abc import Iterable
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -23,14 +23,14 @@ from jaxalign.float_rows import float_rows, paired_rows
 from jaxalign.moments import init_moments, update_moments
 from jaxalign.moments.weights import row_weights
 from jaxalign.solve.procrustes import solve_procrustes
-from jaxalign.status import Status, check_status
+from jaxalign.status import Checked, Status
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 @typing.no_type_check
 @flax.struct.dataclass
-class MlpSolution:
+class MlpSolution(Checked):
     """A fitted residual perceptron; call it on rows.
 
     Attributes:
@@ -45,6 +45,8 @@ class MlpSolution:
       best_step: the step whose parameters were kept, int32; 0 is the Procrustes map.
       status: a `Status` code.
     """
+
+    made_by: ClassVar[str] = "fit_mlp"
 
     parameters: dict[str, Float[Array, "..."]]
     source_mean: Float[Array, " d_source"]
@@ -98,11 +100,6 @@ class MlpSolution:
             "inner_bias": parts["inner_bias"],
             "outer": parts["outer"] * grow,
         }
-
-    def check(self, *, allow: Iterable[Status] = ()) -> "MlpSolution":
-        """Return itself, or raise `SolveError` for a status not in `allow`."""
-        check_status(self.status, call="fit_mlp", allow=allow)
-        return self
 
 
 def fit_mlp(

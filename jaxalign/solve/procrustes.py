@@ -8,8 +8,7 @@ orthogonal Procrustes problem", 1966.
 
 import functools
 import typing
-from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.struct
 import jax
@@ -29,7 +28,7 @@ from jaxalign.solve.polar import (
 )
 from jaxalign.solve.projection import least_squares_projection
 from jaxalign.solve.scale import SCALES, Directions, Scale, fit_scale, map_residual
-from jaxalign.status import Status, check_status
+from jaxalign.status import Checked, Status
 
 Objective = Literal["least_squares", "trace"]
 OBJECTIVES: tuple[str, ...] = typing.get_args(Objective)
@@ -37,7 +36,7 @@ OBJECTIVES: tuple[str, ...] = typing.get_args(Objective)
 
 @typing.no_type_check
 @flax.struct.dataclass
-class ProcrustesSolution:
+class ProcrustesSolution(Checked):
     """Best orthogonal map for a batch of moments.
 
     Attributes:
@@ -54,6 +53,8 @@ class ProcrustesSolution:
         ``"trace"``. Where ``d_source <= d_target`` one optimum is the other.
     """
 
+    made_by: ClassVar[str] = "solve_procrustes"
+
     rotation: Float[Array, "*batch d_target d_source"]
     scale: Float[Array, "*batch"]
     singular_values: Float[Array, "*batch k"]
@@ -62,11 +63,6 @@ class ProcrustesSolution:
     status: Int[Array, "*batch"]
     iterations: Int[Array, "*batch"]
     objective: str = flax.struct.field(pytree_node=False)
-
-    def check(self, *, allow: Iterable[Status] = ()) -> "ProcrustesSolution":
-        """Return itself, or raise `SolveError` for a status not in `allow`."""
-        check_status(self.status, call="solve_procrustes", allow=allow)
-        return self
 
 
 def solve_procrustes(

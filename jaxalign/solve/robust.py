@@ -12,8 +12,7 @@ orthogonal Procrustes analysis", 1992.
 
 import functools
 import typing
-from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.struct
 import jax
@@ -28,7 +27,7 @@ from jaxalign.moments.weights import row_weights
 from jaxalign.solve.polar import PolarMethod, check_method
 from jaxalign.solve.procrustes import ProcrustesSolution, solve_procrustes
 from jaxalign.solve.scale import SCALES, Scale
-from jaxalign.status import Status, check_status
+from jaxalign.status import Checked, Status
 
 Loss = Literal["tukey", "huber", "l1"]
 LOSSES: tuple[str, ...] = typing.get_args(Loss)
@@ -40,7 +39,7 @@ _TUNING = {"tukey": 4.685, "huber": 1.345, "l1": 0.0}
 
 @typing.no_type_check
 @flax.struct.dataclass
-class RobustSolution:
+class RobustSolution(Checked):
     """Map fitted on the pairs that agree, with robust weights of all pairs.
 
     Attributes:
@@ -51,6 +50,8 @@ class RobustSolution:
       converged: whether the weights came to rest.
       status: a `Status` code.
     """
+
+    made_by: ClassVar[str] = "solve_robust"
 
     solution: ProcrustesSolution
     weights: Float[Array, " n"]
@@ -68,11 +69,6 @@ class RobustSolution:
     def scale(self) -> Float[Array, ""]:
         """Factor of the rotated rows."""
         return self.solution.scale
-
-    def check(self, *, allow: Iterable[Status] = ()) -> "RobustSolution":
-        """Return itself, or raise `SolveError` for a status not in `allow`."""
-        check_status(self.status, call="solve_robust", allow=allow)
-        return self
 
 
 def solve_robust(

@@ -35,7 +35,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 STEP = 0.5
 
 
-class HeldOut(NamedTuple):
+class HeldOutSums(NamedTuple):
     """What a map leaves of rows that it was not fitted on.
 
     Attributes:
@@ -134,7 +134,7 @@ def resampled_fits(
 
 def held_out(
     blocks: Moments, weights, *, chunk: int, scale: Scale, proper: bool
-) -> HeldOut:
+) -> HeldOutSums:
     """Judge the map under each row of weights on the blocks of weight 0.
 
     Args:
@@ -164,7 +164,7 @@ def _judge(moments, solution, rest):
     turned = jnp.matmul(solution.rotation, source[..., None], precision=_HIGHEST)
     missed = target - solution.scale[..., None] * turned[..., 0]
     within = map_residual(rest, solution.rotation, solution.scale)
-    return HeldOut(
+    return HeldOutSums(
         error=within + rest.count * jnp.sum(jnp.square(missed), axis=-1),
         spread=rest.target_energy + rest.count * jnp.sum(jnp.square(target), axis=-1),
     )

@@ -2,13 +2,13 @@
 """What an assessment of a map returns: numbers, intervals and bounds, no verdicts."""
 
 import typing
-from collections.abc import Iterable
+from typing import ClassVar
 
 import flax.struct
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array
-from jaxalign.status import Status, check_status
+from jaxalign.status import Checked
 from jaxalign.trust.delta import DeltaIntervals
 from jaxalign.trust.intervals import Interval
 from jaxalign.trust.learning import LearningCurve
@@ -31,7 +31,7 @@ class AngleBound:
 
 @typing.no_type_check
 @flax.struct.dataclass
-class Trust:
+class Trust(Checked):
     """How far to trust a map; scalars unless said otherwise.
 
     Attributes:
@@ -55,6 +55,8 @@ class Trust:
       level: confidence of all intervals and bounds.
     """
 
+    made_by: ClassVar[str] = "assess_map"
+
     anchors: Int[Array, ""]
     blocks: Float[Array, ""]
     directions: Int[Array, ""]
@@ -69,8 +71,3 @@ class Trust:
     learning: LearningCurve
     status: Int[Array, ""]
     level: float = flax.struct.field(pytree_node=False, default=0.95)
-
-    def check(self, *, allow: Iterable[Status] = ()) -> "Trust":
-        """Return itself, or raise `SolveError` for a status not in `allow`."""
-        check_status(self.status, call="assess_map", allow=allow)
-        return self
