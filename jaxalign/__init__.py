@@ -109,7 +109,7 @@ if TYPE_CHECKING:
     from jaxalign.status import Status as Status
     from jaxalign.store.reader import EmbeddingStore as EmbeddingStore
     from jaxalign.store.reader import StoredBatch as StoredBatch
-    from jaxalign.store.trouble import FullDiskError as FullDiskError
+    from jaxalign.store.disk_errors import FullDiskError as FullDiskError
     from jaxalign.store.writer import StoreWriter as StoreWriter
     from jaxalign.trust.assess import assess_map as assess_map
     from jaxalign.trust.blocks import block_of_rows as block_of_rows
@@ -126,7 +126,7 @@ _HOMES: dict[str, str] = {
     "EmbeddingBatch": "jaxalign.embedding.batch",
     "EmbeddingStore": "jaxalign.store.reader",
     "Encoders": "jaxalign.encoders.encoders",
-    "FullDiskError": "jaxalign.store.trouble",
+    "FullDiskError": "jaxalign.store.disk_errors",
     "Job": "jaxalign.evaluate.held_out",
     "LinearSolution": "jaxalign.solve.linear",
     "MapChoice": "jaxalign.evaluate.select",

@@ -117,3 +117,13 @@ def check_number(
         expected = f"a finite number {words}".rstrip()
         raise ArgumentError(f"{call}({name}={value!r})", expected, remedy=remedy)
     return number
+
+
+def shorten(items: Collection[str], *, most: int = 3, separator: str = ", ") -> str:
+    """Join the first few of many names for a message.
+
+    >>> shorten(["a", "b", "c"], most=2)
+    'a, b, ...'
+    """
+    few = list(items)[:most]
+    return separator.join([*few, "..."] if len(items) > most else few)

@@ -11,13 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxalign.store.documents import (
-    DamagedError,
-    check_format,
-    digest,
-    read_document,
-    write_document,
-)
+from jaxalign.store.documents import digest, load_document, write_document
 from jaxalign.store.incoming import order_columns
 from jaxalign.store.layout import MANIFEST
 from jaxalign.store.parts import PartRecord
@@ -85,18 +79,11 @@ def read_manifest(call: str, folder: Path) -> Manifest | None:
     """Read `manifest.json`; None if there is none.
 
     Raises:
-      ValueError: if it is damaged, of another version, or no store's.
+      ValueError: if it is damaged, of another version or not a store's.
     """
-    try:
-        document = read_document(folder / MANIFEST)
-    except (FileNotFoundError, NotADirectoryError):
+    document = load_document(call, folder / MANIFEST)
+    if document is None:
         return None
-    except DamagedError as error:
-        raise ValueError(
-            f"{call}: expected a whole store, got {error}; copy it again, or embed "
-            "into another folder."
-        ) from error
-    check_format(call, document.get("format"))
     skipped = iter(document["skipped"])
     return Manifest(
         plan=Plan.from_document(document),

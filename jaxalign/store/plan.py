@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.store.documents import FORMAT
 from jaxalign.store.layout import METADATA, ROW_FOLDERS, part_file
 
@@ -78,7 +79,6 @@ class Plan:
 
 
 def make_plan(
-    call: str,
     *,
     space: str,
     dtype: Dtype,
@@ -87,51 +87,39 @@ def make_plan(
     part_examples: int,
     details: Mapping[str, Any],
 ) -> Plan:
-    """Check a caller's wishes and bring them to JSON's types.
-
-    Raises:
-      ValueError: naming the argument that cannot be.
-    """
+    """Validate the arguments of `EmbeddingStore.create`, and convert them for JSON."""
+    call = "EmbeddingStore.create"
     if not isinstance(space, str) or not space:
-        raise ValueError(
-            f"{call}: expected a fingerprint as space, got {space!r}; pass "
-            "`encoders.space`."
+        raise ArgumentError(
+            f"{call}(space={space!r})", "a fingerprint", remedy="pass `encoders.space`"
         )
-    if dtype not in DTYPES:
-        raise ValueError(f"{call}: expected a dtype of {DTYPES}, got {dtype!r}.")
+    check_option(call, "dtype", dtype, DTYPES)
     if not modalities or not set(modalities) <= set(ROW_FOLDERS):
-        raise ValueError(
-            f"{call}: expected modalities among {sorted(ROW_FOLDERS)}, each with its "
-            f"width, got {dict(modalities)}; pass {{'image': 512, 'text': 512}}."
+        raise ArgumentError(
+            f"{call}(modalities={dict(modalities)})",
+            f"widths of modalities among {sorted(ROW_FOLDERS)}",
+            remedy="pass {'image': 512, 'text': 512}",
         )
     sizes = {"examples": examples, "part_examples": part_examples, **modalities}
-    wrong = {name: size for name, size in sizes.items() if not _is_positive(size)}
-    if wrong:
-        raise ValueError(
-            f"{call}: expected whole numbers of at least 1, got {wrong}; pass the "
-            "number of examples, of examples a part, and the widths of the rows."
-        )
+    for name, size in sizes.items():
+        check_count(call, name, size, remedy="pass how many there are")
     try:
         plain = json.loads(json.dumps(dict(details), allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{call}: expected details of JSON values, got {error}; keep strings, "
-            "numbers, lists and dictionaries in them."
+        raise ArgumentError(
+            f"{call}(details=...)",
+            "JSON values",
+            str(error),
+            "keep strings, numbers, lists and dictionaries in them",
         ) from error
     return Plan(
-        space=str(space),
+        space=space,
         dtype=dtype,
         modalities={name: int(modalities[name]) for name in sorted(modalities)},
         examples=int(examples),
         part_examples=int(part_examples),
         details=plain,
     )
-
-
-def _is_positive(size: Any) -> bool:
-    """Tell whether a size is a whole number of at least 1."""
-    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    return whole and int(size) >= 1
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
