@@ -8,21 +8,19 @@ side.
 
 import functools
 import math
-import typing
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, Modality
+from jaxalign.errors import ArgumentError
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.random_points import draw_orthonormal
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 
-
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class PlantedPairs:
     """Paired rows of two models, and the map that was planted.
 
@@ -92,9 +90,11 @@ def planted_pairs(
     """
     d_target = d_source if d_target is None else d_target
     if reflect and d_source != d_target:
-        raise ValueError(
-            f"`planted_pairs(reflect=True)`: expected equal widths, got {d_source} and "
-            f"{d_target}; a rectangular rotation has no determinant."
+        raise ArgumentError(
+            "planted_pairs(reflect=True)",
+            "equal widths",
+            f"{d_source} and {d_target}",
+            "a rectangular rotation has no determinant",
         )
     for name, value, low, high in (
         ("mean_norms[0]", mean_norms[0], 0.0, 1.0),
@@ -103,9 +103,10 @@ def planted_pairs(
         ("agreement", agreement, 0.0, 1.0),
     ):
         if not low <= value <= high:
-            raise ValueError(
-                f"`planted_pairs({name}={value})`: expected {low} to {high}; leave it "
-                "out for the default."
+            raise ArgumentError(
+                f"planted_pairs({name}={value})",
+                f"{low} to {high}",
+                remedy="leave it out for the default",
             )
     return _draw(
         key,
@@ -157,10 +158,10 @@ def _draw(
     # The first draw is shared by all modalities, the others are their own.
     latent = jnp.sqrt(agreement) * draws[:1] + jnp.sqrt(1.0 - agreement) * draws[1:]
     # (modalities, n, d_source) @ (d_source, d_source), then @ (d_source, d_target)
-    latent = jnp.matmul(latent, axes, precision=_HIGHEST)
-    moved = scale * jnp.matmul(latent, rotation.T, precision=_HIGHEST)
+    latent = product(latent, axes)
+    moved = scale * product(latent, rotation.T)
     # Rows are projected where the target is narrower: the noise goes by what is left.
-    left = jnp.linalg.norm(jnp.matmul(axes, rotation.T, precision=_HIGHEST))
+    left = jnp.linalg.norm(product(axes, rotation.T))
     errors = jax.random.normal(keys[5], moved.shape, dtype)
     moved = moved + noise * scale * left / math.sqrt(d_target) * errors
     source = latent + source_means[:, None, :]

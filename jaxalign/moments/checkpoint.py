@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxalign.errors import ArgumentError, check_count
 from jaxalign.moments.statistics import Moments, init_moments
 
 VERSION = 1
@@ -61,11 +62,7 @@ class PassCheckpoints:
         Raises:
           ValueError: if `every` is below 1, or the folder cannot be made.
         """
-        if every < 1:
-            raise ValueError(
-                f"`PassCheckpoints(every={every})`: expected at least 1 batch; 64 is "
-                "the default."
-            )
+        check_count("PassCheckpoints", "every", every)
         index, count = jax.process_index(), jax.process_count()
         self._folder = Path(os.path.abspath(folder)) / f"process_{index}_of_{count}"
         self._every, self._details = every, dict(details)
@@ -74,9 +71,10 @@ class PassCheckpoints:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(
-                f"`PassCheckpoints({os.fspath(folder)!r})`: expected a folder that can "
-                f"be made ({error.strerror}); name another."
+            raise ArgumentError(
+                f"PassCheckpoints({os.fspath(folder)!r})",
+                f"a folder that can be made ({error.strerror})",
+                remedy="name another",
             ) from error
         alone = ocp.options.MultiprocessingOptions(
             primary_host=index,
@@ -122,11 +120,12 @@ class PassCheckpoints:
             or of another pass or version.
         """
         if not (hasattr(batches, "get_state") and hasattr(batches, "set_state")):
-            raise ValueError(
-                "`accumulate_moments(batches=..., checkpoints=...)`: expected an "
-                "iterator with `get_state` and `set_state`, got "
-                f"{type(batches).__name__}; use `array_pairs`, `store_pairs`, "
-                "`encoded_pairs` or a Grain iterator, or leave checkpoints out."
+            raise ArgumentError(
+                "accumulate_moments(batches=..., checkpoints=...)",
+                "an iterator with `get_state` and `set_state`",
+                type(batches).__name__,
+                "use `array_pairs`, `store_pairs`, `encoded_pairs` or a Grain "
+                "iterator, or leave checkpoints out",
             )
         self._settings = {
             "version": VERSION,
@@ -137,7 +136,7 @@ class PassCheckpoints:
         if step is None:
             return None
         place = self._read(step, "place", ocp.args.JsonRestore())
-        self._refuse_other(place["settings"])
+        self._check_settings(place["settings"])
         self._before = place["seen"]
         widths = place["widths"]
         template = init_moments(
@@ -179,37 +178,38 @@ class PassCheckpoints:
         )
 
     def _read(self, step: int, item: str, how: Any) -> Any:
-        """Read one item of a checkpoint; say what to do where it is damaged."""
+        """Read one item of a checkpoint; raise `ArgumentError` if it is damaged."""
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[
-                item
-            ]
+            wanted = ocp.args.Composite(**{item: how})
+            return self._manager.restore(step, args=wanted)[item]
         except (KeyError, ValueError, OSError) as error:
             reason = str(error).splitlines()[0][:200]
-            raise ValueError(
-                f"`PassCheckpoints({str(self._folder)!r})`: expected a whole "
-                f"checkpoint, got one whose {item} cannot be read ({reason}); delete "
-                f"{str(self._folder / str(step))!r}, and the pass goes on from the one "
-                "before."
+            raise ArgumentError(
+                f"PassCheckpoints({str(self._folder)!r})",
+                "a whole checkpoint",
+                f"one whose {item} cannot be read ({reason})",
+                f"delete {str(self._folder / str(step))!r}, and the pass goes on from "
+                "the one before",
             ) from error
 
-    def _refuse_other(self, found: Mapping[str, Any]) -> None:
-        """Refuse to go on with another pass."""
+    def _check_settings(self, found: Mapping[str, Any]) -> None:
+        """Raise if the checkpoint belongs to another pass or version."""
+        call = f"PassCheckpoints({str(self._folder)!r})"
         if found.get("version") != VERSION:
-            raise ValueError(
-                f"`PassCheckpoints({str(self._folder)!r})`: expected version "
-                f"{VERSION}, got {found.get('version')!r}; delete the folder, or use "
-                "the jaxalign that wrote it."
+            raise ArgumentError(
+                call,
+                f"version {VERSION}",
+                repr(found.get("version")),
+                "delete the folder, or use the jaxalign that wrote it",
             )
         for part in ("pass", "details"):
             own, other = self._settings[part], found[part]
-            changed = sorted(
-                key for key in {*own, *other} if own.get(key) != other.get(key)
-            )
-            if changed:
-                key = changed[0]
-                raise ValueError(
-                    f"`PassCheckpoints({str(self._folder)!r})`: expected checkpoints "
-                    f"of this pass, got those of one with {key} = {other.get(key)!r} "
-                    f"(now {own.get(key)!r}); name another folder, or delete this one."
-                )
+            for key in sorted({*own, *other}):
+                old, new = other.get(key), own.get(key)
+                if old != new:
+                    raise ArgumentError(
+                        call,
+                        "checkpoints of this pass",
+                        f"those of one with {key} = {old!r} (now {new!r})",
+                        "name another folder, or delete this one",
+                    )

@@ -61,7 +61,7 @@ def test_another_store_is_refused_untouched(tmp_path, begin, changes, match):
         ({"modalities": {}}, "pass {'image': 512, 'text': 512}"),
         ({"modalities": {"audio": 3}}, "pass {'image': 512, 'text': 512}"),
         ({"modalities": {"text": 0}}, r"text=0"),
-        ({"examples": 0}, "\\(examples=0"),
+        ({"examples": 0}, r"\(examples=0"),
         ({"part_examples": 2.5}, "part_examples=2.5"),
         ({"details": {"a": object()}}, "keep strings, numbers"),
         ({"details": {"a": float("nan")}}, "keep strings, numbers"),
