@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedConfig
 
-from jaxalign.data.prompts import CAPTION_SHARES
+from jaxalign.data.openmoji_texts import CAPTION_SHARES
 from jaxalign.encoders.recipes import DIM, TEXT_LENGTH, Recipe
 from jaxalign.encoders.training import TrainingConfig
 

@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.data.prompts import caption
+from jaxalign.data.openmoji_texts import caption
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import MapRows
@@ -86,10 +87,11 @@ def find_gallery(
     """
     counts = {len(pictures), len(names), len(texts), len(paired_set.labels)}
     if len(counts) != 1:
-        raise ValueError(
-            "`find_gallery(pictures=..., names=..., texts=...)` expected "
-            f"{len(paired_set.labels)} of each, got {len(pictures)}, {len(names)} and "
-            f"{len(texts)}; give one per example of the paired set."
+        raise ArgumentError(
+            "find_gallery(pictures=..., names=..., texts=...)",
+            f"{len(paired_set.labels)} of each",
+            f"{len(pictures)}, {len(names)} and {len(texts)}",
+            "give one per example of the paired set",
         )
     rows = np.asarray(queries)
     k = min(k, len(pictures))
@@ -176,10 +178,11 @@ def picture_data_uri(picture: Picture) -> str:
     shape = getattr(picture, "shape", ())
     channels = shape[2] if len(shape) == 3 else 1 if len(shape) == 2 else 0
     if getattr(picture, "dtype", None) != np.uint8 or channels not in (1, 3, 4):
-        raise ValueError(
-            "`GalleryItem` expected pictures as PNG bytes or uint8 pixels (h, w, 3), "
-            f"got {type(picture).__name__} of shape {shape}; encode other pictures as "
-            "PNG."
+        raise ArgumentError(
+            "GalleryItem",
+            "pictures as PNG bytes or uint8 pixels (h, w, 3)",
+            f"{type(picture).__name__} of shape {shape}",
+            "encode other pictures as PNG",
         )
     from PIL import Image
 
