@@ -11,21 +11,26 @@ others:
 | `text` | str, the caption at evaluation; "" where there is none |
 | `label` | int, an index into `DatasetInfo.class_names`; -1 where there is none |
 
-and this one in the user's own lists and tar files:
+and may have these:
 
 | key | value |
 |---|---|
-| `path` | str, where the picture lies, if it has a place of its own |
+| `path` | str, where the picture lies: in the user's own lists and tar files |
+| `thing` | str, alike for all pictures of one thing; by default each shows its own |
+| `is_query` | bool, False for pictures that anchor only and are no query; else True |
 
 `source[i]` raises `pictures.UnreadablePictureError` where the picture cannot be read.
 Sources are picklable, and several threads may read one at a time.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from jaxalign.data.pictures import UnreadablePictureError
+from jaxalign.errors import ArgumentError
 
 
 @runtime_checkable
@@ -92,6 +97,42 @@ class InMemorySource(Sequence):
         if isinstance(example, UnreadablePictureError):
             raise example
         return example
+
+
+def stack_examples(
+    examples: Sequence[Mapping[str, Any]], *, call: str = "stack_examples"
+) -> dict[str, np.ndarray]:
+    """Stack the columns that all examples have; pictures must be of one shape.
+
+    Args:
+      examples: at least one.
+      call: named in the error.
+
+    Raises:
+      ValueError: if the shapes of a column differ.
+    """
+    shared = set.intersection(*(set(example) for example in examples))
+    batch = {}
+    for key in (key for key in examples[0] if key in shared):
+        values = [np.asarray(example[key]) for example in examples]
+        shapes = {value.shape for value in values}
+        if len(shapes) > 1:
+            raise ArgumentError(
+                call,
+                f"examples whose {key!r} have one shape",
+                sorted(shapes),
+                "bring them to one shape by a transform, or by `collate`",
+            )
+        batch[key] = np.stack(values)
+    return batch
+
+
+def check_not_empty(call: str, source: Source) -> None:
+    """Raise over a source without examples."""
+    if not len(source):
+        raise ArgumentError(
+            f"{call}(source=...)", "at least one example", "an empty source"
+        )
 
 
 def _read(source: Source, index: int) -> dict[str, Any] | UnreadablePictureError:

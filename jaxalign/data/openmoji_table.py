@@ -11,6 +11,7 @@ import hashlib
 from pathlib import Path
 
 from jaxalign.data.renderings import Role
+from jaxalign.errors import ArgumentError
 
 TABLE_PATH = Path(__file__).with_name("openmoji_table.tsv")
 COLUMNS = ("stem", "name", "keywords", "subgroup", "category", "concept", "styles")
@@ -70,9 +71,11 @@ def read_table() -> tuple[Emoji, ...]:
     """Return all emoji of the table, in Unicode's order."""
     lines = TABLE_PATH.read_text(encoding="utf-8").splitlines()
     if tuple(lines[0].split("\t")) != COLUMNS:
-        raise ValueError(
-            f"{TABLE_PATH}: expected the columns {COLUMNS}, got {lines[0]!r}; "
-            "make it again with make_openmoji_table.py."
+        raise ArgumentError(
+            str(TABLE_PATH),
+            f"the columns {COLUMNS}",
+            repr(lines[0]),
+            "make it again with make_openmoji_table.py",
         )
     return tuple(_parse(line) for line in lines[1:])
 

@@ -8,6 +8,7 @@ say which picture it is and where; `own_dataset` makes a data set of it.
 import abc
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -37,8 +38,17 @@ CLASS_TEMPLATE = "a photo of a {}."
 class OwnDataset:
     """A data set of the user's: what is known of it, and how a split is opened."""
 
-    info: DatasetInfo
-    load: Callable[[str], CataloguedSource]
+    known: DatasetInfo
+    open_split: Callable[[str], CataloguedSource]
+
+    def info(self) -> DatasetInfo:
+        """Return what is known of the data set."""
+        return self.known
+
+    def load(self, split: str, data_dir: Path, /) -> CataloguedSource:
+        """Open a split; `data_dir`, of prepared data sets, is not used."""
+        del data_dir
+        return self.open_split(split)
 
 
 class OwnSource(abc.ABC):

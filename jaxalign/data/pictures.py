@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from jaxalign.errors import UserError
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 """Pillow's names of the formats that are read.
 
@@ -36,7 +38,7 @@ _OF_THE_PICTURE = {
 _BITS_TAG = 258  # BitsPerSample of TIFF
 
 
-class UnreadablePictureError(ValueError):
+class UnreadablePictureError(UserError, ValueError):
     """A picture that cannot be read.
 
     Attributes:

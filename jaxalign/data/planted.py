@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, Modality
-from jaxalign.errors import ArgumentError
+from jaxalign.errors import ArgumentError, check_number
 from jaxalign.precise import product
 from jaxalign.pytrees import pytree_dataclass
 from jaxalign.random_points import draw_orthonormal
@@ -96,18 +96,13 @@ def planted_pairs(
             f"{d_source} and {d_target}",
             "a rectangular rotation has no determinant",
         )
-    for name, value, low, high in (
-        ("mean_norms[0]", mean_norms[0], 0.0, 1.0),
-        ("mean_norms[1]", mean_norms[1], 0.0, 1.0),
-        ("gap", gap, 0.0, 1.0),
-        ("agreement", agreement, 0.0, 1.0),
+    for name, value in (
+        ("mean_norms[0]", mean_norms[0]),
+        ("mean_norms[1]", mean_norms[1]),
+        ("gap", gap),
+        ("agreement", agreement),
     ):
-        if not low <= value <= high:
-            raise ArgumentError(
-                f"planted_pairs({name}={value})",
-                f"{low} to {high}",
-                remedy="leave it out for the default",
-            )
+        check_number("planted_pairs", name, value, least=0.0, most=1.0)
     return _draw(
         key,
         noise,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jaxalign.data import paper_classes, paper_prompts
 from jaxalign.data.examples import CataloguedSource, DatasetInfo
+from jaxalign.errors import ArgumentError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +67,19 @@ class TfdsSet:
         folder = tfds_folder.read_tfds_folder(path)
         is_numbered = folder.label_names == tuple(map(str, range(len(self.labels))))
         if folder.label_names != self.labels and not is_numbered:
-            raise ValueError(
-                f"{str(path)!r}: expected the {len(self.labels)} classes of "
-                f"{self.name} ({', '.join(self.labels[:3])}, ...), got others "
-                f"({', '.join((folder.label_names or ())[:3])}, ...); delete the "
-                "folder and start again, or name another `data_dir`."
+            raise ArgumentError(
+                repr(str(path)),
+                f"the {len(self.labels)} classes of {self.name} "
+                f"({', '.join(self.labels[:3])}, ...)",
+                f"others ({', '.join((folder.label_names or ())[:3])}, ...)",
+                "delete the folder and start again, or name another `data_dir`",
             )
         if split not in folder.shards:
-            raise ValueError(
-                f"{str(path)!r}: expected the split {split!r} of {self.name}, got "
-                f"{', '.join(folder.shards)}; delete the folder and start again, "
-                "or name another `data_dir`."
+            raise ArgumentError(
+                repr(str(path)),
+                f"the split {split!r} of {self.name}",
+                ", ".join(folder.shards),
+                "delete the folder and start again, or name another `data_dir`",
             )
         return tfds_folder.TfdsSource(
             folder, split, id_format=self.id_format, class_captions=self.class_names

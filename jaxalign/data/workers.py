@@ -19,13 +19,15 @@ from typing import Any
 import grain
 from absl import flags
 
+from jaxalign.errors import UserError
+
 # Exit code of a worker that runs an unguarded script; no other program's convention.
 _NO_MAIN_GUARD = 86
 _PROFILING_FLAG = "grain_enable_multiprocess_worker_profiling"
 _flags_lock = threading.Lock()
 
 
-class WorkerDiedError(OSError):
+class WorkerDiedError(UserError, OSError):
     """A worker process ended before its work was done."""
 
 

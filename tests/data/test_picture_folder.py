@@ -98,7 +98,7 @@ def test_splits_and_ids_of_their_own(folder):
     assert [example["path"] for example in train] == ["a.png", "a.png"]
     assert [example["text"] for example in test] == ["three"]
     assert train.fingerprint != test.fingerprint
-    with pytest.raises(ValueError, match="no such split; .* has train, test"):
+    with pytest.raises(ValueError, match="split='val'.*train, test"):
         ja.load_dataset(name, "val")
 
 
@@ -137,29 +137,32 @@ BAD_CSV = {
     ),
     "no text column": ("path\na.png\n", "expected a column caption, .* or class, got"),
     "semicolons": ("path;caption\na.png;x\n", "a CSV file needs a header and commas"),
-    "only a header": ("path,caption\n", "lists no pictures"),
-    "empty": ("", "lists no pictures"),
+    "only a header": ("path,caption\n", "expected a line a picture"),
+    "empty": ("", "expected a line a picture"),
     "a column twice": ("path,caption,caption\na,b,c\n", "expected each column once"),
-    "too few cells": ("path,caption\na.png,x\nc.png\n", "line 3: expected 2 cells"),
-    "too many": ('path,caption\n"a\n",x\nc.png,x,y\n', "line 4: expected 2 .*quotes"),
-    "open quote": ('path,caption\na.png,"x\n', "line 2: not a row of a CSV file"),
-    "no path": ("path,caption\n,x\n", "line 2: 'path' is empty"),
-    "no split": ("path,caption,split\na.png,x,\n", "line 2: 'split' is empty"),
+    "too few cells": ("path,caption\na.png,x\nc.png\n", "line 3.*: expected 2 cells"),
+    "too many": ('path,caption\n"a\n",x\nc.png,x,y\n', "line 4.*: expected 2 .*quotes"),
+    "open quote": ('path,caption\na.png,"x\n', "line 2.*a row of a CSV file"),
+    "no path": ("path,caption\n,x\n", "line 2, 'path'.*empty"),
+    "no split": ("path,caption,split\na.png,x,\n", "line 2, 'split'.*empty"),
     "twice": (
         "path,caption\na.png,x\nc.png,y\na.png,z\n",
         "got 'a.png' on the lines 2 and 4; a column `id`",
     ),
-    "Latin": ("path,caption\na.png,\xe9\n".encode("latin-1"), "is not UTF-8"),
-    "absolute": ("path,caption\n/etc/x.png,x\n", "line 2: .*leads out of it"),
-    "climbing": ("path,caption\nb/../../x.png,x\n", "line 2: .*leads out of it"),
-    "NUL in a path": ("path,caption\na\0.png,x\n", "line 2, 'path': .* NUL character"),
-    "NUL in an id": ("path,text,id\na.png,x,\0\n", "line 2, 'id': .*NUL .*remove it"),
-    "NUL in a split": ("path,text,split\na.png,x,\0\n", "line 2, 'split': .* NUL"),
+    "Latin": ("path,caption\na.png,\xe9\n".encode("latin-1"), "in UTF-8.*save it"),
+    "absolute": ("path,caption\n/etc/x.png,x\n", "line 2.*: .*leads out of it"),
+    "climbing": ("path,caption\nb/../../x.png,x\n", "line 2.*: .*leads out of it"),
+    "NUL in a path": (
+        "path,caption\na\0.png,x\n",
+        "line 2, 'path'.*: .* NUL character",
+    ),
+    "NUL in an id": ("path,text,id\na.png,x,\0\n", "line 2, 'id'.*: .*NUL .*remove it"),
+    "NUL in a split": ("path,text,split\na.png,x,\0\n", "line 2, 'split'.*: .* NUL"),
     "a label of digits": (
         f"path,label\na.png,1\nc.png,{'9' * 5000}\n",
-        "line 3, 'label': .*at most 1000 characters, got 5000 .*is a caption",
+        "line 3, 'label'.*: .*at most 1000 characters, got 5000 .*is a caption",
     ),
-    "Windows": ("path,caption\nC:\\x.png,x\n", "line 2: .*leads out of it"),
+    "Windows": ("path,caption\nC:\\x.png,x\n", "line 2.*: .*leads out of it"),
 }
 
 
@@ -174,35 +177,35 @@ def test_a_bad_csv_is_told_with_its_line(folder, case):
 
 
 BAD_JSONL = {
-    "no object": ('["a.png", "x"]\n', "line 1: expected a JSON object"),
+    "no object": ('["a.png", "x"]\n', "line 1.*: expected a JSON object"),
     "no JSON": (
         '{"path": "a.png", "text": "x"}\n\n{"path"\n',
-        "line 3: expected a JSON",
+        "line 3.*: expected a JSON",
     ),
     "a column missing": (
         '{"path": "a.png", "text": "x"}\n{"path": "c.png"}\n',
-        "line 2: the column 'text' is missing",
+        "line 2, 'text'.*missing column",
     ),
     "a list": (
         '{"path": "a.png", "text": ["x"]}\n',
-        "line 1: expected text or a whole",
+        "line 1.*: expected text or a whole",
     ),
     "a truth": (
         '{"path": "a.png", "label": true}\n',
-        "whole number as 'label', got True",
+        "'label'.*whole number, got True",
     ),
     **{
         f"half a character in {name}": (
             json.dumps({"path": "a.png", "text": "x", name: "a\ud83d"}) + "\n",
-            rf"line 1, '{name}': .*surrogate pair, '\\ud83d'; write both halves",
+            rf"line 1, '{name}'.*: .*surrogate pair, '\\ud83d'; write both halves",
         )
         for name in ("path", "text", "label", "split", "id")
     },
     "a number as a label": (
         f'{{"path": "a.png", "label": {"9" * 5000}}}\n',
-        "line 1, 'label': .*at most 1000 characters, got 5000",
+        "line 1, 'label'.*: .*at most 1000 characters, got 5000",
     ),
-    "a null path": ('{"path": null, "text": "x"}\n', "line 1: 'path' is empty"),
+    "a null path": ('{"path": null, "text": "x"}\n', "line 1, 'path'.*empty"),
 }
 
 

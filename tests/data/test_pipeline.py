@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxalign.data import pipeline
+from jaxalign.data import openmoji_texts, pipeline
 
 
 def _source(n):
@@ -32,7 +32,7 @@ def _labels(batches):
 RANDOM = dict(
     shuffle=True,
     seed=5,
-    transforms=[pipeline.AugmentImage(), pipeline.WriteTrainingCaption()],
+    transforms=[pipeline.AugmentImage(), openmoji_texts.WriteTrainingCaption()],
 )
 
 

@@ -226,7 +226,7 @@ def test_who_waits_for_the_lock_prepares_nothing(tmp_path, with_tensorflow):
 
 def test_a_failed_download_is_told(tmp_path, with_tensorflow):
     with_tensorflow(_Builder(tmp_path, ConnectionError("no route to host")))
-    told = r"could not download.*no route to host\); start again: what is in"
+    told = r"download and prepare.*no route to host; start again: what is in"
     with pytest.raises(ValueError, match=told):
         ja.load_dataset("oxford_iiit_pet", "test", data_dir=tmp_path)
 
@@ -366,7 +366,7 @@ def _remove_info(folder):
 def test_a_damaged_folder_is_told(pets_dir, tmp_path, damage):
     shutil.copytree(pets_dir, tmp_path, dirs_exist_ok=True)
     damage(tmp_path / PETS.name / "4.0.0")
-    with pytest.raises(ValueError, match="got a damaged one .*delete it and prepare"):
+    with pytest.raises(ValueError, match="got a damaged one .*delete the folder"):
         ja.load_dataset("oxford_iiit_pet", "test", data_dir=tmp_path)
 
 

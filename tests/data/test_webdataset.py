@@ -172,32 +172,32 @@ BAD_TARS = {
     "link": ([("x.png", _special(tarfile.SYMTYPE, "/etc/passwd"))], "--dereference"),
     "hard link": ([PNG, ("y.png", _special(tarfile.LNKTYPE, "x.png"))], "got a link"),
     "device": ([("x.png", _special(tarfile.CHRTYPE))], "got a link, device"),
-    "member twice": ([PNG, TXT, PNG], "member 'x.png': expected each member once"),
+    "member twice": ([PNG, TXT, PNG], "member 'x.png'.*: expected each member once"),
     "other case": ([PNG, ("x.PNG", picture(2)), TXT], "expected each member once"),
     "two pictures": (
         [PNG, ("x.jpg", picture(2)), TXT],
         "expected one picture a sample",
     ),
-    "no texts": ([PNG, ("x.npy", b"")], "'x': expected a caption .*members npy, png"),
+    "no texts": ([PNG, ("x.npy", b"")], "'x'.*: expected a caption .*members npy, png"),
     "no pictures": (
         [TXT, ("x.tif", b"")],
         r"pictures? \(.jpg, .*kinds tif, txt in 1 tar",
     ),
     "nothing": ([], "kinds none in 1 tar"),
-    "not UTF-8": ([PNG, ("x.txt", b"\xff")], "member 'x.txt' is not UTF-8"),
+    "not UTF-8": ([PNG, ("x.txt", b"\xff")], "member 'x.txt'.*UTF-8"),
     "no JSON": ([PNG, ("x.json", b"{")], "expected a JSON object"),
     "a JSON list": ([PNG, ("x.json", b"[]")], "expected a JSON object"),
     "caption list": ([PNG, ("x.json", b'{"caption": ["x"]}')], r"caption, got \['x'\]"),
-    "NUL": ([PNG, TXT, ("a\0é.txt", b"")], r"member 'a\\x00é.txt': .* NUL character"),
+    "NUL": ([PNG, TXT, ("a\0é.txt", b"")], r"member 'a\\x00é.txt'.*: .* NUL character"),
     "half a character": (
         [PNG, ("x.json", b'{"caption": "\\ud83d"}')],
-        "'x': .*half of a surrogate pair",
+        "'x'.*: .*half of a surrogate pair",
     ),
     "label of digits": (
         [PNG, ("x.json", b'{"label": ' + b"9" * 5000 + b"}")],
-        "'x': .*at most 1000 characters, got 5000",
+        "'x'.*: .*at most 1000 characters, got 5000",
     ),
-    "long label": ([PNG, ("x.cls", b"9" * 5000)], "'x': .*got 5000 .*is a caption"),
+    "long label": ([PNG, ("x.cls", b"9" * 5000)], "'x'.*: .*got 5000 .*is a caption"),
     "label number": ([PNG, ("x.json", b'{"label": 0.5}')], "as its label, got 0.5"),
 }
 
@@ -219,7 +219,7 @@ def test_names_that_are_no_unicode_are_told(tmp_path):
     content[148:156] = b" " * 8
     content[148:156] = b"%06o\0 " % sum(content[:512])
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="its name is not UTF-8; rename it"):
+    with pytest.raises(ValueError, match="a name in UTF-8; rename it"):
         ja.dataset_info(str(path))
 
 
@@ -228,7 +228,7 @@ def test_names_that_are_no_unicode_are_told(tmp_path):
 def test_compressed_tars_are_refused(tmp_path, module, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(module.compress(b"x" * 5000))
-    with pytest.raises(ValueError, match="is compressed; decompress it first"):
+    with pytest.raises(ValueError, match="compressed one; decompress it first"):
         ja.dataset_info(str(path))
 
 
@@ -287,10 +287,10 @@ def test_two_tars_of_one_name_would_share_ids(tmp_path):
 
 
 def test_missing_tars_of_a_pattern_are_told(tars):
-    told = "2 of 4 tar files do not exist: .*train-002.tar, .*train-003.tar"
+    told = "2 missing of 4: .*train-002.tar, .*train-003.tar"
     with pytest.raises(ValueError, match=told):
         ja.dataset_info(str(tars / "train-{000..003}.tar"))
-    with pytest.raises(ValueError, match="no tar file has such a name"):
+    with pytest.raises(ValueError, match="tar files that exist, got none"):
         ja.dataset_info(str(tars / "val-*.tar"))
 
 

@@ -16,6 +16,7 @@ from optax import contrib
 
 from jaxalign.data import pipeline
 from jaxalign.data.grouping import DrawOne, GroupedSource
+from jaxalign.data.openmoji_texts import WriteTrainingCaption
 from jaxalign.encoders import training
 from jaxalign.encoders.checkpoint import abstract_model
 from jaxalign.encoders.families import find_family
@@ -206,7 +207,7 @@ def _source():
                 {
                     "image": np.clip(image, 0, 255).astype(np.uint8),
                     "id": f"{colour}/{rendering}",
-                    "emoji": colour,
+                    "thing": colour,
                     "name": f"{colour} apple",
                     "keywords": "apple, fish",
                     "subgroup": "food-fruit",
@@ -243,7 +244,7 @@ def _batches():
             transforms=[
                 DrawOne(),
                 pipeline.AugmentImage(),
-                pipeline.WriteTrainingCaption(),
+                WriteTrainingCaption(),
                 _WriteIds(),
             ],
         )
