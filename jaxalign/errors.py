@@ -8,7 +8,7 @@ what to do. Launches show these without a traceback; everything else is a bug.
 import math
 import numbers
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
@@ -109,7 +109,7 @@ def check_number(
         ("at most", most, operator.le),
         ("below", below, operator.lt),
     )
-    given = [part for part in bounds if part[1] is not None]
+    given = [(word, bound, holds) for word, bound, holds in bounds if bound is not None]
     if not math.isfinite(number) or not all(
         holds(number, bound) for _, bound, holds in given
     ):
@@ -119,11 +119,12 @@ def check_number(
     return number
 
 
-def shorten(items: Collection[str], *, most: int = 3, separator: str = ", ") -> str:
+def shorten(items: Iterable[str], *, most: int = 3, separator: str = ", ") -> str:
     """Join the first few of many names for a message.
 
     >>> shorten(["a", "b", "c"], most=2)
-    'a, b, ...'
+    'a, b, and 1 more'
     """
-    few = list(items)[:most]
-    return separator.join([*few, "..."] if len(items) > most else few)
+    names = list(items)
+    rest = len(names) - most
+    return separator.join(names[:most] + [f"and {rest} more"] * (rest > 0))
