@@ -32,6 +32,7 @@ from jaxalign.embedding.into_stores import (
 from jaxalign.embedding.shares import ALONE, Share
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import PARTITIONS, Partition
+from jaxalign.errors import ArgumentError
 from jaxalign.processors import cpu_count
 from jaxalign.sharding import data_mesh
 from jaxalign.store.reader import EmbeddingStore
@@ -258,14 +259,16 @@ def main() -> None:
     config = read_config()
     devices = jax.local_devices()
     if config.batch_size % len(devices):
-        raise ValueError(
-            f"--batch_size: expected a multiple of this process's {len(devices)} "
-            f"devices, got {config.batch_size}; choose another."
+        raise ArgumentError(
+            "--batch_size",
+            f"a multiple of this process's {len(devices)} devices",
+            config.batch_size,
+            "choose another",
         )
     names = {"source": launch.SOURCE.value, "target": launch.TARGET.value}
     models = {role: launch.load_model(name) for role, name in names.items() if name}
     if not models:
-        raise ValueError("--source, --target: expected one model at least, got none.")
+        raise ArgumentError("--source, --target", "one model at least", "none")
     alone = len(devices) == 1 and config.partition == "pjit"
     stores = run(
         config,

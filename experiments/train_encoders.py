@@ -35,6 +35,7 @@ from jaxalign.encoders.pretrained import load_encoders
 from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
 from jaxalign.encoders.tokenizer_training import read_tokenizer
 from jaxalign.encoders.training import Progress, train
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.retrieval import exact_recall
 from jaxalign.report.results import library_versions
 
@@ -174,9 +175,11 @@ def check_same_run(config: Config, source, path: Path) -> None:
         sort_keys=True,
     )
     if path.is_file() and path.read_text() != notes:
-        raise ValueError(
-            f"--workdir: {str(path.parent)!r} holds checkpoints of a run with other "
-            f"settings (see {path.name}); name another folder, or delete this one."
+        raise ArgumentError(
+            "--workdir",
+            "checkpoints of a run with the same settings",
+            f"others in {str(path.parent)!r} (see {path.name})",
+            "name another folder, or delete this one",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, notes)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxalign.embedding.batch import EmbeddedSet, EmbeddingBatch
+from jaxalign.errors import ArgumentError
 
 
 def fetch(
@@ -65,14 +66,18 @@ def gather(
         count += int(batches[0].mask.sum())
         report(count)
     if not kept:
-        raise ValueError(
-            "`gather(stream=...)` expected at least one batch, got none; pass the "
-            "batches of a data set that is not empty."
+        raise ArgumentError(
+            "gather(stream=...)",
+            "at least one batch",
+            "none",
+            "pass the batches of a data set that is not empty",
         )
     if any(batch.text is None for batch in kept[0]):
-        raise ValueError(
-            "`gather(stream=...)` expected batches with texts, got images alone; "
-            "collect `fetch(stream)` yourself, or pass batches with texts."
+        raise ArgumentError(
+            "gather(stream=...)",
+            "batches with texts",
+            "images alone",
+            "collect `fetch(stream)` yourself, or pass batches with texts",
         )
 
     def whole(model: int, name: str) -> np.ndarray:
