@@ -7,7 +7,7 @@ from jaxalign.report.summary import Cell, Cells, format_value
 _TEXTS = "text_to_text_at_1"
 _CROSSING = "source_image_to_target_text_at_1"
 _BEFORE = {MEAN_ONLY: "means alone", NO_MAP: "no map"}
-_RIVALS = ("ridge", "least squares", "MLP")
+RIVALS = ("ridge", "least squares", "MLP")
 
 
 def describe_finding(
@@ -44,7 +44,7 @@ def describe_finding(
         cosine = format_value("caption_cosine", pairs.value)
         sentences.append(f"Text pairs reach cosine {cosine}{before}.")
     sentences.append(_crossing(ours))
-    rivals = {name: name for name in _RIVALS if name != headline}
+    rivals = {name: name for name in RIVALS if name != headline}
     others = _others(cells, _TEXTS, rivals, " %")
     if others:
         sentences.append(f"Texts by other maps of the same rows: {others}.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxalign.atomic_files import write_atomically
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.rows import ResultRow
 
 FORMAT = "jaxalign-results/1"
@@ -81,21 +82,26 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
-            f"`read_results({os.fspath(path)!r})` expected JSON, got something else "
-            f"({error}); run the experiment again."
+        raise ArgumentError(
+            f"read_results({os.fspath(path)!r})",
+            "JSON",
+            f"something else ({error})",
+            "run the experiment again",
         ) from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise ValueError(
-            f"`read_results({os.fspath(path)!r})` expected format {FORMAT!r}, got "
-            f"{found!r}; if the file comes from a newer jaxalign, upgrade this one."
+        raise ArgumentError(
+            f"read_results({os.fspath(path)!r})",
+            f"format {FORMAT!r}",
+            repr(found),
+            "if the file comes from a newer jaxalign, upgrade this one",
         )
     missing = {"rows", "versions"} - set(document)
     if missing:
-        raise ValueError(
-            f"`read_results({os.fspath(path)!r})` expected rows and versions, "
-            f"{sorted(missing)} are missing; run the experiment again."
+        raise ArgumentError(
+            f"read_results({os.fspath(path)!r})",
+            f"rows and versions, {sorted(missing)} are missing",
+            remedy="run the experiment again",
         )
     rows = [ResultRow.from_json(row) for row in document["rows"]]
     return Results(rows=rows, versions=document["versions"])

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import MapRows
 from jaxalign.evaluate.zeroshot import class_similarities
@@ -40,10 +41,11 @@ class SimilarityMaps:
         tables += [] if self.unmapped is None else [self.unmapped]
         shapes = [np.shape(table) for table in tables]
         if c == 0 or shapes != [(c, c)] * len(shapes):
-            raise ValueError(
-                "`SimilarityMaps(labels=...)` expected tables of shape "
-                f"{(c, c)}, at least (1, 1), got {shapes}; give one label per row and "
-                "column."
+            raise ArgumentError(
+                "SimilarityMaps(labels=...)",
+                f"tables of shape {(c, c)}, at least (1, 1)",
+                shapes,
+                "give one label per row and column",
             )
 
 

@@ -98,8 +98,7 @@ def _text(column: KeyColumn, method: str, cells: dict[str, Cell]) -> str:
         return "-" + " " * 6 if column.share_metric else "-"
     text = format_value(column.metric, cell.value)
     if column.share_metric:
-        share = cells.get(column.share_metric)
-        value = None if share is None else share.value
+        value = column.share(cells)
         # Brackets are of one width, so that the numbers before them stand in line.
         text += " " * 6 if value is None else f" ({100 * value:3.0f})"
     return text
