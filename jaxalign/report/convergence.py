@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
-from jaxalign.report.curves import COLORS
 from jaxalign.report.document import table
-from jaxalign.report.svg import INK, to_svg
+from jaxalign.report.svg import COLORS, INK, add_legend, finish_axes, to_svg
 
 TARGET = 1e-6
 _LINES = ("-", "--", ":", "-.")
@@ -94,16 +93,15 @@ class Convergence:
 
     def cells(self) -> dict[str, str]:
         """Say of every solver in a few characters when it reached the target."""
-        found = {mark.label: _seconds(mark.seconds) for mark in self.marks}
+        found = {}
         for mark in self.marks:
-            if not abs(mark.excess) <= self.target:
-                found[mark.label] = _at(mark.excess)
+            reached = abs(mark.excess) <= self.target
+            found[mark.label] = _seconds(mark.seconds) if reached else _at(mark.excess)
         for course in self.courses:
-            reached = course.steps_to(self.target) is not None
+            seconds = self._seconds_to(course)
+            reached = np.isfinite(seconds)
             found[course.label] = (
-                _seconds(self._seconds_to(course))
-                if reached
-                else _at(course.excess[-1])
+                _seconds(seconds) if reached else _at(course.excess[-1])
             )
         return found
 
@@ -144,35 +142,32 @@ class Convergence:
         """
         figure = Figure(figsize=(12.6, 4.6), layout="constrained")
         by_steps, by_seconds, drift = figure.subplots(1, 3)
+        handles = {}
         for course, (color, line) in zip(self.courses, self._styles(), strict=True):
             style = {"color": color, "linestyle": line, "linewidth": 1.5}
             excess = _clipped(course.excess)
-            by_steps.plot(course.steps, excess, label=course.label, **style)
+            (handles[course.label],) = by_steps.plot(course.steps, excess, **style)
             by_seconds.plot(course.seconds, excess, **style)
             drift.plot(course.steps, _clipped(course.drift), **style)
         for mark, marker in zip(self.marks, _MARKERS, strict=False):
-            by_seconds.plot(
+            (handles[mark.label],) = by_seconds.plot(
                 [mark.seconds],
                 _clipped(np.array([mark.excess])),
                 color=INK,
                 marker=marker,
                 markersize=8,
                 linestyle="none",
-                label=mark.label,
                 clip_on=False,
             )
         titles = ("Excess against steps", "Excess against seconds", "Drift, |Q'Q - I|")
         for axes, name in zip((by_steps, by_seconds, drift), titles, strict=True):
             axes.set(xscale="log", yscale="log", xlabel="steps")
-            axes.set_title(name, loc="left", fontsize=10)
-            axes.grid(color=INK, alpha=0.12)
-            for side in ("top", "right"):
-                axes.spines[side].set_visible(False)
+            finish_axes(axes, name)
         by_seconds.set_xlabel("seconds")
         for axes in (by_steps, by_seconds):
             axes.set_ylim(_FLOOR, 3.0)
             axes.axhline(self.target, color=INK, linewidth=1, linestyle=":")
-        figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+        add_legend(figure, handles)
         return to_svg(figure, f"Convergence of solvers: {title}")
 
     def _seconds_to(self, course: Course) -> float:

@@ -35,7 +35,7 @@ def describe_finding(
     sentences = [_verdict(cells, headline, fit_on)]
     sentences.append(
         f'With "{headline}", {format_value(_TEXTS, texts.value)} % of texts'
-        f"{_spread(texts)} find themselves in the other model"
+        f"{_spread(texts)} retrieve their own counterpart in the target model"
         f"{_brackets(_others(cells, _TEXTS, _BEFORE, ' %'))}."
     )
     pairs = ours.get("caption_cosine")

@@ -79,29 +79,20 @@ def read_results(path: str | os.PathLike[str]) -> Results:
       FileNotFoundError: if there is no such file.
       ValueError: if it is no results file, damaged, or of a newer format.
     """
+    call, again = f"read_results({os.fspath(path)!r})", "run the experiment again"
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ArgumentError(
-            f"read_results({os.fspath(path)!r})",
-            "JSON",
-            f"something else ({error})",
-            "run the experiment again",
-        ) from error
+        got = f"something else ({error})"
+        raise ArgumentError(call, "JSON", got, again) from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise ArgumentError(
-            f"read_results({os.fspath(path)!r})",
-            f"format {FORMAT!r}",
-            repr(found),
-            "if the file comes from a newer jaxalign, upgrade this one",
-        )
+        upgrade = "if the file comes from a newer jaxalign, upgrade this one"
+        raise ArgumentError(call, f"format {FORMAT!r}", repr(found), upgrade)
     missing = {"rows", "versions"} - set(document)
     if missing:
         raise ArgumentError(
-            f"read_results({os.fspath(path)!r})",
-            f"rows and versions, {sorted(missing)} are missing",
-            remedy="run the experiment again",
+            call, "rows and versions", f"a file without {sorted(missing)}", again
         )
     rows = [ResultRow.from_json(row) for row in document["rows"]]
     return Results(rows=rows, versions=document["versions"])

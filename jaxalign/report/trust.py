@@ -55,9 +55,9 @@ def _verdict(trust: Trust) -> str:
     more = f"{round_number(float(curve.more)):,}"
     if bool(curve.at_least):
         few = int(trust.anchors) <= int(trust.directions)
-        why = "before each direction is met once"
+        why = "to cover every direction once"
         if not few:
-            why = "before their errors tell how many it takes"
+            why = "before the errors show how many it takes"
         return (
             f"Too few anchors: {anchors}; at least {more} more are needed {why}. "
             f"{left}."
@@ -86,7 +86,7 @@ def _directions(trust: Trust) -> str:
     if determined == 0:
         return (
             f"The anchors determine none of {width} directions to within 11 degrees: "
-            "take the map's parts for arbitrary, whatever its error."
+            "treat these parts of the map as arbitrary, whatever its error."
         )
     bound = math.degrees(float(trust.largest_angle.bound))
     rest = (
