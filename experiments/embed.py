@@ -259,12 +259,9 @@ def main() -> None:
     config = read_config()
     devices = jax.local_devices()
     if config.batch_size % len(devices):
-        raise ArgumentError(
-            "--batch_size",
-            f"a multiple of this process's {len(devices)} devices",
-            config.batch_size,
-            "choose another",
-        )
+        expected = f"a multiple of this process's {len(devices)} devices"
+        remedy = "choose another"
+        raise ArgumentError("--batch_size", expected, config.batch_size, remedy)
     names = {"source": launch.SOURCE.value, "target": launch.TARGET.value}
     models = {role: launch.load_model(name) for role, name in names.items() if name}
     if not models:

@@ -21,12 +21,9 @@ from jaxalign.evaluate.embedded_split import (
 def check_splits(dataset: str, splits: Iterable[str]) -> None:
     """Raise over a data set without the splits that an experiment is made for."""
     if not set(splits) <= set(catalog.dataset_info(dataset).splits):
-        raise ArgumentError(
-            "--dataset",
-            "openmoji, the one that this experiment is made for",
-            repr(dataset),
-            "`experiments.embed` takes any data set",
-        )
+        expected = "openmoji, the one that this experiment is made for"
+        remedy = "`experiments.embed` takes any data set"
+        raise ArgumentError("--dataset", expected, repr(dataset), remedy)
 
 
 def embed_split(

@@ -175,12 +175,10 @@ def check_same_run(config: Config, source, path: Path) -> None:
         sort_keys=True,
     )
     if path.is_file() and path.read_text() != notes:
-        raise ArgumentError(
-            "--workdir",
-            "checkpoints of a run with the same settings",
-            f"others in {str(path.parent)!r} (see {path.name})",
-            "name another folder, or delete this one",
-        )
+        expected = "checkpoints of a run with the same settings"
+        got = f"others in {str(path.parent)!r} (see {path.name})"
+        remedy = "name another folder, or delete this one"
+        raise ArgumentError("--workdir", expected, got, remedy)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, notes)
 

@@ -75,12 +75,8 @@ def pad_rows(
     host = np.asarray(rows)
     n = host.shape[0]
     if n > size:
-        raise ArgumentError(
-            f"pad_rows(size={size})",
-            f"at most {size} rows",
-            n,
-            "pass a larger size, or split the rows first",
-        )
+        remedy = "pass a larger size, or split the rows first"
+        raise ArgumentError(f"pad_rows(size={size})", f"at most {size} rows", n, remedy)
     mask = np.arange(size) < n
     if n == size:
         return host, mask

@@ -57,12 +57,9 @@ def read_caption_file(path: Path) -> pa.Table:
     duplicate = columns.find_duplicate(table.select(["split", key]))
     if duplicate is not None:
         first, second = (table["line"][row].as_py() for row in duplicate)
-        raise ArgumentError(
-            repr(str(path)),
-            "one example an id",
-            f"{table[key][duplicate[0]].as_py()!r} on the lines {first} and {second}",
-            "a column `id` may tell apart what shows the same picture",
-        )
+        got = f"{table[key][duplicate[0]].as_py()!r} on the lines {first} and {second}"
+        remedy = "a column `id` may tell apart what shows the same picture"
+        raise ArgumentError(repr(str(path)), "one example an id", got, remedy)
     return table.drop_columns(["line"])
 
 
@@ -112,12 +109,9 @@ def _cells(
     label = _cell(row, chosen.label, where, "label")
     picture = _cell(row, chosen.picture, where, "name")
     if picture is not None and _leads_outside(picture):
-        raise ArgumentError(
-            where,
-            f"the path of a picture in or below {str(path.parent)!r}",
-            f"{picture!r}, which leads out of it",
-            "give paths relative to that folder",
-        )
+        expected = f"the path of a picture in or below {str(path.parent)!r}"
+        got = f"{picture!r}, which leads out of it"
+        raise ArgumentError(where, expected, got, "give paths relative to that folder")
     found = (split or ONLY_SPLIT, caption, label, picture, line)
     identifier = _cell(row, chosen.id, where, "name")
     return found if identifier is None else (*found, identifier)

@@ -141,11 +141,9 @@ def _find(name: str, caller: str) -> _Entry:
 
     found = own_data.open_own_data(name)
     if found is None:
-        raise ArgumentError(
-            f"{caller}(name={name!r})",
-            f"one of {', '.join(_CATALOG)}, or the path of your own data",
-            remedy="there is no file or folder of that name",
-        )
+        expected = f"one of {', '.join(_CATALOG)}, or the path of your own data"
+        remedy = "there is no file or folder of that name"
+        raise ArgumentError(f"{caller}(name={name!r})", expected, remedy=remedy)
     return found
 
 

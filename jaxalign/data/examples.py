@@ -117,12 +117,9 @@ def stack_examples(
         values = [np.asarray(example[key]) for example in examples]
         shapes = {value.shape for value in values}
         if len(shapes) > 1:
-            raise ArgumentError(
-                call,
-                f"examples whose {key!r} have one shape",
-                sorted(shapes),
-                "bring them to one shape by a transform, or by `collate`",
-            )
+            expected = f"examples whose {key!r} have one shape"
+            remedy = "bring them to one shape by a transform, or by `collate`"
+            raise ArgumentError(call, expected, sorted(shapes), remedy)
         batch[key] = np.stack(values)
     return batch
 

@@ -71,12 +71,9 @@ def read_table() -> tuple[Emoji, ...]:
     """Return all emoji of the table, in Unicode's order."""
     lines = TABLE_PATH.read_text(encoding="utf-8").splitlines()
     if tuple(lines[0].split("\t")) != COLUMNS:
-        raise ArgumentError(
-            str(TABLE_PATH),
-            f"the columns {COLUMNS}",
-            repr(lines[0]),
-            "make it again with make_openmoji_table.py",
-        )
+        expected = f"the columns {COLUMNS}"
+        remedy = "make it again with make_openmoji_table.py"
+        raise ArgumentError(str(TABLE_PATH), expected, repr(lines[0]), remedy)
     return tuple(_parse(line) for line in lines[1:])
 
 

@@ -70,12 +70,9 @@ def ordered_batches(
     check_count("ordered_batches", "batch_size", batch_size, remedy=larger)
     for part in chosen:
         if part.step != 1 or not 0 <= part.start <= part.stop <= len(source):
-            raise ArgumentError(
-                "ordered_batches(examples=...)",
-                f"ranges of step 1 within range({len(source)})",
-                part,
-                "pass ranges of example numbers",
-            )
+            expected = f"ranges of step 1 within range({len(source)})"
+            remedy = "pass ranges of example numbers"
+            raise ArgumentError("ordered_batches(examples=...)", expected, part, remedy)
     batches = grain.MapDataset.source(
         _BatchSource(source, batch_size, chosen, strict=strict)
     ).map(collate or functools.partial(stack_examples, call="ordered_batches"))

@@ -46,11 +46,8 @@ def open_own_data(name: str) -> OwnDataset | None:
     if _TAR.search(name):
         return _open_tars(name, [path] if path.is_file() else _expand(name))
     if path.exists():
-        raise ArgumentError(
-            f"load_dataset({name!r})",
-            "a folder, a .csv, a .jsonl or a .tar file",
-            "another file",
-        )
+        expected = "a folder, a .csv, a .jsonl or a .tar file"
+        raise ArgumentError(f"load_dataset({name!r})", expected, "another file")
     return None
 
 

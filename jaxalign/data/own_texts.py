@@ -40,21 +40,15 @@ def check_text(where: str, text: str, role: Role) -> None:
       ValueError: saying what is wrong with it.
     """
     if role == "label" and len(text) > LONGEST_LABEL:
-        raise ArgumentError(
-            where,
-            f"a name or number of at most {LONGEST_LABEL} characters",
-            f"{len(text)} ({text[:20]!r}...)",
-            "what describes one picture is a caption",
-        )
+        expected = f"a name or number of at most {LONGEST_LABEL} characters"
+        remedy = "what describes one picture is a caption"
+        raise ArgumentError(where, expected, f"{len(text)} ({text[:20]!r}...)", remedy)
     if role == "name" and "\0" in text:
         got = f"{text[:200]!r} with a NUL character, which no file's name has"
         raise ArgumentError(where, "a name", got, "remove it")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ArgumentError(
-            where,
-            "text",
-            f"half of a surrogate pair, {text[error.start]!r}",
-            "write both halves, or the character itself in UTF-8",
-        ) from error
+        got = f"half of a surrogate pair, {text[error.start]!r}"
+        remedy = "write both halves, or the character itself in UTF-8"
+        raise ArgumentError(where, "text", got, remedy) from error

@@ -78,11 +78,9 @@ def image_text_batches(
         )
     is_random = any(isinstance(t, grain.transforms.RandomMap) for t in transforms)
     if seed is None and (shuffle or is_random):
-        raise ArgumentError(
-            f"{call}(seed=None)",
-            "an int, since examples are shuffled or transformed at random",
-            remedy="pass seed=0, for example",
-        )
+        expected = "an int, since examples are shuffled or transformed at random"
+        remedy = "pass seed=0, for example"
+        raise ArgumentError(f"{call}(seed=None)", expected, remedy=remedy)
     rows = len(source) / shard_count
     rows_per_shard = math.floor(rows) if drop_remainder else math.ceil(rows)
     examples = grain.MapDataset.source(

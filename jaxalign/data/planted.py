@@ -90,12 +90,9 @@ def planted_pairs(
     """
     d_target = d_source if d_target is None else d_target
     if reflect and d_source != d_target:
-        raise ArgumentError(
-            "planted_pairs(reflect=True)",
-            "equal widths",
-            f"{d_source} and {d_target}",
-            "a rectangular rotation has no determinant",
-        )
+        got = f"{d_source} and {d_target}"
+        remedy = "a rectangular rotation has no determinant"
+        raise ArgumentError("planted_pairs(reflect=True)", "equal widths", got, remedy)
     for name, value in (
         ("mean_norms[0]", mean_norms[0]),
         ("mean_norms[1]", mean_norms[1]),

@@ -58,9 +58,7 @@ def explain_damage(folder: Path) -> Iterator[None]:
     except Exception as error:
         if not folder.exists():
             raise
-        raise ArgumentError(
-            repr(str(folder)),
-            "a data set that TFDS has prepared",
-            f"a damaged one ({type(error).__name__}: {error})",
-            "delete the folder, and it is prepared again",
-        ) from error
+        expected = "a data set that TFDS has prepared"
+        got = f"a damaged one ({type(error).__name__}: {error})"
+        remedy = "delete the folder, and it is prepared again"
+        raise ArgumentError(repr(str(folder)), expected, got, remedy) from error

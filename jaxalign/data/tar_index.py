@@ -144,12 +144,8 @@ def _read_samples(path: Path, digest: Any) -> dict[str, _Sample]:
         sample.kinds.add(kind)
         if kind in PICTURE_KINDS:
             if sample.picture is not None:
-                raise ArgumentError(
-                    where,
-                    "one picture a sample",
-                    "two",
-                    "their keys must differ before the first dot",
-                )
+                remedy = "their keys must differ before the first dot"
+                raise ArgumentError(where, "one picture a sample", "two", remedy)
             sample.picture = (member.name, member.offset_data, member.size)
         elif kind in ("txt", "cls", "json"):
             sample.texts[kind] = _decode(content, where)
@@ -189,12 +185,10 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     if last != bytes(_BLOCK):
         raise _cut_off(path, f"byte {end} is neither a header nor the closing block")
     if beyond is not None:
-        raise ArgumentError(
-            repr(str(path)),
-            f"nothing after the end of the tar at byte {end}",
-            f"more at byte {beyond}: other tar files put after it, perhaps",
-            "keep each as a file of its own, or join them with tar --concatenate",
-        )
+        expected = f"nothing after the end of the tar at byte {end}"
+        got = f"more at byte {beyond}: other tar files put after it, perhaps"
+        remedy = "keep each as a file of its own, or join them with tar --concatenate"
+        raise ArgumentError(repr(str(path)), expected, got, remedy)
 
 
 def _first_not_zero(file: BinaryIO) -> int | None:
@@ -231,19 +225,13 @@ def _check_member(member: tarfile.TarInfo, path: Path) -> None:
     where = f"{str(path)!r}, member {member.name!r}"
     parts = re.split(r"[/\\]", member.name)
     if not parts[0] or ".." in parts:
-        raise ArgumentError(
-            where,
-            "a path within the tar",
-            "one that leads out of it",
-            "nothing of the tar was extracted",
-        )
+        expected = "a path within the tar"
+        got = "one that leads out of it"
+        raise ArgumentError(where, expected, got, "nothing of the tar was extracted")
     if not (member.isreg() or member.isdir()) or member.issparse():
-        raise ArgumentError(
-            where,
-            "files and folders only",
-            "a link, device or sparse file",
-            "write the tar again with --dereference --hard-dereference",
-        )
+        expected = "files and folders only"
+        remedy = "write the tar again with --dereference --hard-dereference"
+        raise ArgumentError(where, expected, "a link, device or sparse file", remedy)
     try:
         member.name.encode()
     except UnicodeEncodeError as error:

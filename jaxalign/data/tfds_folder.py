@@ -186,11 +186,8 @@ def open_tfds_folder(name: str, path: Path) -> OwnDataset:
     folder = read_tfds_folder(path)
     caption_feature = next(filter(folder.is_text, _CAPTION_FEATURES), "")
     if not caption_feature and folder.label_names is None:
-        raise ArgumentError(
-            repr(str(path)),
-            "a text feature `caption` or `text`, or a class label `label`",
-            ", ".join(folder.features),
-        )
+        expected = "a text feature `caption` or `text`, or a class label `label`"
+        raise ArgumentError(repr(str(path)), expected, ", ".join(folder.features))
     class_names = folder.label_names or ()
     captions = tuple(map(readable_class, class_names))
     info = DatasetInfo(

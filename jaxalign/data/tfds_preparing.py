@@ -82,10 +82,8 @@ def _prepare(name: str, root: Path) -> Path:
             name=error.name,
         ) from error
     except Exception as error:
-        raise ArgumentError(
-            f"load_dataset({name!r})",
-            f"TFDS to download and prepare it in {str(root)!r}",
-            f"{type(error).__name__}: {error}",
-            f"start again: what is in {str(downloads)!r} is not downloaded anew",
-        ) from error
+        expected = f"TFDS to download and prepare it in {str(root)!r}"
+        got = f"{type(error).__name__}: {error}"
+        remedy = f"start again: what is in {str(downloads)!r} is not downloaded anew"
+        raise ArgumentError(f"load_dataset({name!r})", expected, got, remedy) from error
     return Path(os.fspath(builder.data_dir))

@@ -66,19 +66,12 @@ def gather(
         count += int(batches[0].mask.sum())
         report(count)
     if not kept:
-        raise ArgumentError(
-            "gather(stream=...)",
-            "at least one batch",
-            "none",
-            "pass the batches of a data set that is not empty",
-        )
+        remedy = "pass the batches of a data set that is not empty"
+        raise ArgumentError("gather(stream=...)", "at least one batch", "none", remedy)
     if any(batch.text is None for batch in kept[0]):
-        raise ArgumentError(
-            "gather(stream=...)",
-            "batches with texts",
-            "images alone",
-            "collect `fetch(stream)` yourself, or pass batches with texts",
-        )
+        expected = "batches with texts"
+        remedy = "collect `fetch(stream)` yourself, or pass batches with texts"
+        raise ArgumentError("gather(stream=...)", expected, "images alone", remedy)
 
     def whole(model: int, name: str) -> np.ndarray:
         parts = (batches[model] for batches in kept)

@@ -132,12 +132,10 @@ def place_tensors(
     shapes = parameter_paths(state)
     if {rule.parameter for rule in rules} != set(shapes):
         unruled = {rule.parameter for rule in rules} ^ set(shapes)
-        raise ArgumentError(
-            "place_tensors(rules=...)",
-            "one rule a parameter",
-            f"a table that differs at {sorted(unruled)}",
-            "mend the family's table in rules.py",
-        )
+        expected = "one rule a parameter"
+        got = f"a table that differs at {sorted(unruled)}"
+        remedy = "mend the family's table in rules.py"
+        raise ArgumentError("place_tensors(rules=...)", expected, got, remedy)
     named = {rule.tensor for rule in rules}
     missing = sorted(named - set(tensors))
     extra = sorted(
@@ -319,23 +317,19 @@ def save_model(
     family = find_family(config.model_type)
     if family.unread:
         whole = sorted(name for name, one in FAMILIES.items() if not one.unread)
-        raise ArgumentError(
-            "save_model(config=...)",
-            f"a model of {' or '.join(whole)}",
-            f"{config.model_type}, of which jaxalign reads the two towers alone",
-            "keep the folder that it was loaded from",
-        )
+        expected = f"a model of {' or '.join(whole)}"
+        got = f"{config.model_type}, of which jaxalign reads the two towers alone"
+        remedy = "keep the folder that it was loaded from"
+        raise ArgumentError("save_model(config=...)", expected, got, remedy)
     parameters = {
         ".".join(map(str, path)): variable[...]
         for path, variable in nnx.to_flat_state(state)
     }
     rules = family.rules(config)
     if {rule.parameter for rule in rules} != set(parameters):
-        raise ArgumentError(
-            "save_model(state=..., config=...)",
-            "the state of a model built from this config",
-            "one with other parameters",
-        )
+        expected = "the state of a model built from this config"
+        got = "one with other parameters"
+        raise ArgumentError("save_model(state=..., config=...)", expected, got)
     tensors = {
         # order="C": a transposed view would be stored as it lies in memory.
         rule.tensor: np.array(

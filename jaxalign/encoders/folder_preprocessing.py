@@ -88,11 +88,9 @@ class FolderPreprocessing:
         # A tokenizer sets its own padding on each call, so threads take turns.
         with self._lock:
             if self._text_preprocessor is None:
-                raise ArgumentError(
-                    "tokenize",
-                    f"{self.name} to have a tokenizer ({TOKENIZER_FILES[0]})",
-                    remedy="add the checkpoint's, or pass token ids to `encode_text`",
-                )
+                expected = f"{self.name} to have a tokenizer ({TOKENIZER_FILES[0]})"
+                remedy = "add the checkpoint's, or pass token ids to `encode_text`"
+                raise ArgumentError("tokenize", expected, remedy=remedy)
             ids, mask = self._text_preprocessor(texts)
         if not (self.masks_padding or self.causal_text):
             return ids, None

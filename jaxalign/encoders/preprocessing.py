@@ -99,12 +99,10 @@ class ImagePreprocessor:
             with explain_unreadable(picture):
                 pixels = self._pixels(picture)
             if pixels.shape != self.shape:
-                raise ArgumentError(
-                    "embed_images(images=...)",
-                    f"pictures that {self.file} brings to the shape {self.shape}",
-                    f"{_describe(picture)}, of which it makes {pixels.shape}",
-                    "crop to a square first",
-                )
+                expected = f"pictures that {self.file} brings to the shape {self.shape}"
+                got = f"{_describe(picture)}, of which it makes {pixels.shape}"
+                remedy = "crop to a square first"
+                raise ArgumentError("embed_images(images=...)", expected, got, remedy)
             rows.append(pixels)
         return np.stack(rows) if rows else np.zeros((0, *self.shape), np.float32)
 
@@ -302,11 +300,9 @@ def _explain_damage(folder: Path, names: Sequence[str]) -> Iterator[None]:
     except Exception as error:
         present = [name for name in names if (folder / name).is_file()]
         broken = [name for name in present if not _holds_settings(folder / name)]
-        raise damaged(
-            folder,
-            f"{' and '.join(broken or present)} as transformers writes it",
-            f"one that it cannot use ({type(error).__name__}: {error})",
-        ) from error
+        expected = f"{' and '.join(broken or present)} as transformers writes it"
+        got = f"one that it cannot use ({type(error).__name__}: {error})"
+        raise damaged(folder, expected, got) from error
 
 
 def _holds_settings(path: Path) -> bool:
@@ -327,12 +323,9 @@ def _check_picture(image: Any) -> None:
     if isinstance(image, Image.Image) and 0 not in image.size:
         return
     got = f"{image.dtype} {image.shape}" if is_array else repr(image)[:80]
-    raise ArgumentError(
-        "embed_images(images=...)",
-        "uint8 arrays (height, width, 3) or Pillow images, not empty",
-        got,
-        "open files with PIL.Image.open, and scale floats to bytes",
-    )
+    expected = "uint8 arrays (height, width, 3) or Pillow images, not empty"
+    remedy = "open files with PIL.Image.open, and scale floats to bytes"
+    raise ArgumentError("embed_images(images=...)", expected, got, remedy)
 
 
 def _is_unicode(text: str) -> bool:

@@ -129,23 +129,18 @@ class Siglip(nnx.Module):
         # Older versions of the config do not declare it.
         if not getattr(config.vision_config, "vision_use_head", True):
             # transformers' image features of such a model are None.
-            raise ArgumentError(
-                "config.json",
-                "vision_use_head to be true",
-                "false: a tower without pooling head gives no image embedding",
-                "use the checkpoint of the whole image-text model",
-            )
+            expected = "vision_use_head to be true"
+            got = "false: a tower without pooling head gives no image embedding"
+            remedy = "use the checkpoint of the whole image-text model"
+            raise ArgumentError("config.json", expected, got, remedy)
         vision, text = vision_config(config), text_config(config)
         dim = text.width
         if getattr(config.text_config, "projection_size", None) is not None:
             dim = read_integer(config.text_config, "projection_size")
         if dim != vision.width:
-            raise ArgumentError(
-                "config.json",
-                f"texts of the pictures' width {vision.width}",
-                dim,
-                "check hidden_size of both towers, and projection_size",
-            )
+            expected = f"texts of the pictures' width {vision.width}"
+            remedy = "check hidden_size of both towers, and projection_size"
+            raise ArgumentError("config.json", expected, dim, remedy)
         self.vision = SiglipVision(vision, rngs=rngs)
         self.text = SiglipText(text, dim, rngs=rngs)
         # Zhai et al. 2023, section 3.2: temperature 10 and bias -10 at the start.

@@ -28,12 +28,9 @@ def take_pixels(pixels: Any, *, size: int, name: str) -> ArrayLike:
     expected = "a NumPy or JAX array of floating, normalised pixels"
     _check_array(call, pixels, jnp.floating, expected, remedy)
     if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
-        raise ArgumentError(
-            call,
-            f"shape (n, {size}, {size}, 3) for {name}",
-            tuple(pixels.shape),
-            "use `embed_images`, which preprocesses pictures of any size",
-        )
+        expected = f"shape (n, {size}, {size}, 3) for {name}"
+        remedy = "use `embed_images`, which preprocesses pictures of any size"
+        raise ArgumentError(call, expected, tuple(pixels.shape), remedy)
     return native_floats(pixels)
 
 
@@ -53,23 +50,17 @@ def take_ids(ids: Any, *, length: int, vocabulary: int, name: str) -> ArrayLike:
     remedy = "use `embed_texts` for strings, or pass np.asarray(ids, np.int32)"
     _check_array(call, ids, jnp.integer, "a NumPy or JAX array of integers", remedy)
     if ids.ndim != 2 or not 1 <= ids.shape[1] <= length:
-        raise ArgumentError(
-            call,
-            f"shape (n, t), t from 1 to {length} for {name}",
-            tuple(ids.shape),
-            "use `embed_texts`, which tokenizes and cuts",
-        )
+        expected = f"shape (n, t), t from 1 to {length} for {name}"
+        remedy = "use `embed_texts`, which tokenizes and cuts"
+        raise ArgumentError(call, expected, tuple(ids.shape), remedy)
     # Reading a JAX array would wait for its device, and fails under jit.
     if not isinstance(ids, np.ndarray) or ids.size == 0:
         return ids
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= vocabulary:
-        raise ArgumentError(
-            call,
-            f"ids in [0, {vocabulary}) for {name}",
-            f"ids from {low} to {high}",
-            "use the tokenizer that belongs to the checkpoint",
-        )
+        expected = f"ids in [0, {vocabulary}) for {name}"
+        remedy = "use the tokenizer that belongs to the checkpoint"
+        raise ArgumentError(call, expected, f"ids from {low} to {high}", remedy)
     return ids if ids.dtype.isnative else ids.astype(ids.dtype.newbyteorder("="))
 
 

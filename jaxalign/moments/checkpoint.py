@@ -196,20 +196,14 @@ class PassCheckpoints:
         """Raise if the checkpoint belongs to another pass or version."""
         call = f"PassCheckpoints({str(self._folder)!r})"
         if found.get("version") != VERSION:
-            raise ArgumentError(
-                call,
-                f"version {VERSION}",
-                repr(found.get("version")),
-                "delete the folder, or use the jaxalign that wrote it",
-            )
+            expected = f"version {VERSION}"
+            remedy = "delete the folder, or use the jaxalign that wrote it"
+            raise ArgumentError(call, expected, repr(found.get("version")), remedy)
         for part in ("pass", "details"):
             own, other = self._settings[part], found[part]
             for key in sorted({*own, *other}):
                 old, new = other.get(key), own.get(key)
                 if old != new:
-                    raise ArgumentError(
-                        call,
-                        "checkpoints of this pass",
-                        f"those of one with {key} = {old!r} (now {new!r})",
-                        "name another folder, or delete this one",
-                    )
+                    got = f"those of one with {key} = {old!r} (now {new!r})"
+                    remedy = "name another folder, or delete this one"
+                    raise ArgumentError(call, "checkpoints of this pass", got, remedy)

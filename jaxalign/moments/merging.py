@@ -89,12 +89,10 @@ def subtract_moments(whole: Moments, part: Moments) -> Moments:
     check_pair("subtract_moments", whole, part)
     traced = any(isinstance(one.rows, jax.core.Tracer) for one in (whole, part))
     if not traced and bool(jnp.any(part.rows > whole.rows)):
-        raise ArgumentError(
-            "subtract_moments(whole, part)",
-            "a part of the whole",
-            "one of more rows",
-            "pass the larger first, of which `part` holds some rows",
-        )
+        expected = "a part of the whole"
+        got = "one of more rows"
+        remedy = "pass the larger first, of which `part` holds some rows"
+        raise ArgumentError("subtract_moments(whole, part)", expected, got, remedy)
     return _subtract(*_in_one_dtype(whole, part))
 
 

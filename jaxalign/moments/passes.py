@@ -232,12 +232,9 @@ class _Feed:
         if not self.size:
             self.size = -(-n // self._mesh.size) * self._mesh.size
         if n > self.size:
-            raise ArgumentError(
-                "accumulate_moments(batches=...)",
-                f"at most {self.size} rows, as of the first batch",
-                n,
-                "cut the batches alike",
-            )
+            expected = f"at most {self.size} rows, as of the first batch"
+            remedy = "cut the batches alike"
+            raise ArgumentError("accumulate_moments(batches=...)", expected, n, remedy)
         if self._groups is not None and batch.group is not None:
             # Under jit, rows of a group that does not exist would be lost unseen.
             # Numbers on devices are not waited for: the step counts what it leaves out.
@@ -259,12 +256,10 @@ class _Feed:
             return
         number = int(np.asarray(lost).sum())
         if number:
-            raise ArgumentError(
-                "accumulate_moments(group=...)",
-                f"0 to {self._groups} - 1",
-                f"other numbers for {number} rows of a batch",
-                "give padding weight 0 and any group that exists",
-            )
+            expected = f"0 to {self._groups} - 1"
+            got = f"other numbers for {number} rows of a batch"
+            remedy = "give padding weight 0 and any group that exists"
+            raise ArgumentError("accumulate_moments(group=...)", expected, got, remedy)
 
     def _spread(self, rows: ArrayLike) -> jax.Array:
         """Pad rows on the host or where they are, and give each device its share."""

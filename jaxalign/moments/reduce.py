@@ -55,32 +55,25 @@ def reduce_groups(
     """
     check_moments("reduce_groups", moments)
     if not moments.groups:
-        raise ArgumentError(
-            "reduce_groups(moments=...)",
-            "moments with groups",
-            "none",
-            "make them by `init_moments(..., groups=G)`",
-        )
+        expected = "moments with groups"
+        remedy = "make them by `init_moments(..., groups=G)`"
+        raise ArgumentError("reduce_groups(moments=...)", expected, "none", remedy)
     total = moments.count.size
     if weights is None:
         weights = jnp.ones((total,), moments.count.dtype)
     weights = jnp.asarray(weights)
     if weights.ndim < 1 or weights.shape[-1] != total:
+        remedy = "give one weight for each group"
         raise ArgumentError(
-            "reduce_groups(weights=...)",
-            f"shape (..., {total})",
-            weights.shape,
-            "give one weight for each group",
+            "reduce_groups(weights=...)", f"shape (..., {total})", weights.shape, remedy
         )
     if isinstance(weights, jax.Array) and not isinstance(weights, jax.core.Tracer):
         lowest = float(jnp.min(weights)) if weights.size else 0.0
         if lowest < 0:
-            raise ArgumentError(
-                "reduce_groups(weights=...)",
-                "numbers of at least 0",
-                f"{lowest:.3g}",
-                "take rows out by `subtract_moments`",
-            )
+            expected = "numbers of at least 0"
+            got = f"{lowest:.3g}"
+            remedy = "take rows out by `subtract_moments`"
+            raise ArgumentError("reduce_groups(weights=...)", expected, got, remedy)
     return _reduce(moments, weights)
 
 

@@ -141,9 +141,7 @@ def expand_to(numbers: Array, leaf: Array) -> Array:
 def check_moments(call: str, moments: object) -> None:
     """Raise `ArgumentError` unless `moments` is a `Moments`."""
     if not isinstance(moments, Moments):
+        remedy = "make them by `init_moments` and `update_moments`"
         raise ArgumentError(
-            f"{call}(moments=...)",
-            "Moments",
-            type(moments).__name__,
-            "make them by `init_moments` and `update_moments`",
+            f"{call}(moments=...)", "Moments", type(moments).__name__, remedy
         )

@@ -157,11 +157,9 @@ def _check_group(moments, source, group):
     """Refuse groups that moments do not have, or moments whose groups are not named."""
     if not moments.groups:
         if group is not None:
-            raise ArgumentError(
-                "update_moments(group=...)",
-                "no groups, as `moments` has none",
-                remedy="make the moments by `init_moments(..., groups=G)`",
-            )
+            expected = "no groups, as `moments` has none"
+            remedy = "make the moments by `init_moments(..., groups=G)`"
+            raise ArgumentError("update_moments(group=...)", expected, remedy=remedy)
         return
     if len(moments.groups) > 1 or group is None:
         raise ArgumentError(
@@ -201,12 +199,9 @@ def check_numbers(call: str, group: ArrayLike, groups: int) -> None:
     else:
         return
     if low < 0 or high >= groups:
-        raise ArgumentError(
-            f"{call}(group=...)",
-            f"0 to {groups - 1}",
-            f"{low} to {high}",
-            "give padding weight 0 and any group that exists",
-        )
+        expected = f"0 to {groups - 1}"
+        remedy = "give padding weight 0 and any group that exists"
+        raise ArgumentError(f"{call}(group=...)", expected, f"{low} to {high}", remedy)
 
 
 def check_whole(call: str, group: ArrayLike) -> None:
@@ -229,9 +224,7 @@ def _range(numbers):
 def _check_pairs(source, target):
     """Raise if rows do not pair."""
     if source.shape[0] != target.shape[0]:
-        raise ArgumentError(
-            "update_moments(source, target)",
-            "as many target rows as source rows",
-            f"{source.shape[0]} and {target.shape[0]}",
-            "row i of one must describe the same anchor as row i of the other",
-        )
+        expected = "as many target rows as source rows"
+        got = f"{source.shape[0]} and {target.shape[0]}"
+        remedy = "row i of one must describe the same anchor as row i of the other"
+        raise ArgumentError("update_moments(source, target)", expected, got, remedy)

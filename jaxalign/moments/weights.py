@@ -25,31 +25,21 @@ def row_weights(call: str, weights: object, rows: int) -> ArrayLike:
         or one of them is negative.
     """
     if not isinstance(weights, jax.Array | np.ndarray):
+        remedy = "convert it with `numpy.asarray`"
         raise ArgumentError(
-            f"{call}(weights=...)",
-            "an array",
-            type(weights).__name__,
-            "convert it with `numpy.asarray`",
+            f"{call}(weights=...)", "an array", type(weights).__name__, remedy
         )
     if weights.shape != (rows,):
-        raise ArgumentError(
-            f"{call}(weights=...)",
-            f"shape ({rows},)",
-            weights.shape,
-            "pass one weight per row, 0 for padding",
-        )
+        expected = f"shape ({rows},)"
+        remedy = "pass one weight per row, 0 for padding"
+        raise ArgumentError(f"{call}(weights=...)", expected, weights.shape, remedy)
     if not any(jnp.issubdtype(weights.dtype, kind) for kind in _KINDS):
-        raise ArgumentError(
-            f"{call}(weights=...)",
-            "real numbers or a mask",
-            weights.dtype,
-            "pass floats, counts or booleans",
-        )
+        expected = "real numbers or a mask"
+        remedy = "pass floats, counts or booleans"
+        raise ArgumentError(f"{call}(weights=...)", expected, weights.dtype, remedy)
     if isinstance(weights, np.ndarray) and weights.size and weights.min() < 0:
-        raise ArgumentError(
-            f"{call}(weights=...)",
-            "numbers of at least 0",
-            f"{weights.min():.3g}",
-            "take rows out by `subtract_moments`",
-        )
+        expected = "numbers of at least 0"
+        got = f"{weights.min():.3g}"
+        remedy = "take rows out by `subtract_moments`"
+        raise ArgumentError(f"{call}(weights=...)", expected, got, remedy)
     return native_floats(weights)

@@ -178,12 +178,10 @@ def picture_data_uri(picture: Picture) -> str:
     shape = getattr(picture, "shape", ())
     channels = shape[2] if len(shape) == 3 else 1 if len(shape) == 2 else 0
     if getattr(picture, "dtype", None) != np.uint8 or channels not in (1, 3, 4):
-        raise ArgumentError(
-            "GalleryItem",
-            "pictures as PNG bytes or uint8 pixels (h, w, 3)",
-            f"{type(picture).__name__} of shape {shape}",
-            "encode other pictures as PNG",
-        )
+        expected = "pictures as PNG bytes or uint8 pixels (h, w, 3)"
+        got = f"{type(picture).__name__} of shape {shape}"
+        remedy = "encode other pictures as PNG"
+        raise ArgumentError("GalleryItem", expected, got, remedy)
     from PIL import Image
 
     buffer = io.BytesIO()

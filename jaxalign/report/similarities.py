@@ -41,12 +41,9 @@ class SimilarityMaps:
         tables += [] if self.unmapped is None else [self.unmapped]
         shapes = [np.shape(table) for table in tables]
         if c == 0 or shapes != [(c, c)] * len(shapes):
-            raise ArgumentError(
-                "SimilarityMaps(labels=...)",
-                f"tables of shape {(c, c)}, at least (1, 1)",
-                shapes,
-                "give one label per row and column",
-            )
+            expected = f"tables of shape {(c, c)}, at least (1, 1)"
+            remedy = "give one label per row and column"
+            raise ArgumentError("SimilarityMaps(labels=...)", expected, shapes, remedy)
 
 
 def measure_similarities(

@@ -71,12 +71,9 @@ def check_batch(
     if not names:
         return Batch(rows={}, table=pa.table({}), skipped=pairs)
     if set(rows) != set(plan.modalities):
-        raise ArgumentError(
-            call,
-            f"rows of {sorted(plan.modalities)}",
-            sorted(rows),
-            "append all modalities of an example at once",
-        )
+        expected = f"rows of {sorted(plan.modalities)}"
+        remedy = "append all modalities of an example at once"
+        raise ArgumentError(call, expected, sorted(rows), remedy)
     return Batch(
         rows={
             modality: _check_rows(call, plan, modality, rows[modality], names)
@@ -92,20 +89,12 @@ def _check_ids(call: str, ids: Sequence | np.ndarray) -> list[str]:
     names = list(ids)
     wrong = [name for name in names if not isinstance(name, str) or "\0" in name]
     if wrong:
-        raise ArgumentError(
-            call,
-            "ids that are strings without NUL",
-            repr(wrong[0]),
-            "convert them with `str`",
-        )
+        expected = "ids that are strings without NUL"
+        raise ArgumentError(call, expected, repr(wrong[0]), "convert them with `str`")
     if len(set(names)) < len(names):
         twice = [name for name, count in Counter(names).items() if count > 1]
-        raise ArgumentError(
-            call,
-            "ids that differ",
-            f"{twice[0]!r} twice",
-            "make them unique, such as by a number",
-        )
+        remedy = "make them unique, such as by a number"
+        raise ArgumentError(call, "ids that differ", f"{twice[0]!r} twice", remedy)
     return [str(name) for name in names]
 
 
@@ -114,22 +103,15 @@ def _check_rows(
 ) -> np.ndarray:
     """Return rows in the plan's dtype; raise if it cannot hold them."""
     found = np.asarray(given)
-    expected = (len(ids), plan.modalities[modality])
-    if found.shape != expected:
-        raise ArgumentError(
-            call,
-            f"{modality} rows of shape {expected}, one for each id",
-            found.shape,
-            "pass one row an example that is not skipped",
-        )
+    shape = (len(ids), plan.modalities[modality])
+    if found.shape != shape:
+        expected = f"{modality} rows of shape {shape}, one for each id"
+        remedy = "pass one row an example that is not skipped"
+        raise ArgumentError(call, expected, found.shape, remedy)
     # bfloat16 comes from another package, and is not an np.floating.
     if not np.issubdtype(found.dtype, np.floating) and found.dtype.name != "bfloat16":
-        raise ArgumentError(
-            call,
-            f"floating {modality} rows",
-            found.dtype,
-            "convert them with `rows.astype(numpy.float32)`",
-        )
+        remedy = "convert them with `rows.astype(numpy.float32)`"
+        raise ArgumentError(call, f"floating {modality} rows", found.dtype, remedy)
     with np.errstate(over="ignore", under="ignore"):
         kept = np.ascontiguousarray(found.astype(plan.storage_dtype, copy=False))
     bad = ~np.isfinite(kept).all(axis=1)
@@ -170,12 +152,9 @@ def _make_column(
     """Convert a column of strings or of whole numbers."""
     plain = list(values.tolist() if isinstance(values, np.ndarray) else values)
     if len(plain) != count:
-        raise ArgumentError(
-            call,
-            f"column {name!r} to have one value for each of the {count} ids",
-            len(plain),
-            "leave out those of skipped examples",
-        )
+        expected = f"column {name!r} to have one value for each of the {count} ids"
+        remedy = "leave out those of skipped examples"
+        raise ArgumentError(call, expected, len(plain), remedy)
     if all(isinstance(value, str) for value in plain):
         kind = pa.string()
     elif all(
@@ -185,18 +164,11 @@ def _make_column(
         kind = pa.int64()
     else:
         kinds = sorted({type(value).__name__ for value in plain})
-        raise ArgumentError(
-            call,
-            f"column {name!r} to hold strings or whole numbers, all of one kind",
-            kinds,
-            "convert them with `str` or `int`",
-        )
+        expected = f"column {name!r} to hold strings or whole numbers, all of one kind"
+        raise ArgumentError(call, expected, kinds, "convert them with `str` or `int`")
     try:
         return pa.array(plain, type=kind)
     except (pa.ArrowException, OverflowError, UnicodeError) as error:
-        raise ArgumentError(
-            call,
-            f"column {name!r} to fit {kind}",
-            str(error),
-            "convert or leave out what does not",
-        ) from error
+        expected = f"column {name!r} to fit {kind}"
+        remedy = "convert or leave out what does not"
+        raise ArgumentError(call, expected, str(error), remedy) from error

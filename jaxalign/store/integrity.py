@@ -76,12 +76,9 @@ def compare_checksums(
 def raise_faults(call: str, faults: Sequence[str]) -> None:
     """Raise `ArgumentError` with some of the faults, if there are any."""
     if faults:
-        raise ArgumentError(
-            call,
-            "the files of its manifest",
-            f"others: {shorten(faults, most=5, separator='; ')}",
-            "copy the store again, or embed into another folder",
-        )
+        got = f"others: {shorten(faults, most=5, separator='; ')}"
+        remedy = "copy the store again, or embed into another folder"
+        raise ArgumentError(call, "the files of its manifest", got, remedy)
 
 
 def _header_faults(path: Path, name: str, entry: Mapping[str, Any]) -> list[str]:

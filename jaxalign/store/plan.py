@@ -106,11 +106,9 @@ def make_plan(
     try:
         plain = json.loads(json.dumps(dict(details), allow_nan=False))
     except (TypeError, ValueError) as error:
+        remedy = "keep strings, numbers, lists and dictionaries in them"
         raise ArgumentError(
-            f"{call}(details=...)",
-            "JSON values",
-            str(error),
-            "keep strings, numbers, lists and dictionaries in them",
+            f"{call}(details=...)", "JSON values", str(error), remedy
         ) from error
     return Plan(
         space=space,

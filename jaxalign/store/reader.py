@@ -381,9 +381,6 @@ def _raise_if_unfinished(call: str, folder: Path) -> None:
     if plan is None:
         return
     sealed = sum(read_record(folder, part) is not None for part in range(plan.parts))
-    raise ArgumentError(
-        call,
-        "a finished store",
-        f"one of {sealed} whole parts out of {plan.parts}",
-        "start the command that writes it again: it goes on from there",
-    )
+    got = f"one of {sealed} whole parts out of {plan.parts}"
+    remedy = "start the command that writes it again: it goes on from there"
+    raise ArgumentError(call, "a finished store", got, remedy)

@@ -73,12 +73,8 @@ def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
                 lock.close()
                 raise
             lock.close()
-    raise ArgumentError(
-        call,
-        "a folder of this run alone",
-        f"{str(folder)!r}, which others delete again and again",
-        "name another",
-    )
+    got = f"{str(folder)!r}, which others delete again and again"
+    raise ArgumentError(call, "a folder of this run alone", got, "name another")
 
 
 def temporary_folder(folder: Path, process_index: int) -> Path:
@@ -113,12 +109,9 @@ def check_no_stray_files(call: str, folder: Path, expected: set[str]) -> None:
     """Raise over a folder with foreign files that other readers would read as ours."""
     stray = stray_files(folder, expected)
     if stray:
-        raise ArgumentError(
-            call,
-            "a folder without rows of other programs",
-            f"{shorten(stray)} in {str(folder)!r}",
-            "name another folder, or move these files away",
-        )
+        got = f"{shorten(stray)} in {str(folder)!r}"
+        remedy = "name another folder, or move these files away"
+        raise ArgumentError(call, "a folder with our rows alone", got, remedy)
 
 
 @contextlib.contextmanager
@@ -138,12 +131,9 @@ def _lock(call: str, folder: Path, process_index: int) -> IO:
     (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
     lock = try_lock(folder / UNFINISHED / f"writer-{process_index}.lock")
     if lock is None:
-        raise ArgumentError(
-            call,
-            f"no other writer in {str(folder)!r}",
-            f"another run that is writing it as process {process_index}",
-            "wait for it or end it, or name another folder",
-        )
+        got = f"another run that is writing it as process {process_index}"
+        remedy = "wait for it or end it, or name another folder"
+        raise ArgumentError(call, f"no other writer in {str(folder)!r}", got, remedy)
     return lock
 
 

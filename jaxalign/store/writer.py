@@ -234,12 +234,10 @@ class StoreWriter:
         missing = self.missing()
         if missing:
             some = shorten([f"{gap.start}-{gap.stop - 1}" for gap in missing], most=5)
-            raise ArgumentError(
-                call,
-                f"rows of all {self._plan.examples} examples",
-                f"{sum(map(len, missing))} missing: {some}",
-                "embed what `missing()` lists, and finish then",
-            )
+            expected = f"rows of all {self._plan.examples} examples"
+            got = f"{sum(map(len, missing))} missing: {some}"
+            remedy = "embed what `missing()` lists, and finish then"
+            raise ArgumentError(call, expected, got, remedy)
         records = (self._ledger.record(part) for part in range(self.parts))
         manifest = Manifest(
             plan=self._plan,
@@ -265,12 +263,10 @@ class StoreWriter:
     def _check_open(self, call: str) -> None:
         """Raise unless this writer holds the lock."""
         if self._lock is None:
-            raise ArgumentError(
-                call,
-                "an open writer of an unfinished store",
-                "one that is closed, or whose store is finished",
-                "call it within `with EmbeddingStore.create(...) as writer`",
-            )
+            expected = "an open writer of an unfinished store"
+            got = "one that is closed, or whose store is finished"
+            remedy = "call it within `with EmbeddingStore.create(...) as writer`"
+            raise ArgumentError(call, expected, got, remedy)
 
     def _check_range(
         self, call: str, first: int, examples: int | None, batch: Batch
@@ -279,20 +275,14 @@ class StoreWriter:
         rows, skipped = batch.table.num_rows, len(batch.skipped)
         count = rows + skipped if examples is None else examples
         if count != rows + skipped or count < 1:
-            raise ArgumentError(
-                call,
-                "a row or a reason to skip for each of the examples",
-                f"{rows} rows and {skipped} skipped for {count} examples",
-                "leave padding out",
-            )
+            expected = "a row or a reason to skip for each of the examples"
+            got = f"{rows} rows and {skipped} skipped for {count} examples"
+            raise ArgumentError(call, expected, got, "leave padding out")
         covered = range(first, first + count)
         if first < 0 or covered.stop > self._plan.examples:
-            raise ArgumentError(
-                call,
-                f"examples of 0 to {self._plan.examples - 1}",
-                f"{first} to {covered.stop - 1}",
-                "number them as the data does",
-            )
+            expected = f"examples of 0 to {self._plan.examples - 1}"
+            got = f"{first} to {covered.stop - 1}"
+            raise ArgumentError(call, expected, got, "number them as the data does")
         whole = self._plan.part_range(self.part_of(first))
         if covered.stop > whole.stop:
             raise ArgumentError(
