@@ -100,41 +100,25 @@ def planted_pairs(
         ("agreement", agreement),
     ):
         check_number("planted_pairs", name, value, least=0.0, most=1.0)
-    return _draw(
-        key,
-        noise,
-        decay,
-        scale,
-        mean_norms,
-        gap,
-        agreement,
-        n=n,
-        d_source=d_source,
-        d_target=d_target,
-        reflect=reflect,
-        modalities=modalities,
-    )
+    numbers = {
+        "noise": noise,
+        "decay": decay,
+        "scale": scale,
+        "mean_norms": mean_norms,
+        "gap": gap,
+        "agreement": agreement,
+    }
+    return _draw(key, numbers, n, d_source, d_target, reflect, modalities)
 
 
 @functools.partial(
     jax.jit, static_argnames=("n", "d_source", "d_target", "reflect", "modalities")
 )
-def _draw(
-    key,
-    noise,
-    decay,
-    scale,
-    mean_norms,
-    gap,
-    agreement,
-    *,
-    n,
-    d_source,
-    d_target,
-    reflect,
-    modalities,
-):
+def _draw(key, numbers, n, d_source, d_target, reflect, modalities):
     """Draw the rows of `planted_pairs`, in one compilation."""
+    noise, decay, scale = numbers["noise"], numbers["decay"], numbers["scale"]
+    mean_norms, gap = numbers["mean_norms"], numbers["gap"]
+    agreement = numbers["agreement"]
     keys = jax.random.split(key, 6)
     rotation = random_rotation(keys[0], d_target, d_source, reflect=reflect)
     dtype, count = rotation.dtype, len(modalities)

@@ -8,7 +8,7 @@ other, so they need not stop at the same row either.
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,16 +18,6 @@ from jaxalign.errors import ArgumentError, check_count
 from jaxalign.moments.statistics import Moments, init_moments
 
 VERSION = 1
-
-
-class Resumable(Protocol):
-    """An iterator that knows its place, as Grain's and those of `jaxalign.anchors`."""
-
-    def get_state(self) -> Any:
-        """Return the place as JSON values."""
-
-    def set_state(self, state: Any) -> None:
-        """Go to a place."""
 
 
 class PassCheckpoints:

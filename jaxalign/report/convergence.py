@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from jaxalign.report.document import table
 from jaxalign.report.svg import COLORS, INK, add_legend, finish_axes, to_svg
+from jaxalign.report.table import align_columns
 
 TARGET = 1e-6
 _LINES = ("-", "--", ":", "-.")
@@ -202,17 +203,11 @@ def format_convergence(cases: Mapping[str, Convergence]) -> str:
     """
     columns = {name: one.cells() for name, one in cases.items()}
     labels = list(dict.fromkeys(label for cells in columns.values() for label in cells))
-    first = max(map(len, labels))
-    widths = {
-        name: max(len(name), *map(len, cells.values()))
-        for name, cells in columns.items()
-    }
-    lines = [" " * first + "".join(f"  {name:>{widths[name]}}" for name in columns)]
-    lines.append("-" * len(lines[0]))
-    for label in labels:
-        cells = (f"  {c.get(label, '-'):>{widths[n]}}" for n, c in columns.items())
-        lines.append(f"{label:<{first}}" + "".join(cells))
-    return "\n".join(lines)
+    lines = [
+        [label, *(cells.get(label, "-") for cells in columns.values())]
+        for label in labels
+    ]
+    return "\n".join(align_columns([["", *columns]], lines))
 
 
 def _clipped(values: np.ndarray) -> np.ndarray:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gallery's data: a query picture and what is found for it, with and without Q."""
+"""The gallery's data: query pictures, and their neighbours with and without the map."""
 
 import base64
 import dataclasses
@@ -10,7 +10,6 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.data.openmoji_texts import caption
 from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.paired_set import PairedSet
@@ -156,8 +155,8 @@ def sample_gallery(
         map_rows,
         queries.tolist(),
         pictures=[example["image"] for example in examples],
-        names=[example["name"] for example in examples],
-        texts=[caption(example["name"]) for example in examples],
+        names=[str(example.get("thing") or example["id"]) for example in examples],
+        texts=[str(example["text"]) for example in examples],
     )
 
 

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing a store: batches in any order, by one process or many, killed or not."""
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from absl import logging
 
 from jaxalign.errors import ArgumentError, check_count, shorten
+from jaxalign.repetitions import find_repeated
 from jaxalign.store import start
 from jaxalign.store.disk_errors import explain_full_disk, explain_unwritable
 from jaxalign.store.failures import (
@@ -23,7 +26,6 @@ from jaxalign.store.ledger import Ledger
 from jaxalign.store.manifest import Manifest, read_manifest, write_manifest
 from jaxalign.store.plan import Plan
 from jaxalign.store.reader import EmbeddingStore
-from jaxalign.store.unique_ids import repeated_ids, stored_ids
 
 
 class StoreWriter:
@@ -248,7 +250,7 @@ class StoreWriter:
         paths = [self._folder / name for name in manifest.files]
         tables = [path for path in paths if path.suffix == ".parquet"]
         logging.info("Looking for repeated ids among %d rows.", manifest.rows)
-        repeated = repeated_ids(lambda: stored_ids(tables), manifest.rows)
+        repeated = find_repeated(lambda: _stored_ids(tables), manifest.rows)
         if repeated:
             some = shorten([f"{n!r} in rows {i} and {j}" for n, i, j in repeated])
             raise ArgumentError(
@@ -293,3 +295,11 @@ class StoreWriter:
                 "batch size",
             )
         return covered
+
+
+def _stored_ids(paths: Iterable[Path]) -> Iterator[list[str]]:
+    """Yield the ids in metadata files, block by block."""
+    for path in paths:
+        with contextlib.closing(pq.ParquetFile(path)) as opened:
+            for batch in opened.iter_batches(columns=["id"]):
+                yield batch.column(0).to_pylist()
