@@ -93,7 +93,7 @@ SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a run depends on."""
+    """Settings of a run."""
 
     dataset: str = "openmoji"
     split: str = "learnt"

@@ -46,7 +46,7 @@ _RECIPE = flags.DEFINE_enum(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a training run depends on."""
+    """Settings of a training run."""
 
     recipe: Recipe
     dataset: str = "openmoji"

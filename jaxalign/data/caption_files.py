@@ -64,7 +64,7 @@ def read_caption_file(path: Path) -> pa.Table:
 
 
 class _Columns(NamedTuple):
-    """What the columns of one file are called; None for those it lacks."""
+    """Names of the columns of one file; None for those it lacks."""
 
     picture: str
     caption: str | None

@@ -83,7 +83,7 @@ def load_dataset(
 
 
 def dataset_info(name: str) -> DatasetInfo:
-    """Return what is known of a data set; nothing is prepared.
+    """Return the description of a data set, without preparing it.
 
     Args:
       name: as for `load_dataset`. Of the user's own data, its list or the headers of

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a data set is: a source of examples by random access, and what is known of it.
+"""Data sets: a source of examples by random access, and a description of it.
 
 Every example of a source of the catalog is a dict with these keys; a data set may add
 others:
@@ -54,7 +54,7 @@ class CataloguedSource(Source, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set before it is read.
+    """Description of a data set, known before it is read.
 
     Attributes:
       name: its name in the catalog, or the path of the user's own.
@@ -62,7 +62,7 @@ class DatasetInfo:
       class_names: the labels' meaning, in order; empty where there are no labels.
       category_names: the coarser categories' meaning, in order.
       class_prompts: an ensemble of texts a class, in the labels' order.
-      credit: whom a report must credit.
+      credit: text that a report must show.
       license: of pictures and texts.
       class_captions: one caption a class, where the class alone decides an example's
         caption (`text`); None where examples bring their own.

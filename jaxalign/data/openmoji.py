@@ -47,7 +47,7 @@ _Job = tuple[openmoji_table.Emoji, renderings.Rendering]
 
 @dataclasses.dataclass(eq=False)
 class OpenMojiConfig(tfds.core.BuilderConfig):
-    """Which emoji and which splits are prepared together.
+    """Emoji and splits that are prepared together.
 
     Attributes:
       tiny: about 200 emoji instead of all.

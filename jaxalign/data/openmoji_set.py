@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenMoji as the catalog offers it: its examples, and what is known of them.
+"""OpenMoji as the catalog offers it: its examples and their description.
 
 Examples have more keys than those of `examples.py`:
 
@@ -38,7 +38,7 @@ class OpenMojiSet:
     tiny: bool
 
     def info(self) -> DatasetInfo:
-        """Return what is known of the data set; nothing is prepared."""
+        """Return the description of the data set, without preparing it."""
         classes = openmoji_table.subgroups()
         return DatasetInfo(
             name=self.name,

@@ -62,7 +62,7 @@ class Emoji:
 
     @property
     def unseen(self) -> bool:
-        """Whether neither shipped model sees this emoji; one answer per concept."""
+        """Whether both shipped models were trained without it; alike for a concept."""
         return _unit_hash(f"unseen/{self.concept}") < UNSEEN_FRACTION
 
 

@@ -29,8 +29,8 @@ CAPTION_SHARES = {
     "keywords": 0.2,
     "class": 0.35,
 }
-"""What training captions tell, and how often. What emoji share (keywords, classes) ties
-two models' geometries together; names alone leave them free to place the emoji."""
+"""Kinds of training captions, and their shares. Shared properties of emoji (keywords,
+classes) align the geometries of two models; names alone leave them independent."""
 
 DETAIL_SHARE = 0.15
 """Share of training captions with words for the style, and as much, independently, with
@@ -176,7 +176,7 @@ class WriteTrainingCaption(grain.transforms.RandomMap):
 
 
 def _some_keywords(keywords: str, rng: np.random.Generator) -> list[str]:
-    """Draw one to three of the keywords, in any order; none if there are none."""
+    """Draw one to three of the keywords in any order; [] if there are no keywords."""
     words = [word for word in keywords.split(", ") if word]
     if not words:
         return []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches in the data's own order, read ahead by Grain: what embedding streams from.
+"""Batches in the data's own order, read ahead by Grain, from which embedding streams.
 
 Where the training pipeline shuffles and repeats, this one can start anywhere and read
 any ranges, so that what an interrupted run still misses comes in the batches that an
@@ -40,7 +40,7 @@ def ordered_batches(
     Args:
       source: random access to example dicts, such as `load_dataset` returns.
       batch_size: rows of every batch; the last of a range is filled up.
-      collate: what makes a batch of a list of `batch_size` examples, in a thread or a
+      collate: makes a batch from a list of `batch_size` examples, in a thread or a
         worker process, so picklable if there are workers; `stack_examples` by default.
         To the examples' own keys come `index` (int, the example's number; -1 for what
         fills up), `mask` (False on what fills up and on unreadable pictures) and

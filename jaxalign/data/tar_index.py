@@ -41,7 +41,7 @@ _PIECE = 1 << 16
 
 @dataclasses.dataclass
 class _Sample:
-    """What one key has: where its picture is, its texts."""
+    """Members of one key: the place of its picture, and its texts."""
 
     picture: tuple[str, int, int] | None = None  # member, offset, size
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -64,7 +64,7 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
       their names included.
 
     Raises:
-      ValueError: for a file that is no tar, is compressed or cut off, or goes on after
+      ValueError: for a file that is not a tar, is compressed or cut off, or goes beyond
         its end; for members whose path leads out of the tar, that are links or devices,
         or stand there twice; for samples with two pictures, or with neither caption nor
         label; if there are no samples; for two files of one stem, since ids begin with

@@ -31,7 +31,7 @@ _CAPTION_FEATURES = ("caption", "text")
 
 @dataclasses.dataclass(frozen=True)
 class TfdsFolder:
-    """What a prepared folder holds.
+    """Contents of a prepared folder.
 
     Attributes:
       path: the folder.
@@ -133,7 +133,7 @@ class TfdsSource:
 
 
 def read_tfds_folder(path: Path) -> TfdsFolder:
-    """Read what a prepared folder holds.
+    """Read the contents of a prepared folder.
 
     Raises:
       ValueError: if it is damaged, or holds no array_record files or no pictures.
@@ -177,7 +177,7 @@ def open_tfds_folder(name: str, path: Path) -> OwnDataset:
     are the split and the example's number.
 
     Args:
-      name: what the user calls it.
+      name: the path that the user gave.
       path: the folder with `dataset_info.json`.
 
     Raises:
@@ -215,7 +215,7 @@ def _builder(path: Path, file_format: str | None = None) -> tfds.core.DatasetBui
 
 
 def _check_shard(file: Path, length: int) -> None:
-    """Find what a file has lost: one that is cut off has lost its index, and all."""
+    """Raise if a file has lost records: one that is cut off has lost its index."""
     from array_record.python import array_record_module  # pyright: ignore
 
     reader = array_record_module.ArrayRecordReader(os.fspath(file))

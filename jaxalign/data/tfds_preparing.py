@@ -84,6 +84,6 @@ def _prepare(name: str, root: Path) -> Path:
     except Exception as error:
         expected = f"TFDS to download and prepare it in {str(root)!r}"
         got = f"{type(error).__name__}: {error}"
-        remedy = f"start again: what is in {str(downloads)!r} is not downloaded anew"
+        remedy = f"start again: what is in {str(downloads)!r} is not downloaded again"
         raise ArgumentError(f"load_dataset({name!r})", expected, got, remedy) from error
     return Path(os.fspath(builder.data_dir))

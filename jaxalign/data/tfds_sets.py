@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's five data sets, as TFDS knows them.
 
-What is known of them needs no TFDS. Reading needs no TensorFlow; preparing does, once.
+Descriptions need no TFDS. Reading needs no TensorFlow; preparing does, once.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class TfdsSet:
       labels: the classes as TFDS calls them, in its order.
       templates: CLIP's prompts.
       id_format: of an example's id, see `tfds_folder.TfdsSource`.
-      credit: whom a report must credit.
+      credit: text that a report must show.
       license: of the pictures.
     """
 
@@ -40,7 +40,7 @@ class TfdsSet:
         return tuple(map(paper_classes.in_words, self.labels))
 
     def info(self) -> DatasetInfo:
-        """Return what is known of the data set; nothing is prepared."""
+        """Return the description of the data set, without preparing it."""
         return DatasetInfo(
             name=self.name,
             splits=self.splits,

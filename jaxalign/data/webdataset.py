@@ -68,7 +68,7 @@ def open_tars(name: str, paths: Sequence[Path]) -> OwnDataset:
     """Open WebDataset tar files as one data set; its only split is "all".
 
     Args:
-      name: what the user calls the data set.
+      name: the path that the user gave.
       paths: the files in order.
 
     Raises:
@@ -101,7 +101,7 @@ def expand_pattern(pattern: str) -> list[str]:
     Raises:
       ValueError: for any other braces.
     """
-    pieces = _BRACES.split(pattern)  # text and contents of braces take turns
+    pieces = _BRACES.split(pattern)  # text and contents of braces alternate
     choices = [
         _alternatives(piece, pattern) if number % 2 else [_plain(piece, pattern)]
         for number, piece in enumerate(pieces)

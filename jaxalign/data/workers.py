@@ -3,7 +3,7 @@
 
 Left alone, workers die of a Ctrl-C that was meant for the main process, which then
 waits for them; they outlive a main process that is killed, with all they hold; a worker
-that is killed shows as an error that says nothing of memory; and a script without a
+that is killed shows as an error that does not mention memory; and a script without a
 main guard shows as a page of tracebacks.
 """
 

@@ -51,7 +51,7 @@ def gather(
 
     Args:
       stream: what `embed` yields, with texts; at least one batch.
-      report: told of the rows gathered so far, after each batch.
+      report: called with the number of rows gathered, after each batch.
 
     Returns:
       One set a model.

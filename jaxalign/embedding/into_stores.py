@@ -38,7 +38,7 @@ LARGEST_PART = 65536
 """Examples of a part, at most, by default."""
 
 LEAST_PARTS = 64
-"""Parts of a store, at least, where nobody says: so many processes have work."""
+"""Parts of a store, at least, by default: so that many processes have work."""
 
 MOST_UNREADABLE_IN_A_ROW = 100
 """More pictures in a row that cannot be read end a run: a folder is missing, say."""
@@ -50,7 +50,7 @@ _LONGEST_POLL_SECONDS = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far this process's share is.
+    """Progress of this process's share.
 
     Attributes:
       examples: embedded now or before, unreadable ones among them.
@@ -117,8 +117,8 @@ def embed_into_stores(
       mesh: over this process's devices; the default device without one.
       partition: see `embed`.
       share: which of several processes this is.
-      report: told of the progress, first of what was there before, then after each
-        batch is on disk.
+      report: called with the progress, first at the start, then after each batch is
+        on disk.
 
     Returns:
       The finished stores. A process whose share is done waits for the others; whoever

@@ -90,7 +90,7 @@ class _OneKey(nnx.Rngs):
 
 
 def abstract_model(family: Family, config: PreTrainedConfig) -> tuple[Any, nnx.State]:
-    """Return a model's graph and its parameters' shapes; nothing is computed."""
+    """Return a model's graph and its parameters' shapes, without computing any."""
     model = nnx.eval_shape(lambda: family.build(config, rngs=_OneKey()))
     return nnx.split(model)
 
@@ -211,7 +211,7 @@ def match_names(
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds, mapped and named; nothing of it is placed yet.
+    """Contents of a folder, mapped and named, before they are placed on a device.
 
     Attributes:
       config: of the family.

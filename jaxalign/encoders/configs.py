@@ -52,7 +52,7 @@ class VisionConfig(StackConfig):
 
     @property
     def patches(self) -> int:
-        """How many whole patches a picture has."""
+        """Number of whole patches in a picture."""
         return (self.image_size // self.patch_size) ** 2
 
 

@@ -34,7 +34,7 @@ class Encoders:
     """The two towers of one image-text model, giving unit rows of one space.
 
     Attributes:
-      name: what the encoders were loaded as.
+      name: under which the encoders were loaded.
       dim: d, the width of the rows.
       space: fingerprint of the embedding space: sha256 over the parameters as float32,
         the settings of the towers that no parameter's shape tells, the preprocessing

@@ -23,7 +23,7 @@ from jaxalign.errors import check_option
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """How one family is built and stored.
+    """Builder and storage format of one family.
 
     Attributes:
       config: the class of its config.
@@ -64,7 +64,7 @@ FAMILIES = {
 }
 
 
-# What to use instead of models that are no family here.
+# What to use instead of models of other families.
 _REMEDIES = {
     "siglip2": "that is SigLIP 2 with variable resolution (NaFlex); use one of fixed "
     "resolution, such as google/siglip2-base-patch16-224, which is of 'siglip'",

@@ -85,7 +85,7 @@ class FolderPreprocessing:
           ValueError: if the folder holds no tokenizer, a damaged one, or one of
             another vocabulary; or see `TextPreprocessor`.
         """
-        # A tokenizer sets its own padding on each call, so threads take turns.
+        # A tokenizer sets its own padding on each call, so one thread at a time.
         with self._lock:
             if self._text_preprocessor is None:
                 expected = f"{self.name} to have a tokenizer ({TOKENIZER_FILES[0]})"
@@ -119,7 +119,7 @@ class FolderPreprocessing:
         return self._required_image_preprocessor().canonical()
 
     def canonical(self) -> bytes:
-        """Return all that changes pixels and ids; nothing where there is neither."""
+        """Return the settings that change pixels and ids; b"" without any."""
         images, texts = self._image_preprocessor, self._text_preprocessor
         return (images.canonical().encode() if images else b"") + (
             texts.canonical() if texts else b""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a model's name leads: a shipped pair, a folder, or the Hugging Face hub."""
+"""Resolving a model's name: a shipped pair, a folder, or the Hugging Face hub."""
 
 import os
 from importlib import resources

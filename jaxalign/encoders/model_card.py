@@ -30,7 +30,7 @@ def format_card(
       parameters: how many.
       renderings: ids of the renderings seen in training.
       scores: table name -> metric -> value, shares in [0, 1].
-      credit: whom the pictures are owed to.
+      credit: of the pictures.
       versions: of the libraries that trained it.
 
     Returns:

@@ -94,7 +94,7 @@ def read_open_clip(folder: str | os.PathLike) -> Checkpoint:
 def open_clip_image_preprocessor(
     folder: str | os.PathLike, *, image_size: int
 ) -> OpenClipImagePreprocessor | None:
-    """Return the preprocessing that an OpenCLIP folder tells, or None if it tells none.
+    """Return the preprocessing of an OpenCLIP folder, or None if it has none.
 
     Raises:
       ValueError: if `preprocess_cfg` holds what OpenCLIP would not take, or a way of

@@ -90,7 +90,7 @@ _INERT = {
 
 @dataclasses.dataclass(frozen=True)
 class OpenClipSettings:
-    """What a folder's `open_clip_config.json` says.
+    """Settings of a folder's `open_clip_config.json`.
 
     Attributes:
       model: the config of the same model in transformers. Its end-of-text id is the one
@@ -195,7 +195,7 @@ def _check_is_plain(
         f"{section}.{name} = {json.dumps(value)}"
         for section, settings in sections.items()
         for name, value in settings.items()
-        # What is off or empty asks for nothing.
+        # Settings that are off or empty have no effect.
         if value
         and name not in read[section]
         and name not in _INERT[section]

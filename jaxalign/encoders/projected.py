@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What CLIP and FLAVA share: a class token, and a projection on each tower."""
+"""Parts shared by CLIP and FLAVA: a class token, and a projection on each tower."""
 
 import jax.numpy as jnp
 from flax import nnx

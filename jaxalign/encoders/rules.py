@@ -18,7 +18,7 @@ from jaxalign.encoders.configs import StackConfig, text_config, vision_config
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one tensor is stored on either side.
+    """Conversion of one tensor between both sides.
 
     Attributes:
       read: from the checkpoint's array to ours.
@@ -93,7 +93,7 @@ def _norm(tensor: str, parameter: str) -> Iterator[Rule]:
 
 @dataclasses.dataclass(frozen=True)
 class _BlockNames:
-    """What the parts of a transformer block are called in a checkpoint.
+    """Names of the parts of a transformer block in a checkpoint.
 
     Attributes:
       blocks: where blocks are, below the tower.
@@ -206,7 +206,7 @@ FLAVA_UNREAD = (
     "mmm_image_head.",
     "mmm_text_head.",
 )
-"""What FLAVA checkpoints hold that makes no row of a picture or a text."""
+"""Tensors of FLAVA checkpoints that no row of a picture or text depends on."""
 
 
 def _flava_tower(tower: str, parameter: str, config: StackConfig) -> Iterator[Rule]:

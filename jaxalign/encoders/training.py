@@ -54,7 +54,7 @@ class TrainingConfig:
 
 
 class TrainingState(NamedTuple):
-    """What a checkpoint holds of the optimisation."""
+    """State of the optimisation, as a checkpoint holds it."""
 
     step: Int[Array, ""]
     parameters: nnx.State
@@ -78,7 +78,7 @@ class BatchIterator(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What is told of a run from time to time.
+    """Progress of a run.
 
     Attributes:
       step: steps done.
@@ -246,7 +246,7 @@ def train(
       checkpoint_dir: made if needed; the two last checkpoints are kept.
       checkpoint_every: steps between checkpoints.
       report_every: steps between reports.
-      report: told of progress.
+      report: called with the progress.
 
     Returns:
       The trained parameters.

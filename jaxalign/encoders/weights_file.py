@@ -19,7 +19,7 @@ from jaxalign.encoders.damage import damaged
 WEIGHTS_FILE = "model.safetensors"
 PICKLED_FILES = ("pytorch_model.bin", "model.bin", "open_clip_pytorch_model.bin")
 
-# The dtypes that weights have; a tensor of another one is refused by its reader.
+# The dtypes that weights have; another one raises.
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -76,7 +76,7 @@ def _map_shards(index: Path) -> dict[str, np.ndarray]:
     try:
         places = json.loads(index.read_bytes())["weight_map"]
         files = sorted(set(places.values()))
-        # A name that leaves the folder is no file of this checkpoint.
+        # A name that leaves the folder is not a file of this checkpoint.
         if not files or any(Path(file).name != file for file in files):
             raise ValueError("no plain file names")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -92,7 +92,7 @@ def _map_shards(index: Path) -> dict[str, np.ndarray]:
         expected = f"the tensors that {index.name} names"
         raise damaged(index.parent, expected, f"files without {absent[:8]}")
     named = {name: shards[file][name] for name, file in places.items()}
-    # A tensor that no index names is not hidden: the caller refuses what is extra.
+    # A tensor that no index names is returned too: the caller raises over it.
     return {
         name: named.get(name, tensor)
         for shard in shards.values()

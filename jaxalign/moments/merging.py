@@ -100,7 +100,7 @@ def subtract_moments(whole: Moments, part: Moments) -> Moments:
 def _subtract(whole, part):
     """Subtract centred sums; an emptied accumulator is exactly empty."""
     count, rows = whole.count - part.count, whole.rows - part.rows
-    # A number of rows that stopped counting says nothing of what is left.
+    # A number of rows that stopped counting does not determine the rest.
     rows = jnp.where(whole.rows == MAX_ROWS, whole.rows, rows)
     empty = rows == 0
     count = jnp.where(empty, jnp.zeros_like(count), count)

@@ -44,7 +44,7 @@ class PairBatch(NamedTuple):
 
 @typing.runtime_checkable
 class Checkpoints(Protocol):
-    """What keeps a pass on disk: `PassCheckpoints`, or anything alike."""
+    """Keeps a pass on disk: `PassCheckpoints`, or an object with its methods."""
 
     def restore(
         self, batches: Iterator[Any], settings: dict[str, Any]
@@ -86,9 +86,9 @@ def accumulate_moments(
         `update_moments`. Without it one such row makes the moments NaN.
       state: moments of earlier rows, merged with those of this pass. The same on all
         processes.
-      checkpoints: keeps the pass on disk, so that a run that was killed goes on from
+      checkpoints: keeps the pass on disk, so that a run that was killed resumes
         there (`PassCheckpoints`).
-      report: told the rows taken so far, by this process.
+      report: called with the number of rows taken by this process.
 
     Returns:
       Moments of all rows of all processes, the same on each.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How solvers of one problem converge: log-log curves, a table, and a text summary.
+"""Convergence of solvers of one problem: log-log curves, a table and a text summary.
 
 What is drawn is the excess ``(f - f*) / (f0 - f*)``, 1 at the start and 0 at the
 optimum, against steps and seconds, and how far iterates are from orthonormal.
@@ -45,7 +45,7 @@ class Course:
 
     @property
     def seconds(self) -> Float[np.ndarray, " k"]:
-        """When each record was reached."""
+        """Seconds after which each record was reached."""
         return self.steps * self.step_seconds
 
     def steps_to(self, target: float = TARGET) -> int | None:
@@ -56,7 +56,7 @@ class Course:
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A solver that goes there at once, a closed form.
+    """A closed-form solver.
 
     Attributes:
       label: a few words.
@@ -93,7 +93,7 @@ class Convergence:
         return min(reached, key=self._seconds_to, default=None)
 
     def cells(self) -> dict[str, str]:
-        """Say of every solver in a few characters when it reached the target."""
+        """Return the time to the target of every solver, or where it ended."""
         found = {}
         for mark in self.marks:
             reached = abs(mark.excess) <= self.target
@@ -216,7 +216,7 @@ def _clipped(values: np.ndarray) -> np.ndarray:
 
 
 def _at(excess: float) -> str:
-    """Say where a solver is that did not get there."""
+    """Format the excess of a solver that missed the target."""
     return f"at {excess:.0e}" if np.isfinite(excess) else "diverged"
 
 

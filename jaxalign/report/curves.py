@@ -43,7 +43,7 @@ def draw_curves(
 
     Args:
       panels: metric (a key of `METRICS`) to its curves.
-      axis: what the numbers are.
+      axis: label of the numbers.
       levels: metric to a level that does not depend on the number, with its name.
 
     Returns:

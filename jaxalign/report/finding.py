@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a table shows, in plain sentences made from its numbers alone."""
+"""Sentences that summarise a table, made from its numbers alone."""
 
 from jaxalign.evaluate.rows import MEAN_ONLY, NO_MAP
 from jaxalign.report.summary import Cell, Cells, format_value
@@ -26,7 +26,7 @@ def describe_finding(
       fit_on: modality whose rows the map was fitted on.
 
     Returns:
-      Sentences; none if the table lacks the method or its numbers.
+      Sentences; [] if the table lacks the method or its numbers.
     """
     ours = cells.get(headline, {})
     texts = ours.get(_TEXTS)
@@ -52,7 +52,7 @@ def describe_finding(
 
 
 def _verdict(cells: Cells, headline: str, fit_on: str | None) -> str:
-    """Found, found in part, or not found; nothing if there is no baseline."""
+    """Found, found in part, or not found; "" without a baseline."""
     texts = cells[headline][_TEXTS]
     bars = []
     for name in _BEFORE:

@@ -19,7 +19,7 @@ _PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "optax", "numpy", "transformer
 
 
 class Results(NamedTuple):
-    """What a results file holds."""
+    """Contents of a results file."""
 
     rows: list[ResultRow]
     versions: dict[str, str]

@@ -25,7 +25,7 @@ class SimilarityMaps:
       mapped: ``(c, c)``, mapped source images with target texts.
       unmapped: ``(c, c)``, source images with target texts as they are; None if the
         widths differ.
-      table: what the examples are, such as "held-out classes".
+      table: name of the examples, such as "held-out classes".
     """
 
     labels: Sequence[str]
@@ -61,7 +61,7 @@ def measure_similarities(
       map_rows: carries source rows to the target space.
       class_names: class id -> name.
       limit: at most so many classes are shown, spread evenly over `class_ids`.
-      table: what the examples are.
+      table: name of the examples.
 
     Returns:
       The data of one figure.

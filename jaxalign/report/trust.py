@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far to trust a map, in plain sentences: enough anchors, or how many more."""
+"""Sentences on the trust in a map: enough anchors, or how many more are needed."""
 
 import math
 
@@ -70,7 +70,7 @@ def _verdict(trust: Trust) -> str:
 
 
 def _agreement(trust: Trust) -> str:
-    """What the best map could do, and how far this one is from it."""
+    """Agreement of the best map, with its interval."""
     found = trust.metrics.agreement
     level = f"{100 * trust.level:g} %"
     ends = f"{float(found.low):.3f} to {float(found.high):.3f}"
@@ -81,7 +81,7 @@ def _agreement(trust: Trust) -> str:
 
 
 def _directions(trust: Trust) -> str:
-    """How many directions are determined, and how well."""
+    """Number of directions that are determined, and their accuracy."""
     determined, width = int(trust.determined), int(trust.directions)
     if determined == 0:
         return (

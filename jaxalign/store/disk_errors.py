@@ -44,7 +44,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
             error.errno,
             f"the store in {str(folder)!r} cannot grow: {os.strerror(error.errno)} "
             f"({free / 1e6:,.0f} MB free there); all that was appended before is kept: "
-            "make room, and start the same command again, which goes on from here.",
+            "make room, and start the same command again: it resumes.",
         ) from error
 
 

@@ -47,7 +47,7 @@ def compare_checksums(
     Args:
       folder: the store's.
       files: relative path to bytes and sha256.
-      report: told of the bytes hashed so far and of all bytes.
+      report: called with the bytes hashed so far and all bytes.
 
     Returns:
       A line for each file that differs.

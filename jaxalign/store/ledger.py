@@ -55,14 +55,14 @@ class Ledger:
         return self._sealed[part]
 
     def is_covered(self, part: int) -> bool:
-        """Tell whether nothing of a part is missing, from names alone."""
+        """Tell whether a part is complete, from names alone."""
         if self.record(part) is not None:
             return True
         ranges = [chunk.range for chunk in self._chunks(part)]
         return not gaps(self._plan.part_range(part), ranges)
 
     def missing(self, part: int) -> list[range]:
-        """Return the examples of a part that nothing covers; seal it if there are none.
+        """Return the missing examples of a part; seal the part if it is complete.
 
         Chunks are read when they are first met, and deleted if they are damaged.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifest: what a finished store holds, with sizes and checksums.
+"""The manifest: contents of a finished store, with sizes and checksums.
 
 Times, hosts and numbers of processes are not in it: the same data give the same bytes,
 whoever wrote them and however often the run was interrupted.
@@ -34,7 +34,7 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """How many rows all parts have."""
+        """Number of rows of all parts."""
         return sum(part.rows for part in self.parts)
 
     @property

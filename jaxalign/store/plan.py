@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all who write one store must agree on, fixed before the first row."""
+"""The plan of a store: settings that its writers share, fixed before the first row."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ DTYPES: tuple[Dtype, ...] = ("float32", "float16")
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A store's contents before they are there.
+    """Settings of a store, before it has rows.
 
     Attributes:
       space: the fingerprint of the rows' space.
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def parts(self) -> int:
-        """How many parts the store has."""
+        """Number of parts of the store."""
         return -(-self.examples // self.part_examples)
 
     @property

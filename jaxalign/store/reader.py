@@ -168,7 +168,7 @@ class EmbeddingStore:
 
     @property
     def folder(self) -> Path:
-        """Where the store is."""
+        """Folder of the store."""
         return self._folder
 
     @property
@@ -178,7 +178,7 @@ class EmbeddingStore:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that the store holds, such as to tell what a result is of."""
+        """Hash of the store's contents, to identify what a result was computed from."""
         return self._manifest.fingerprint
 
     @property
@@ -193,17 +193,17 @@ class EmbeddingStore:
 
     @property
     def examples(self) -> int:
-        """How many examples the data had, those without a row among them."""
+        """Number of examples of the data, including those without a row."""
         return self._manifest.plan.examples
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the writer said of the rows' origin."""
+        """Origin of the rows, as the writer gave it."""
         return dict(self._manifest.plan.details)
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        """(id, reason) of the examples that have no row, in order."""
+        """(id, reason) of the examples without a row, in order."""
         return [
             (name, reason)
             for part in self._manifest.parts
@@ -349,7 +349,7 @@ class EmbeddingStore:
         """Read all files again and compare their checksums with the manifest.
 
         Args:
-          report: told of the bytes read so far and of all bytes, now and then.
+          report: called with the bytes read so far and all bytes, now and then.
 
         Raises:
           ValueError: naming the files that differ, and rows that are not the store's.
@@ -382,5 +382,5 @@ def _raise_if_unfinished(call: str, folder: Path) -> None:
         return
     sealed = sum(read_record(folder, part) is not None for part in range(plan.parts))
     got = f"one of {sealed} whole parts out of {plan.parts}"
-    remedy = "start the command that writes it again: it goes on from there"
+    remedy = "start the command that writes it again: it resumes"
     raise ArgumentError(call, "a finished store", got, remedy)

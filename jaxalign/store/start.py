@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a writer enters a folder: the checks, the locks and the plan, before any work."""
+"""Entering a folder as a writer: checks, locks and the plan, before any work."""
 
 import contextlib
 import shutil
@@ -22,7 +22,7 @@ def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
     Args:
       call: how errors name the caller.
       folder: the store's, made if it is missing.
-      plan: what the caller wants to write.
+      plan: of the store to write.
       process_index: of this process among those that write together.
 
     Returns:
@@ -151,5 +151,5 @@ def _settle_plan(call: str, folder: Path, plan: Plan) -> bool:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what a finished store no longer needs, as far as it lets itself."""
+    """Delete the folder of unfinished work, if the system allows it."""
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)

@@ -83,7 +83,7 @@ class StoreWriter:
 
     @property
     def parts(self) -> int:
-        """How many parts the store has."""
+        """Number of parts of the store."""
         return self._plan.parts
 
     def part_of(self, first: int) -> int:
@@ -96,7 +96,7 @@ class StoreWriter:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the manifest is written, by whichever process."""
+        """Whether the manifest is written, by any process."""
         return read_manifest(self._call, self._folder) is not None
 
     def missing(self, first: int = 0, stop: int | None = None) -> list[range]:
