@@ -201,14 +201,6 @@ def describe_stores(stores: dict[str, EmbeddingStore]) -> str:
     return "\n".join(lines)
 
 
-def describe_left(left: int, own: range, share: Share) -> str:
-    """Say how much there is to do, and for whom."""
-    who = f"Process {share.index} of {share.count}: " if share.count > 1 else ""
-    if left == len(own):
-        return f"{who}{left} examples to embed."
-    return f"{who}{left} of {len(own)} examples left to embed; the rest is there."
-
-
 def default_workers() -> int:
     """Return how many processes decode ahead, that the encoder need not wait.
 

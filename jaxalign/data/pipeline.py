@@ -104,22 +104,6 @@ def image_text_batches(
     )
 
 
-def batches_per_epoch(
-    num_examples: int,
-    *,
-    batch_size: int,
-    shard_count: int = 1,
-    drop_remainder: bool = False,
-) -> int:
-    """Return how many batches each shard gives in one epoch.
-
-    >>> batches_per_epoch(10, batch_size=2, shard_count=3)
-    2
-    """
-    rounding = math.floor if drop_remainder else math.ceil
-    return rounding(rounding(num_examples / shard_count) / batch_size)
-
-
 class AugmentImage(grain.transforms.RandomMap):
     """Vary `image` at random, see `augment_image`."""
 
