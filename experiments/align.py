@@ -23,7 +23,7 @@ from experiments import launch
 from experiments.splits import check_splits, embed_split
 from jaxalign.choose.choose import MapChoice, choose_map
 from jaxalign.choose.held_out import Job
-from jaxalign.data import catalog, prompts
+from jaxalign.data import catalog, openmoji_texts
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
 from jaxalign.evaluate.baselines import CHOSEN, ORTHOGONAL, fit_baselines
@@ -239,7 +239,7 @@ def write(
 def _similarities(
     amap: AlignmentMap, pairs: PairedSet, info: catalog.DatasetInfo
 ) -> SimilarityMaps:
-    names = dict(enumerate(map(prompts.readable_class, info.class_names)))
+    names = dict(enumerate(map(openmoji_texts.readable_class, info.class_names)))
     return measure_similarities(pairs, amap, names, table=HELDOUT)
 
 

@@ -32,6 +32,7 @@ from jaxalign.embedding.into_stores import (
 from jaxalign.embedding.shares import ALONE, Share
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import PARTITIONS, Partition
+from jaxalign.errors import ArgumentError
 from jaxalign.processors import cpu_count
 from jaxalign.sharding import data_mesh
 from jaxalign.store.reader import EmbeddingStore
@@ -92,7 +93,7 @@ SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a run depends on."""
+    """Settings of a run."""
 
     dataset: str = "openmoji"
     split: str = "learnt"
@@ -200,14 +201,6 @@ def describe_stores(stores: dict[str, EmbeddingStore]) -> str:
     return "\n".join(lines)
 
 
-def describe_left(left: int, own: range, share: Share) -> str:
-    """Say how much there is to do, and for whom."""
-    who = f"Process {share.index} of {share.count}: " if share.count > 1 else ""
-    if left == len(own):
-        return f"{who}{left} examples to embed."
-    return f"{who}{left} of {len(own)} examples left to embed; the rest is there."
-
-
 def default_workers() -> int:
     """Return how many processes decode ahead, that the encoder need not wait.
 
@@ -258,14 +251,13 @@ def main() -> None:
     config = read_config()
     devices = jax.local_devices()
     if config.batch_size % len(devices):
-        raise ValueError(
-            f"--batch_size: expected a multiple of this process's {len(devices)} "
-            f"devices, got {config.batch_size}; choose another."
-        )
+        expected = f"a multiple of this process's {len(devices)} devices"
+        remedy = "choose another"
+        raise ArgumentError("--batch_size", expected, config.batch_size, remedy)
     names = {"source": launch.SOURCE.value, "target": launch.TARGET.value}
     models = {role: launch.load_model(name) for role, name in names.items() if name}
     if not models:
-        raise ValueError("--source, --target: expected one model at least, got none.")
+        raise ArgumentError("--source, --target", "one model at least", "none")
     alone = len(devices) == 1 and config.partition == "pjit"
     stores = run(
         config,

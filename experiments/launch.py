@@ -21,6 +21,7 @@ from jaxalign.data import catalog
 from jaxalign.data.catalog import default_data_dir
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import DTYPES, Dtype, load_encoders
+from jaxalign.errors import ArgumentError
 
 _MODEL_HELP = (
     "a shipped pair, a checkpoint folder, or a model of the Hugging Face hub as "
@@ -85,10 +86,8 @@ def parse_seeds() -> tuple[int, ...]:
     texts = [text.strip() for text in SEEDS.value]
     seeds = tuple(int(text) for text in texts if text.isdigit())
     if not texts or len(set(seeds)) != len(texts) or max(seeds) > LARGEST_SEED:
-        raise ValueError(
-            f"--seeds: expected distinct integers of 0 to {LARGEST_SEED}, got "
-            f"{SEEDS.value}; write --seeds=0,1,2."
-        )
+        expected = f"distinct integers of 0 to {LARGEST_SEED}"
+        raise ArgumentError("--seeds", expected, SEEDS.value, "write --seeds=0,1,2")
     return seeds
 
 
@@ -106,9 +105,9 @@ def open_workdir(default: str) -> Path:
         with tempfile.TemporaryFile(dir=workdir):
             pass
     except OSError as error:
-        raise ValueError(
-            f"--workdir: expected a folder that can be written, got {str(workdir)!r} "
-            f"({error.strerror}); name another."
+        got = f"{str(workdir)!r} ({error.strerror})"
+        raise ArgumentError(
+            "--workdir", "a folder that can be written", got, "name another"
         ) from error
     return workdir
 
@@ -146,14 +145,12 @@ def launch(main: Callable[[], None], *, unused: Sequence[str] = ()) -> None:
         logging.set_verbosity(max(verbosity - 1, logging.WARNING))
         try:
             if len(argv) > 1:
-                raise ValueError(
-                    f"unexpected arguments: {' '.join(argv[1:])}; every option is a "
-                    "flag, see --help."
-                )
+                left = " ".join(argv[1:])
+                raise ArgumentError("arguments", "flags alone", left, "see --help")
             for name in unused:
                 if flags.FLAGS[name].present:
-                    raise ValueError(
-                        f"--{name}: this experiment has no use for it; see --help."
+                    raise ArgumentError(
+                        f"--{name}", "a flag that this experiment uses", "this one"
                     )
             _use_compilation_cache()
             signal.signal(signal.SIGINT, _interrupt)
@@ -173,7 +170,7 @@ def launch(main: Callable[[], None], *, unused: Sequence[str] = ()) -> None:
     def parse(argv: Sequence[str]) -> list[str]:
         try:
             left = flags.FLAGS(list(argv))
-            _refuse_repeated(argv)
+            _check_given_once(argv)
             return left
         except flags.Error as error:
             print(f"error: {error}", file=sys.stderr)
@@ -182,17 +179,17 @@ def launch(main: Callable[[], None], *, unused: Sequence[str] = ()) -> None:
     app.run(guarded, flags_parser=parse)
 
 
-def _missing_backend() -> ValueError | None:
+def _missing_backend() -> ArgumentError | None:
     """Return the reason where JAX has no device: then nothing else was at fault."""
     try:
         start_backend()
-    except ValueError as error:
+    except ArgumentError as error:
         return error
     return None
 
 
-def _refuse_repeated(argv: Sequence[str]) -> None:
-    """Refuse a flag that is given twice: the last one would win in silence.
+def _check_given_once(argv: Sequence[str]) -> None:
+    """Raise over a flag that is given twice: the last one would win in silence.
 
     A shell makes many of one where braces are not quoted: --dataset=train-{0..9}.tar.
 
@@ -248,7 +245,7 @@ def _use_compilation_cache() -> None:
     try:
         folder = default_data_dir().parent / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError):  # no cache folder: programs are compiled every time
+    except (ArgumentError, OSError):  # no cache folder: programs compile every time
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which exceptions are the user's to mend, and which are bugs.
 
-A message for the user is written at a `raise` statement of jaxalign or of the
-experiments, or it is the system's, which refuses a file. Whatever else is raised, in
-NumPy, JAX or by one of our own expressions, says nothing without its traceback.
+Our own errors for users are `UserError`s, and the system's are those that refuse a
+file. Whatever else is raised, in NumPy, JAX or by one of our own expressions, says
+nothing without its traceback.
 """
 
 import errno
@@ -12,8 +12,8 @@ import traceback
 from pathlib import Path
 
 import jaxalign
+from jaxalign.errors import UserError
 
-_OWN_FOLDERS = (str(Path(jaxalign.__file__).parent), str(Path(__file__).parent))
 _REFUSALS = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EPIPE")
@@ -23,8 +23,18 @@ _REFUSALS = {
 
 def is_mistake(error: Exception) -> bool:
     """Tell whether one line says all that the user needs."""
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
-        return True
+    refused = isinstance(error, OSError) and error.errno in _REFUSALS
+    return refused or isinstance(error, UserError) or _is_raised_by_us(error)
+
+
+_OWN_FOLDERS = (str(Path(jaxalign.__file__).parent), str(Path(__file__).parent))
+
+
+def _is_raised_by_us(error: Exception) -> bool:
+    """Tell whether an error comes from one of our own `raise` statements.
+
+    To be deleted, with `_OWN_FOLDERS`, once all of these raise a `UserError`.
+    """
     if not isinstance(error, ValueError | ModuleNotFoundError | OSError):
         return False
     frames = traceback.extract_tb(error.__traceback__)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from jaxalign.data import catalog
 from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.encoders.encoders import Encoders
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.embedded_split import (
     EmbeddedSplit,
     embed_class_texts,
@@ -18,16 +19,11 @@ from jaxalign.evaluate.embedded_split import (
 
 
 def check_splits(dataset: str, splits: Iterable[str]) -> None:
-    """Refuse a data set without the splits that an experiment is made for.
-
-    Raises:
-      ValueError: naming the one that has them.
-    """
+    """Raise over a data set without the splits that an experiment is made for."""
     if not set(splits) <= set(catalog.dataset_info(dataset).splits):
-        raise ValueError(
-            "--dataset: expected openmoji, the one that this experiment is made for, "
-            f"got {dataset!r}; `experiments.embed` takes any data set."
-        )
+        expected = "openmoji, the one that this experiment is made for"
+        remedy = "`experiments.embed` takes any data set"
+        raise ArgumentError("--dataset", expected, repr(dataset), remedy)
 
 
 def embed_split(

@@ -25,7 +25,7 @@ from PIL import Image
 
 from experiments import launch
 from jaxalign.atomic_files import write_atomically
-from jaxalign.data import catalog, pipeline, prompts
+from jaxalign.data import catalog, openmoji_texts, pipeline
 from jaxalign.data.grouping import DrawOne, GroupedSource
 from jaxalign.encoders.checkpoint import save_model
 from jaxalign.encoders.encoders import Encoders
@@ -35,6 +35,7 @@ from jaxalign.encoders.pretrained import load_encoders
 from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
 from jaxalign.encoders.tokenizer_training import read_tokenizer
 from jaxalign.encoders.training import Progress, train
+from jaxalign.errors import ArgumentError
 from jaxalign.metrics.recall import exact_recall
 from jaxalign.report.results import library_versions
 
@@ -45,7 +46,7 @@ _RECIPE = flags.DEFINE_enum(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a training run depends on."""
+    """Settings of a training run."""
 
     recipe: Recipe
     dataset: str = "openmoji"
@@ -83,7 +84,7 @@ def make_batches(config: Config, source, tokenizer, image_size: int):
             DrawOne(),
             pipeline.AugmentImage(),
             ResizeImage(image_size),
-            pipeline.WriteTrainingCaption(),
+            openmoji_texts.WriteTrainingCaption(),
         ],
         num_threads=1,
     )
@@ -106,7 +107,7 @@ def corpus(source, *, repeats: int = 20) -> list[str]:
     rng = np.random.default_rng(0)
     examples = {source[i]["emoji"]: source[i] for i in range(len(source))}
     return [
-        prompts.training_caption(example, rng)
+        openmoji_texts.training_caption(example, rng)
         for example in examples.values()
         for _ in range(repeats)
     ]
@@ -161,7 +162,10 @@ def check_same_run(config: Config, source, path: Path) -> None:
         {
             "dataset": config.dataset,
             "pictures": pictures.hexdigest(),
-            "captions": {**prompts.CAPTION_SHARES, "details": prompts.DETAIL_SHARE},
+            "captions": {
+                **openmoji_texts.CAPTION_SHARES,
+                "details": openmoji_texts.DETAIL_SHARE,
+            },
             "model": model,
             "batch_size": config.batch_size,
             "seed": recipe.seed,
@@ -171,10 +175,10 @@ def check_same_run(config: Config, source, path: Path) -> None:
         sort_keys=True,
     )
     if path.is_file() and path.read_text() != notes:
-        raise ValueError(
-            f"--workdir: {str(path.parent)!r} holds checkpoints of a run with other "
-            f"settings (see {path.name}); name another folder, or delete this one."
-        )
+        expected = "checkpoints of a run with the same settings"
+        got = f"others in {str(path.parent)!r} (see {path.name})"
+        remedy = "name another folder, or delete this one"
+        raise ArgumentError("--workdir", expected, got, remedy)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, notes)
 
@@ -247,7 +251,7 @@ def score(encoders: Encoders, config: Config, split: str) -> dict[str, float | i
     ]
     images = encoders.embed_images([example["image"] for example in examples])
     texts = encoders.embed_texts(
-        [prompts.caption(example["name"]) for example in examples]
+        [openmoji_texts.caption(example["name"]) for example in examples]
     )
     recall = exact_recall(images, texts, np.arange(len(examples)))
     return {"n": len(examples), "image -> text @1": recall.at(1), "@10": recall.at(10)}

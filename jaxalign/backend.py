@@ -9,6 +9,8 @@ import importlib.metadata
 
 import jax
 
+from jaxalign.errors import ArgumentError
+
 
 def start_backend() -> None:
     """Start JAX's devices, unless they are there.
@@ -23,15 +25,15 @@ def start_backend() -> None:
     except (AssertionError, RuntimeError) as error:
         asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
         if not asked:  # a plugin fails on its own, and says why
-            raise ValueError(f"JAX cannot start a device: {error}.") from error
+            raise ArgumentError("JAX", "a device", str(error)) from error
         reason = str(error).split(" (set JAX_PLATFORMS", 1)[0]
         version = importlib.metadata.version("jaxlib")
-        raise ValueError(
-            f"JAX_PLATFORMS={asked!r}: expected a platform that JAX can start here, "
-            f"got {reason or 'one without a device on this machine'}; jaxlib "
-            f"{version} is installed for {', '.join(_platforms())}. Unset "
-            "JAX_PLATFORMS to take what there is, or install JAX for that device, "
-            "such as `pip install 'jax[cuda13]'` for NVIDIA GPUs."
+        raise ArgumentError(
+            f"JAX_PLATFORMS={asked!r}",
+            f"a platform of jaxlib {version}: {', '.join(_platforms())}",
+            reason or "one without a device on this machine",
+            "unset JAX_PLATFORMS to take what there is, or install JAX for that "
+            "device, such as `pip install 'jax[cuda13]'` for NVIDIA GPUs",
         ) from error
 
 

@@ -8,7 +8,7 @@ what to do. Launches show these without a traceback; everything else is a bug.
 import math
 import numbers
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
@@ -117,3 +117,14 @@ def check_number(
         expected = f"a finite number {words}".rstrip()
         raise ArgumentError(f"{call}({name}={value!r})", expected, remedy=remedy)
     return number
+
+
+def shorten(items: Iterable[str], *, most: int = 3, separator: str = ", ") -> str:
+    """Join the first few of many names for a message.
+
+    >>> shorten(["a", "b", "c"], most=2)
+    'a, b, and 1 more'
+    """
+    names = list(items)
+    rest = len(names) - most
+    return separator.join(names[:most] + [f"and {rest} more"] * (rest > 0))

@@ -13,6 +13,8 @@ from typing import cast
 
 import jax
 
+from jaxalign.errors import ArgumentError
+
 _MANUAL = ("coordinator_address", "num_processes", "process_id")
 
 
@@ -47,10 +49,12 @@ def join_processes(
     given = [n for n, v in zip(_MANUAL, values, strict=True) if v is not None]
     if given and len(given) < len(_MANUAL):
         missing = [name for name in _MANUAL if name not in given]
-        raise ValueError(
-            f"`join_processes` expected {', '.join(_MANUAL)} together, got "
-            f"{', '.join(given)} alone; give {' and '.join(missing)} too, or none: a "
-            "cluster's launcher says them in the environment."
+        raise ArgumentError(
+            "join_processes(...)",
+            f"{', '.join(_MANUAL)} together",
+            f"{', '.join(given)} alone",
+            f"give {' and '.join(missing)} too, or leave all out: a cluster's launcher "
+            "puts them into the environment",
         )
     if join is False or (join is None and not given and not _is_cluster(os.environ)):
         return
@@ -59,16 +63,17 @@ def join_processes(
     if coordinator_address is not None:
         _, _, port = coordinator_address.rpartition(":")
         if not (port.isdigit() and coordinator_address != f":{port}"):
-            raise ValueError(
-                f"`join_processes(coordinator_address={coordinator_address!r})` "
-                "expected host:port, such as 'host0:1234'; name the host of process 0, "
-                "and a port that is free there."
+            raise ArgumentError(
+                f"join_processes(coordinator_address={coordinator_address!r})",
+                "host:port, such as 'host0:1234'",
+                remedy="name the host of process 0, and a port that is free there",
             )
         if not 0 <= cast(int, process_id) < cast(int, num_processes):
-            raise ValueError(
-                f"`join_processes(process_id={process_id}, "
-                f"num_processes={num_processes})` expected a process_id from 0 to "
-                "num_processes - 1; number the processes from 0."
+            raise ArgumentError(
+                f"join_processes(process_id={process_id}, "
+                f"num_processes={num_processes})",
+                "a process_id from 0 to num_processes - 1",
+                remedy="number the processes from 0",
             )
     devices = _slurm_devices(os.environ) if coordinator_address is None else None
     try:
@@ -76,10 +81,12 @@ def join_processes(
             coordinator_address, num_processes, process_id, local_device_ids=devices
         )
     except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"`join_processes`: could not join a run of several processes ({error}); "
+        raise ArgumentError(
+            "join_processes(...)",
+            "a run of several processes that can be joined",
+            str(error),
             "give coordinator_address, num_processes and process_id, or join=False "
-            "for a run of one process."
+            "for a run of one process",
         ) from error
 
 

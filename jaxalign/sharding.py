@@ -14,6 +14,7 @@ from jaxtyping import Bool, Shaped
 
 from jaxalign.array_types import ArrayLike
 from jaxalign.backend import start_backend
+from jaxalign.errors import ArgumentError
 
 DATA_AXIS = "data"
 
@@ -74,10 +75,8 @@ def pad_rows(
     host = np.asarray(rows)
     n = host.shape[0]
     if n > size:
-        raise ValueError(
-            f"`pad_rows(size={size})`: expected at most {size} rows, got {n}; pass a "
-            "larger size, or split the rows first."
-        )
+        remedy = "pass a larger size, or split the rows first"
+        raise ArgumentError(f"pad_rows(size={size})", f"at most {size} rows", n, remedy)
     mask = np.arange(size) < n
     if n == size:
         return host, mask

@@ -58,4 +58,6 @@ def test_entries_of_the_library_say_it():
             text=True,
             check=False,
         )
-        assert done.stderr.splitlines()[-1].startswith("ValueError: JAX_PLATFORMS")
+        assert done.stderr.splitlines()[-1].startswith(
+            "jaxalign.errors.ArgumentError: `JAX_PLATFORMS"
+        )

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from jaxalign.data import columns
 from jaxalign.data.own_examples import ONLY_SPLIT, SCHEMA
-from jaxalign.data.own_texts import Role, parse_json, problem_of
+from jaxalign.data.own_texts import Role, check_text, parse_json
+from jaxalign.errors import ArgumentError
 
 PICTURE_COLUMNS = ("file_name", "image_path", "image", "path", "filepath")
 CAPTION_COLUMNS = ("caption", "text", "title")
@@ -39,33 +40,31 @@ def read_caption_file(path: Path) -> pa.Table:
     Raises:
       ValueError: for a file that cannot be read, columns that are missing, a path that
         leads out of the file's folder, an id twice in a split, or what no text may hold
-        (`own_texts.problem_of`); with line numbers.
+        (`own_texts.check_text`); with line numbers.
     """
     read = _jsonl_rows if path.suffix.lower() == ".jsonl" else _csv_rows
     chosen = builder = None
-    with _told_unreadable(path):
+    with _explain_unreadable(path):
         for line, row in read(path):
             if chosen is None or builder is None:
                 chosen = _choose_columns(row, path)
                 builder = columns.TableBuilder(_WITH_ID if chosen.id else _SCHEMA)
             builder.add(*_cells(row, chosen, path, line))
     if builder is None:
-        raise ValueError(f"{str(path)!r} lists no pictures; expected a line a picture.")
+        raise ArgumentError(repr(str(path)), "a line a picture", "no pictures")
     table = builder.finish()
     key = "id" if "id" in table.column_names else "path"
     duplicate = columns.find_duplicate(table.select(["split", key]))
     if duplicate is not None:
         first, second = (table["line"][row].as_py() for row in duplicate)
-        raise ValueError(
-            f"{str(path)!r}: expected one example an id, got "
-            f"{table[key][duplicate[0]].as_py()!r} on the lines {first} and {second}; "
-            "a column `id` may tell apart what shows the same picture."
-        )
+        got = f"{table[key][duplicate[0]].as_py()!r} on the lines {first} and {second}"
+        remedy = "a column `id` may tell apart what shows the same picture"
+        raise ArgumentError(repr(str(path)), "one example an id", got, remedy)
     return table.drop_columns(["line"])
 
 
 class _Columns(NamedTuple):
-    """What the columns of one file are called; None for those it lacks."""
+    """Names of the columns of one file; None for those it lacks."""
 
     picture: str
     caption: str | None
@@ -75,6 +74,8 @@ class _Columns(NamedTuple):
 
 
 def _choose_columns(row: Mapping[str, Any], path: Path) -> _Columns:
+    """Choose the columns to read, by the names that the first row has."""
+
     def first(names: Sequence[str]) -> str | None:
         return next((name for name in names if name in row), None)
 
@@ -89,9 +90,11 @@ def _choose_columns(row: Mapping[str, Any], path: Path) -> _Columns:
     has_text = found.caption or found.label
     if not picture or not has_text:
         wanted = PICTURE_COLUMNS if not picture else CAPTION_COLUMNS + LABEL_COLUMNS
-        raise ValueError(
-            f"{str(path)!r}: expected a column {_or(wanted)}, got "
-            f"{', '.join(map(repr, row))}; a CSV file needs a header and commas."
+        raise ArgumentError(
+            repr(str(path)),
+            f"a column {_or(wanted)}",
+            ", ".join(map(repr, row)),
+            "a CSV file needs a header and commas",
         )
     return found
 
@@ -100,41 +103,36 @@ def _cells(
     row: Mapping[str, Any], chosen: _Columns, path: Path, line: int
 ) -> tuple[Any, ...]:
     """Return one row's split, caption, label, picture path, line and id, if any."""
-    split = _cell(row, chosen.split, path, line, "name")
-    caption = _cell(row, chosen.caption, path, line, "caption")
-    label = _cell(row, chosen.label, path, line, "label")
-    picture = _cell(row, chosen.picture, path, line, "name")
+    where = f"{str(path)!r}, line {line}"
+    split = _cell(row, chosen.split, where, "name")
+    caption = _cell(row, chosen.caption, where, "caption")
+    label = _cell(row, chosen.label, where, "label")
+    picture = _cell(row, chosen.picture, where, "name")
     if picture is not None and _leads_outside(picture):
-        raise ValueError(
-            f"{str(path)!r}, line {line}: expected the path of a picture in or below "
-            f"{str(path.parent)!r}, got {picture!r}, which leads out of it; give paths "
-            "relative to that folder."
-        )
+        expected = f"the path of a picture in or below {str(path.parent)!r}"
+        got = f"{picture!r}, which leads out of it"
+        raise ArgumentError(where, expected, got, "give paths relative to that folder")
     found = (split or ONLY_SPLIT, caption, label, picture, line)
-    identifier = _cell(row, chosen.id, path, line, "name")
+    identifier = _cell(row, chosen.id, where, "name")
     return found if identifier is None else (*found, identifier)
 
 
 def _cell(
-    row: Mapping[str, Any], name: str | None, path: Path, line: int, role: Role
+    row: Mapping[str, Any], name: str | None, where: str, role: Role
 ) -> str | None:
     """Return a cell as text; None where the file has no such column."""
     if name is None:
         return None
+    where = f"{where}, {name!r}"
     if name not in row:
-        raise ValueError(f"{str(path)!r}, line {line}: the column {name!r} is missing.")
+        raise ArgumentError(where, "a value in each line", "a missing column")
     value = "" if row[name] is None else row[name]
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(
-            f"{str(path)!r}, line {line}: expected text or a whole number as {name!r}, "
-            f"got {value!r}."
-        )
+        raise ArgumentError(where, "text or a whole number", repr(value))
     text = str(value)
     if text == "" and role == "name":
-        raise ValueError(f"{str(path)!r}, line {line}: {name!r} is empty.")
-    problem = problem_of(text, role)
-    if problem:
-        raise ValueError(f"{str(path)!r}, line {line}, {name!r}: {problem}")
+        raise ArgumentError(where, "a name", "an empty cell")
+    check_text(where, text, role)
     return text
 
 
@@ -158,25 +156,24 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         try:
             header = [name.strip() for name in next(reader, [])]
             if len(set(header)) < len(header):
-                raise ValueError(
-                    f"{str(path)!r}: expected each column once, got "
-                    f"{', '.join(header)}."
+                raise ArgumentError(
+                    repr(str(path)), "each column once", ", ".join(header)
                 )
             line = reader.line_num + 1
             for cells in reader:
                 if len(cells) not in (0, len(header)):
-                    raise ValueError(
-                        f"{str(path)!r}, line {line}: expected {len(header)} cells "
-                        f"({', '.join(header)}), got {len(cells)}; texts with commas "
-                        "need double quotes."
+                    raise ArgumentError(
+                        f"{str(path)!r}, line {line}",
+                        f"{len(header)} cells ({', '.join(header)})",
+                        len(cells),
+                        "texts with commas need double quotes",
                     )
                 if cells:
                     yield line, dict(zip(header, cells, strict=True))
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise ValueError(
-                f"{str(path)!r}, line {line}: not a row of a CSV file ({error})."
-            ) from error
+            where = f"{str(path)!r}, line {line}"
+            raise ArgumentError(where, "a row of a CSV file", str(error)) from error
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -187,23 +184,25 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             row = parse_json(text)
             if row is None:
-                raise ValueError(
-                    f"{str(path)!r}, line {line}: expected a JSON object, got "
-                    f"{text.strip()[:60]!r}."
-                )
+                where = f"{str(path)!r}, line {line}"
+                raise ArgumentError(where, "a JSON object", repr(text.strip()[:60]))
             yield line, row
 
 
 @contextlib.contextmanager
-def _told_unreadable(path: Path) -> Iterator[None]:
+def _explain_unreadable(path: Path) -> Iterator[None]:
+    """Turn errors of reading a file into one of its user."""
     try:
         yield
     except UnicodeError as error:
-        raise ValueError(
-            f"{str(path)!r} is not UTF-8 ({error}); save it in that encoding."
+        remedy = "save it in that encoding"
+        raise ArgumentError(
+            repr(str(path)), "text in UTF-8", str(error), remedy
         ) from error
     except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
+        raise ArgumentError(
+            repr(str(path)), "a file that can be read", error.strerror
+        ) from error
 
 
 def _or(names: Sequence[str]) -> str:

@@ -2,33 +2,23 @@
 """The named data sets and the user's own: splits, class names, prompts, opening them.
 
 `load_dataset` gives a random-access source of examples, each a dict with the keys of
-`examples.py`. Those of OpenMoji have more:
-
-| key | value |
-|---|---|
-| `emoji`, `name`, `keywords` | file stem, CLDR name, keywords joined by ", " |
-| `category` | int, an index into `DatasetInfo.category_names` |
-| `subgroup` | the label's class name |
-| `concept` | str, alike for all variants of one emoji |
-| `rendering`, `style`, `background` | str: how the picture was drawn |
+`examples.py`; those of OpenMoji have more, see `openmoji_set.py`.
 """
 
-import dataclasses
-import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
-from jaxalign.data import openmoji_table, prompts
 from jaxalign.data.examples import CataloguedSource, InMemorySource
 from jaxalign.data.examples import DatasetInfo as DatasetInfo
 from jaxalign.data.examples import Source as Source
-from jaxalign.data.pictures import decode_picture
+from jaxalign.data.openmoji_set import OPENMOJI_SETS
 from jaxalign.data.tfds_sets import TFDS_SETS
+from jaxalign.errors import ArgumentError
 
 
 def default_data_dir() -> Path:
@@ -41,10 +31,12 @@ def default_data_dir() -> Path:
     try:
         folder = Path(cache) if cache else Path.home() / ".cache"
     except RuntimeError as error:  # no HOME, and a user without an entry for one
-        raise ValueError(
-            "`data_dir=None`: expected a home folder for the user's cache, got none; "
+        raise ArgumentError(
+            "data_dir=None",
+            "a home folder for the user's cache",
+            "none",
             "name a folder for prepared data sets as data_dir (--data_dir), or set "
-            "HOME or XDG_CACHE_HOME."
+            "HOME or XDG_CACHE_HOME",
         ) from error
     return folder / "jaxalign" / "datasets"
 
@@ -81,9 +73,8 @@ def load_dataset(
     dataset = _find(name, "load_dataset")
     splits = dataset.info().splits
     if split not in splits:
-        raise ValueError(
-            f"`load_dataset({name!r}, split={split!r})`: no such split; "
-            f"{name} has {', '.join(splits)}."
+        raise ArgumentError(
+            f"load_dataset({name!r}, split={split!r})", f"one of {', '.join(splits)}"
         )
     if not data_dir and name in _CATALOG:  # a path needs no folder, nor a home
         data_dir = default_data_dir()
@@ -92,7 +83,7 @@ def load_dataset(
 
 
 def dataset_info(name: str) -> DatasetInfo:
-    """Return what is known of a data set; nothing is prepared.
+    """Return the description of a data set, without preparing it.
 
     Args:
       name: as for `load_dataset`. Of the user's own data, its list or the headers of
@@ -123,20 +114,22 @@ def split_classes(
     """
     classes = np.unique(np.asarray(labels))
     if len(classes) < 2 or not 0.0 < fraction < 1.0:
-        raise ValueError(
-            "`split_classes(labels=..., fraction=...)` expected at least two classes "
-            f"and a fraction in (0, 1), got {len(classes)} and {fraction}; a split "
-            "needs a class on either side."
+        raise ArgumentError(
+            "split_classes(labels=..., fraction=...)",
+            "at least two classes and a fraction in (0, 1)",
+            f"{len(classes)} and {fraction}",
+            "a split needs a class on either side",
         )
     shuffled = np.random.default_rng(seed).permutation(classes)
     count = min(max(round(fraction * len(classes)), 1), len(classes) - 1)
     return np.sort(shuffled[:count]), np.sort(shuffled[count:])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Entry:
-    info: Callable[[], DatasetInfo]
-    load: Callable[[str, Path], CataloguedSource]
+@runtime_checkable
+class _Entry(Protocol):
+    def info(self) -> DatasetInfo: ...
+
+    def load(self, split: str, data_dir: Path, /) -> CataloguedSource: ...
 
 
 def _find(name: str, caller: str) -> _Entry:
@@ -148,70 +141,10 @@ def _find(name: str, caller: str) -> _Entry:
 
     found = own_data.open_own_data(name)
     if found is None:
-        raise ValueError(
-            f"`{caller}(name={name!r})`: no such data set; jaxalign knows "
-            f"{', '.join(_CATALOG)}. Your own is named by its path, and there is no "
-            "such file or folder."
-        )
-    return _Entry(lambda: found.info, lambda split, data_dir: found.load(split))
+        expected = f"one of {', '.join(_CATALOG)}, or the path of your own data"
+        remedy = "there is no file or folder of that name"
+        raise ArgumentError(f"{caller}(name={name!r})", expected, remedy=remedy)
+    return found
 
 
-class _OpenMojiSource:
-    """Examples of one OpenMoji split, decoded on access."""
-
-    def __init__(self, records: Any, class_names: Sequence[str], fingerprint: str):
-        self._records = records
-        self._class_names = class_names
-        self.fingerprint = fingerprint
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int, /) -> dict[str, Any]:
-        # Iteration by index ends at IndexError, which the records do not raise.
-        record: Mapping[str, Any] = self._records[range(len(self))[index]]
-        example = {
-            key: value.decode() if isinstance(value, bytes) else value
-            for key, value in record.items()
-            if key not in ("image", "subgroup", "category")
-        }
-        image = decode_picture(record["image"], id=example["id"])
-        example["image"] = np.asarray(image.convert("RGB"))
-        example["text"] = prompts.caption(example["name"])
-        example["label"] = int(record["subgroup"])
-        example["category"] = int(record["category"])
-        example["subgroup"] = self._class_names[example["label"]]
-        return example
-
-
-def _openmoji(name: str, *, tiny: bool) -> _Entry:
-    """Catalog OpenMoji; its builder, which loads TFDS, is imported on use."""
-
-    def info() -> DatasetInfo:
-        classes = openmoji_table.subgroups()
-        return DatasetInfo(
-            name=name,
-            splits=tuple(openmoji_table.SPLITS),
-            class_names=classes,
-            category_names=openmoji_table.categories(),
-            class_prompts=tuple(map(tuple, prompts.class_prompts(classes))),
-            credit=openmoji_table.CREDIT,
-            license=openmoji_table.LICENSE,
-        )
-
-    def load(split: str, data_dir: Path) -> CataloguedSource:
-        from jaxalign.data import openmoji
-
-        records = openmoji.open_split(data_dir, split, tiny=tiny)
-        version = f"{name} {split} {openmoji.OpenMoji.VERSION} {prompts.caption('')}"
-        digest = hashlib.sha256(version.encode()).hexdigest()
-        return _OpenMojiSource(records, openmoji_table.subgroups(), digest)
-
-    return _Entry(info, load)
-
-
-_CATALOG = {
-    "openmoji": _openmoji("openmoji", tiny=False),
-    "openmoji/tiny": _openmoji("openmoji/tiny", tiny=True),
-    **{name: _Entry(found.info, found.load) for name, found in TFDS_SETS.items()},
-}
+_CATALOG: dict[str, _Entry] = {**OPENMOJI_SETS, **TFDS_SETS}

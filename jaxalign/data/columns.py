@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from jaxalign.repetitions import find_repeated
+
 # A block's strings begin at 32-bit offsets: they must have less than 2 GiB.
 _BLOCK = 1 << 14
 _MOST_CHARACTERS = 1 << 29  # of at most 4 bytes each
@@ -63,34 +65,21 @@ def _is_text(cell: Any) -> bool:
 
 
 def find_duplicate(keys: pa.Table) -> tuple[int, int] | None:
-    """Return the first two rows that are alike in all columns, None if all differ.
+    """Return two rows that are alike in all columns, None if all differ.
 
-    Rows are compared by 64-bit hashes, and those of equal hashes by what they hold.
+    They are the first two, unless more than a thousand rows repeat.
 
     Args:
       keys: columns of strings; nulls are alike.
     """
-    hashes = np.empty(len(keys), np.int64)
-    start = 0
-    for block in keys.to_batches(max_chunksize=_BLOCK):
-        cells = zip(*(column.to_pylist() for column in block.columns), strict=True)
-        hashes[start : start + len(block)] = [_hash(row) for row in cells]
-        start += len(block)
-    order = np.argsort(hashes, kind="stable")
-    alike = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]]) + 1
-    for place in alike[np.argsort(order[alike])]:
-        second = int(order[place])
-        for earlier in range(place - 1, -1, -1):
-            first = int(order[earlier])
-            if hashes[first] != hashes[second]:
-                break
-            if all(c[first].as_py() == c[second].as_py() for c in keys.columns):
-                return first, second
-    return None
 
+    def blocks() -> Iterator[list[tuple[Any, ...]]]:
+        for block in keys.to_batches(max_chunksize=_BLOCK):
+            cells = (column.to_pylist() for column in block.columns)
+            yield list(zip(*cells, strict=True))
 
-def _hash(row: tuple[Any, ...]) -> int:
-    return hash(row)
+    repeated = find_repeated(blocks, len(keys))
+    return repeated[0][1:] if repeated else None
 
 
 def number_classes(labels: pa.ChunkedArray) -> tuple[tuple[str, ...], pa.ChunkedArray]:

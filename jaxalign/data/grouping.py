@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One picture of each emoji an epoch, so that no batch holds one emoji twice.
+"""One picture of each thing an epoch, so that no batch shows one thing twice.
 
-A second rendering of an emoji in a batch would be a false negative of the contrastive
+A second picture of a thing in a batch would be a false negative of the contrastive
 losses: its caption fits both pictures.
 """
 
@@ -22,7 +22,7 @@ class GroupedSource:
     with `DrawOne`. Meant for small training sets.
     """
 
-    def __init__(self, source: Source, *, key: str = "emoji"):
+    def __init__(self, source: Source, *, key: str = "thing"):
         groups: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
         for index in range(len(source)):
             example = source[index]

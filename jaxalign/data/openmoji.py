@@ -23,7 +23,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import shutil
 import sys
 import tempfile
 import warnings
@@ -35,7 +34,7 @@ import tqdm
 from absl import logging
 
 from jaxalign.data import openmoji_table, render_workers, renderings
-from jaxalign.file_lock import locked
+from jaxalign.data.preparing import explain_damage, prepare_alone, remove_unfinished
 from jaxalign.processors import cpu_count
 
 with warnings.catch_warnings():
@@ -48,7 +47,7 @@ _Job = tuple[openmoji_table.Emoji, renderings.Rendering]
 
 @dataclasses.dataclass(eq=False)
 class OpenMojiConfig(tfds.core.BuilderConfig):
-    """Which emoji and which splits are prepared together.
+    """Emoji and splits that are prepared together.
 
     Attributes:
       tiny: about 200 emoji instead of all.
@@ -184,18 +183,16 @@ def prepare(data_dir: str | os.PathLike, *, config: str = "full") -> OpenMoji:
     """
     root = Path(os.path.expanduser(data_dir))
     folder = _folder(root, config)
-    with _told_damage(folder):
+    with explain_damage(folder):
         builder = _builder(root, config)
     if not folder.exists():
         renderings.svg_folder()  # say what is missing before anything is written
-        _make_folder(root)
-        notice = "Another process prepares OpenMoji; waiting for it."
-        with locked(root / ".openmoji.lock", notice=notice):
+        with prepare_alone(root, "openmoji"):
             if not folder.exists():
-                _clear_unfinished(folder)
+                remove_unfinished(folder.parent, f"incomplete.*_{folder.name}")
                 with _quiet_tfds(), tempfile.TemporaryDirectory() as no_downloads:
                     builder.download_and_prepare(download_dir=no_downloads)
-    with _told_damage(folder):
+    with explain_damage(folder):
         # A new builder reads what is on disk by now, whoever has written it.
         builder = _builder(root, config)
         for split in builder._config.splits:
@@ -220,7 +217,7 @@ def open_split(
     # Any, for the decorator of `as_data_source` hides its signature.
     builder: Any = prepare(data_dir, config=config)
     folder = _folder(Path(os.path.expanduser(data_dir)), config)
-    with _told_damage(folder):
+    with explain_damage(folder):
         source = builder.as_data_source(
             split, decoders={"image": tfds.decode.SkipDecoding()}
         )
@@ -242,41 +239,6 @@ def _builder(root: Path, config: str) -> OpenMoji:
 def _folder(root: Path, config: str) -> Path:
     """Return where TFDS prepares a config."""
     return root / OpenMoji.name / config / str(OpenMoji.VERSION)
-
-
-@contextlib.contextmanager
-def _told_damage(folder: Path) -> Iterator[None]:
-    """Turn whatever TFDS raises over a damaged data set into one error."""
-    try:
-        yield
-    except ImportError:  # of a package that is missing, not of the files
-        raise
-    except Exception as error:
-        if not folder.exists():
-            raise
-        raise ValueError(
-            f"`data_dir`: expected a prepared data set in {str(folder)!r}, got a "
-            f"damaged one ({type(error).__name__}: {error}); delete it and start "
-            "again: it is drawn anew."
-        ) from error
-
-
-def _make_folder(root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        (root / ".openmoji.lock").touch()
-    except OSError as error:
-        raise ValueError(
-            f"`data_dir`: {str(root)!r} cannot hold the prepared data set "
-            f"({error.strerror}); name a folder that can be written."
-        ) from error
-
-
-def _clear_unfinished(folder: Path) -> None:
-    """Remove what a killed process left; the caller holds the lock."""
-    for leftover in folder.parent.glob(f"incomplete.*_{folder.name}"):
-        logging.info("Removing the unfinished %s.", leftover)
-        shutil.rmtree(leftover)
 
 
 @contextlib.contextmanager

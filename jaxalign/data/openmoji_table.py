@@ -11,6 +11,7 @@ import hashlib
 from pathlib import Path
 
 from jaxalign.data.renderings import Role
+from jaxalign.errors import ArgumentError
 
 TABLE_PATH = Path(__file__).with_name("openmoji_table.tsv")
 COLUMNS = ("stem", "name", "keywords", "subgroup", "category", "concept", "styles")
@@ -61,7 +62,7 @@ class Emoji:
 
     @property
     def unseen(self) -> bool:
-        """Whether neither shipped model sees this emoji; one answer per concept."""
+        """Whether both shipped models were trained without it; alike for a concept."""
         return _unit_hash(f"unseen/{self.concept}") < UNSEEN_FRACTION
 
 
@@ -70,10 +71,9 @@ def read_table() -> tuple[Emoji, ...]:
     """Return all emoji of the table, in Unicode's order."""
     lines = TABLE_PATH.read_text(encoding="utf-8").splitlines()
     if tuple(lines[0].split("\t")) != COLUMNS:
-        raise ValueError(
-            f"{TABLE_PATH}: expected the columns {COLUMNS}, got {lines[0]!r}; "
-            "make it again with make_openmoji_table.py."
-        )
+        expected = f"the columns {COLUMNS}"
+        remedy = "make it again with make_openmoji_table.py"
+        raise ArgumentError(str(TABLE_PATH), expected, repr(lines[0]), remedy)
     return tuple(_parse(line) for line in lines[1:])
 
 

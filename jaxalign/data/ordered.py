@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches in the data's own order, read ahead by Grain: what embedding streams from.
+"""Batches in the data's own order, read ahead by Grain, from which embedding streams.
 
 Where the training pipeline shuffles and repeats, this one can start anywhere and read
 any ranges, so that what an interrupted run still misses comes in the batches that an
@@ -7,15 +7,17 @@ undisturbed run would have had. A picture that cannot be read keeps its place: a
 one stands in, masked, and says why.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 
-from jaxalign.data.examples import Source
+from jaxalign.data.examples import Source, check_not_empty, stack_examples
 from jaxalign.data.pictures import UnreadablePictureError
 from jaxalign.data.workers import WorkerBatches
+from jaxalign.errors import ArgumentError, check_count
 
 _LEAST_SHARED_BYTES = 1 << 16
 
@@ -38,7 +40,7 @@ def ordered_batches(
     Args:
       source: random access to example dicts, such as `load_dataset` returns.
       batch_size: rows of every batch; the last of a range is filled up.
-      collate: what makes a batch of a list of `batch_size` examples, in a thread or a
+      collate: makes a batch from a list of `batch_size` examples, in a thread or a
         worker process, so picklable if there are workers; `stack_examples` by default.
         To the examples' own keys come `index` (int, the example's number; -1 for what
         fills up), `mask` (False on what fills up and on unreadable pictures) and
@@ -63,10 +65,17 @@ def ordered_batches(
       Memory: `prefetch + num_threads` batches a worker, whatever the source's length.
     """
     chosen = [range(len(source))] if examples is None else list(examples)
-    _check(len(source), batch_size, chosen)
+    check_not_empty("ordered_batches", source)
+    larger = "larger batches need more memory, and change no row"
+    check_count("ordered_batches", "batch_size", batch_size, remedy=larger)
+    for part in chosen:
+        if part.step != 1 or not 0 <= part.start <= part.stop <= len(source):
+            expected = f"ranges of step 1 within range({len(source)})"
+            remedy = "pass ranges of example numbers"
+            raise ArgumentError("ordered_batches(examples=...)", expected, part, remedy)
     batches = grain.MapDataset.source(
         _BatchSource(source, batch_size, chosen, strict=strict)
-    ).map(collate or stack_examples)
+    ).map(collate or functools.partial(stack_examples, call="ordered_batches"))
     ahead = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
     )
@@ -79,27 +88,6 @@ def ordered_batches(
         num_workers=num_workers,
         ahead=prefetch,
     )
-
-
-def stack_examples(examples: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Stack the columns that all examples have; pictures must be of one shape.
-
-    Raises:
-      ValueError: if they are not.
-    """
-    shared = set.intersection(*(set(example) for example in examples))
-    batch = {}
-    for key in (key for key in examples[0] if key in shared):
-        values = [np.asarray(example[key]) for example in examples]
-        shapes = {value.shape for value in values}
-        if len(shapes) > 1:
-            raise ValueError(
-                f"`ordered_batches`: the examples' {key!r} have the shapes "
-                f"{sorted(shapes)} and cannot be one array; pass a `collate` that "
-                "brings them to one shape."
-            )
-        batch[key] = np.stack(values)
-    return batch
 
 
 class _BatchSource:
@@ -150,22 +138,3 @@ class _BatchSource:
                 "mask": False,
                 "problem": error.reason,
             }
-
-
-def _check(length: int, batch_size: int, examples: Sequence[range]) -> None:
-    if length < 1:
-        raise ValueError(
-            "`ordered_batches(source=...)` expected at least one example, got an "
-            "empty source."
-        )
-    if batch_size < 1:
-        raise ValueError(
-            f"`ordered_batches(batch_size={batch_size})` expected at least 1; larger "
-            "batches need more memory, and change no row."
-        )
-    for part in examples:
-        if part.step != 1 or not 0 <= part.start <= part.stop <= length:
-            raise ValueError(
-                f"`ordered_batches(examples=...)` expected ranges of step 1 within "
-                f"range({length}), got {part}; pass ranges of example numbers."
-            )

@@ -11,12 +11,14 @@
 import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxalign.data.own_examples import OwnDataset
 from jaxalign.data.picture_folder import CAPTION_FILES, open_picture_folder
 from jaxalign.data.webdataset import expand_pattern, open_tars
+from jaxalign.errors import ArgumentError, shorten
 
 _LISTS = (".csv", ".jsonl")
 _TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE)
@@ -44,19 +46,19 @@ def open_own_data(name: str) -> OwnDataset | None:
     if _TAR.search(name):
         return _open_tars(name, [path] if path.is_file() else _expand(name))
     if path.exists():
-        raise ValueError(
-            f"`load_dataset({name!r})`: expected a folder, a .csv, a .jsonl or a .tar "
-            "file, got another file."
-        )
+        expected = "a folder, a .csv, a .jsonl or a .tar file"
+        raise ArgumentError(f"load_dataset({name!r})", expected, "another file")
     return None
 
 
 def _open_folder(name: str, folder: Path) -> OwnDataset:
     lists = [file for file in CAPTION_FILES if (folder / file).is_file()]
     if len(lists) > 1:
-        raise ValueError(
-            f"`load_dataset({name!r})`: expected one list of captions in the folder, "
-            f"got {' and '.join(lists)}; give the path of the one to read."
+        raise ArgumentError(
+            f"load_dataset({name!r})",
+            "one list of captions in the folder",
+            " and ".join(lists),
+            "give the path of the one to read",
         )
     if lists:
         return _open_list(name, folder / lists[0])
@@ -69,37 +71,32 @@ def _open_folder(name: str, folder: Path) -> OwnDataset:
 
         return tfds_folder.open_tfds_folder(name, folder)
     below = [str(found.parent) for found in sorted(folder.glob("*/dataset_info.json"))]
-    raise ValueError(
-        f"`load_dataset({name!r})`: expected a folder with {', '.join(CAPTION_FILES)} "
-        f"(captions of pictures), *.tar (WebDataset) or {' and '.join(_TFDS_FILES)} "
-        f"(TFDS), got none of them; "
-        + (
-            f"did you mean {below[-1]!r}?"
-            if below
-            else "give the path of such a folder."
-        )
+    raise ArgumentError(
+        f"load_dataset({name!r})",
+        f"a folder with {', '.join(CAPTION_FILES)} (captions of pictures), *.tar "
+        f"(WebDataset) or {' and '.join(_TFDS_FILES)} (TFDS)",
+        "none of them",
+        f"pass {below[-1]!r}, perhaps" if below else "give the path of such a folder",
     )
 
 
 def _expand(name: str) -> list[Path]:
     paths = [Path(path) for path in expand_pattern(os.path.expanduser(name))]
     missing = [str(path) for path in paths if not path.is_file()]
-    if not paths:
-        raise ValueError(f"`load_dataset({name!r})`: no tar file has such a name.")
-    if missing:
-        raise ValueError(
-            f"`load_dataset({name!r})`: {len(missing)} of {len(paths)} tar files do "
-            f"not exist: {', '.join(missing[:5])}{', ...' if missing[5:] else ''}."
+    if missing or not paths:
+        lost = f"{len(missing)} missing of {len(paths)}: {shorten(missing, most=5)}"
+        raise ArgumentError(
+            f"load_dataset({name!r})", "tar files that exist", lost if paths else "none"
         )
     return paths
 
 
 def _open_list(name: str, path: Path) -> OwnDataset:
-    return _cached_list(name, path, _marks([path]))
+    return _open_once(open_picture_folder, name, path, _marks([path]))
 
 
 def _open_tars(name: str, paths: Sequence[Path]) -> OwnDataset:
-    return _cached_tars(name, tuple(paths), _marks(paths))
+    return _open_once(open_tars, name, tuple(paths), _marks(paths))
 
 
 def _marks(paths: Sequence[Path]) -> tuple[tuple[int, int], ...]:
@@ -110,13 +107,9 @@ def _marks(paths: Sequence[Path]) -> tuple[tuple[int, int], ...]:
 
 # A data set is asked for what is known of it, then for each of its splits: it must not
 # be read anew each time.
-@functools.lru_cache(maxsize=2)
-def _cached_list(name: str, path: Path, marks: tuple) -> OwnDataset:
+@functools.lru_cache(maxsize=4)
+def _open_once(
+    open_files: Callable[[str, Any], OwnDataset], name: str, files: Any, marks: tuple
+) -> OwnDataset:
     del marks
-    return open_picture_folder(name, path)
-
-
-@functools.lru_cache(maxsize=2)
-def _cached_tars(name: str, paths: tuple[Path, ...], marks: tuple) -> OwnDataset:
-    del marks
-    return open_tars(name, paths)
+    return open_files(name, files)

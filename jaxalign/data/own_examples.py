@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examples that users bring themselves: what is common to folders and to tar files.
+"""Examples that users bring themselves: the part common to folders and tar files.
 
 A reader fills a table, a row an example, with the columns of `SCHEMA` and others that
 say which picture it is and where; `own_dataset` makes a data set of it.
@@ -8,6 +8,7 @@ say which picture it is and where; `own_dataset` makes a data set of it.
 import abc
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -35,10 +36,19 @@ CLASS_TEMPLATE = "a photo of a {}."
 
 @dataclasses.dataclass(frozen=True)
 class OwnDataset:
-    """A data set of the user's: what is known of it, and how a split is opened."""
+    """A data set of the user: its description, and how to open a split."""
 
-    info: DatasetInfo
-    load: Callable[[str], CataloguedSource]
+    known: DatasetInfo
+    open_split: Callable[[str], CataloguedSource]
+
+    def info(self) -> DatasetInfo:
+        """Return the description of the data set."""
+        return self.known
+
+    def load(self, split: str, data_dir: Path, /) -> CataloguedSource:
+        """Open a split; `data_dir`, of prepared data sets, is not used."""
+        del data_dir
+        return self.open_split(split)
 
 
 class OwnSource(abc.ABC):
@@ -97,7 +107,7 @@ class OwnSource(abc.ABC):
 
     @abc.abstractmethod
     def id_of(self, row: int) -> str:
-        """Return what the example is called."""
+        """Return the id of the example."""
 
     @abc.abstractmethod
     def path_of(self, row: int) -> str:
@@ -118,7 +128,7 @@ def own_dataset(
     An example without a caption is captioned by the name of its class.
 
     Args:
-      name: what the user calls it, its path.
+      name: the path that the user gave.
       table: the columns of `SCHEMA` and those of the pictures' names and places.
       make_source: from a split's rows ("label", "caption" if any example has one, names
         and places) and the classes' captions.

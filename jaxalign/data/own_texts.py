@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts of the user's own lists: JSON without surprises, and what no text may hold."""
+"""Texts of the user's own lists: reading JSON, and validating each text."""
 
 import json
 from typing import Any, Literal
+
+from jaxalign.errors import ArgumentError
 
 LONGEST_LABEL = 1000
 """Characters: a longer label is a caption, or a number that Python may not read."""
@@ -26,33 +28,27 @@ def _parse_whole_number(digits: str) -> int | str:
     return int(digits) if len(digits) <= LONGEST_LABEL else digits
 
 
-def problem_of(text: str, role: Role) -> str:
-    """Say what is wrong with a text and what to do; "" if nothing is.
+def check_text(where: str, text: str, role: Role) -> None:
+    """Raise over a text that no example may have.
 
     Args:
+      where: it stands, for the error.
       text: as the user wrote it.
       role: a name is a path, an id or a split.
 
-    Returns:
-      The end of a sentence that says where the text stands.
+    Raises:
+      ValueError: saying what is wrong with it.
     """
     if role == "label" and len(text) > LONGEST_LABEL:
-        return (
-            f"expected a name or number of at most {LONGEST_LABEL} characters, got "
-            f"{len(text)} ({text[:20]!r}...); what describes one picture is a caption."
-        )
+        expected = f"a name or number of at most {LONGEST_LABEL} characters"
+        remedy = "what describes one picture is a caption"
+        raise ArgumentError(where, expected, f"{len(text)} ({text[:20]!r}...)", remedy)
     if role == "name" and "\0" in text:
-        return (
-            f"expected a name, got {text[:200]!r} with a NUL character, which no "
-            "file's name has; remove it."
-        )
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            half = text[error.start]
-            return (
-                f"expected text, got half of a surrogate pair, {half!r}; write both "
-                "halves, or the character itself in UTF-8."
-            )
-    return ""
+        got = f"{text[:200]!r} with a NUL character, which no file's name has"
+        raise ArgumentError(where, "a name", got, "remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        got = f"half of a surrogate pair, {text[error.start]!r}"
+        remedy = "write both halves, or the character itself in UTF-8"
+        raise ArgumentError(where, "text", got, remedy) from error

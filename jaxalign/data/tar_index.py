@@ -21,7 +21,8 @@ from absl import logging
 
 from jaxalign.data import columns
 from jaxalign.data.own_examples import ONLY_SPLIT, SCHEMA
-from jaxalign.data.own_texts import parse_json, problem_of
+from jaxalign.data.own_texts import check_text, parse_json
+from jaxalign.errors import ArgumentError, shorten
 
 PICTURE_KINDS = ("jpg", "jpeg", "png", "webp", "bmp", "gif")
 
@@ -40,7 +41,7 @@ _PIECE = 1 << 16
 
 @dataclasses.dataclass
 class _Sample:
-    """What one key has: where its picture is, its texts."""
+    """Members of one key: the place of its picture, and its texts."""
 
     picture: tuple[str, int, int] | None = None  # member, offset, size
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -51,8 +52,8 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
     """Read the headers of tar files, and all of their captions and labels.
 
     A sample's caption is its `.txt`, or "caption" or "text" of its `.json`; its label
-    is its `.cls`, or "label" or "class" of its `.json`. A key without a picture is no
-    sample: it is left out, and told in a warning.
+    is its `.cls`, or "label" or "class" of its `.json`. A key without a picture is left
+    out, with a warning.
 
     Args:
       paths: tar files, not compressed.
@@ -63,7 +64,7 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
       their names included.
 
     Raises:
-      ValueError: for a file that is no tar, is compressed or cut off, or goes on after
+      ValueError: for a file that is not a tar, is compressed or cut off, or goes beyond
         its end; for members whose path leads out of the tar, that are links or devices,
         or stand there twice; for samples with two pictures, or with neither caption nor
         label; if there are no samples; for two files of one stem, since ids begin with
@@ -93,13 +94,14 @@ def index_tars(paths: Sequence[Path]) -> tuple[pa.Table, str]:
                 name, *place = sample.picture
                 builder.add(ONLY_SPLIT, caption, label, name, number, *place)
                 count += 1
-            _tell_left_out(path, samples)
+            _warn_of_left_out(path, samples)
             progress.update(path.stat().st_size)
     if count == 0:
-        raise ValueError(
-            f"{str(paths[0])!r}: expected samples with a picture "
-            f"(.{', .'.join(PICTURE_KINDS)}), got members of the kinds "
-            f"{', '.join(sorted(seen)) or 'none'} in {len(paths)} tar files."
+        raise ArgumentError(
+            repr(str(paths[0])),
+            f"samples with a picture (.{', .'.join(PICTURE_KINDS)})",
+            f"members of the kinds {', '.join(sorted(seen)) or 'none'} in "
+            f"{len(paths)} tar files",
         )
     return builder.finish(), digest.hexdigest()
 
@@ -118,10 +120,10 @@ def _check_stems(paths: Sequence[Path]) -> None:
     first_of: dict[str, Path] = {}
     for path in paths:
         if path.stem in first_of:
-            raise ValueError(
-                f"{str(first_of[path.stem])!r} and {str(path)!r}: expected tar files "
-                "of different names, since the examples' ids begin with them; rename "
-                "one."
+            raise ArgumentError(
+                f"{str(first_of[path.stem])!r} and {str(path)!r}",
+                "tar files of different names, since the examples' ids begin with them",
+                remedy="rename one",
             )
         first_of[path.stem] = path
 
@@ -138,16 +140,12 @@ def _read_samples(path: Path, digest: Any) -> dict[str, _Sample]:
         where = f"{str(path)!r}, member {member.name!r}"
         sample = samples.setdefault(key, _Sample())
         if kind in sample.kinds:
-            raise ValueError(
-                f"{where}: expected each member once, got two of this key and kind."
-            )
+            raise ArgumentError(where, "each member once", "two of this key and kind")
         sample.kinds.add(kind)
         if kind in PICTURE_KINDS:
             if sample.picture is not None:
-                raise ValueError(
-                    f"{where}: expected one picture a sample, got two; their keys must "
-                    "differ before the first dot."
-                )
+                remedy = "their keys must differ before the first dot"
+                raise ArgumentError(where, "one picture a sample", "two", remedy)
             sample.picture = (member.name, member.offset_data, member.size)
         elif kind in ("txt", "cls", "json"):
             sample.texts[kind] = _decode(content, where)
@@ -158,7 +156,13 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """Yield the files in a tar; the contents of pictures and unknown kinds are b""."""
     try:
         with path.open("rb") as file:
-            _refuse_compressed(file.read(6), path)
+            if file.read(6).startswith(_COMPRESSED):
+                raise ArgumentError(
+                    repr(str(path)),
+                    "a plain tar file, whose pictures are read at their place in it",
+                    "a compressed one",
+                    "decompress it first, as by gunzip",
+                )
             file.seek(0)
             with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
                 while (member := _next_member(tar, path)) is not None:
@@ -175,15 +179,16 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     except tarfile.TarError as error:
         raise _cut_off(path, str(error)) from error
     except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
+        raise ArgumentError(
+            repr(str(path)), "a file that can be read", error.strerror
+        ) from error
     if last != bytes(_BLOCK):
         raise _cut_off(path, f"byte {end} is neither a header nor the closing block")
     if beyond is not None:
-        raise ValueError(
-            f"{str(path)!r}: expected nothing after the end of the tar at byte {end}, "
-            f"got more at byte {beyond}: other tar files put after it, perhaps; keep "
-            "each as a file of its own, or join them with tar --concatenate."
-        )
+        expected = f"nothing after the end of the tar at byte {end}"
+        got = f"more at byte {beyond}: other tar files put after it, perhaps"
+        remedy = "keep each as a file of its own, or join them with tar --concatenate"
+        raise ArgumentError(repr(str(path)), expected, got, remedy)
 
 
 def _first_not_zero(file: BinaryIO) -> int | None:
@@ -206,94 +211,73 @@ def _next_member(tar: tarfile.TarFile, path: Path) -> tarfile.TarInfo | None:
     return member
 
 
-def _cut_off(path: Path, reason: str) -> ValueError:
-    return ValueError(
-        f"{str(path)!r}: expected a whole tar file, got one that is damaged or cut off "
-        f"({reason}); fetch or write it again."
+def _cut_off(path: Path, reason: str) -> ArgumentError:
+    return ArgumentError(
+        repr(str(path)),
+        "a whole tar file",
+        f"one that is damaged or cut off ({reason})",
+        "fetch or write it again",
     )
 
 
-def _refuse_compressed(beginning: bytes, path: Path) -> None:
-    if beginning.startswith(_COMPRESSED):
-        raise ValueError(
-            f"{str(path)!r} is compressed; decompress it first (gunzip, say): pictures "
-            "are read at their place in the tar file."
-        )
-
-
 def _check_member(member: tarfile.TarInfo, path: Path) -> None:
-    """Refuse what a data set of pictures has no honest use for."""
+    """Raise over a member that no data set of pictures needs."""
     where = f"{str(path)!r}, member {member.name!r}"
     parts = re.split(r"[/\\]", member.name)
     if not parts[0] or ".." in parts:
-        raise ValueError(
-            f"{where}: expected a path within the tar, got one that leads out of it; "
-            "the whole tar is refused. Nothing of it was extracted."
-        )
+        expected = "a path within the tar"
+        got = "one that leads out of it"
+        raise ArgumentError(where, expected, got, "nothing of the tar was extracted")
     if not (member.isreg() or member.isdir()) or member.issparse():
-        raise ValueError(
-            f"{where}: expected files and folders only, got a link, device or sparse "
-            "file; write the tar again with --dereference --hard-dereference."
-        )
+        expected = "files and folders only"
+        remedy = "write the tar again with --dereference --hard-dereference"
+        raise ArgumentError(where, expected, "a link, device or sparse file", remedy)
     try:
         member.name.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where}: its name is not UTF-8; rename it.") from error
-    problem = problem_of(member.name, "name")
-    if problem:
-        raise ValueError(f"{where}: {problem}")
+        raise ArgumentError(where, "a name in UTF-8", remedy="rename it") from error
+    check_text(where, member.name, "name")
 
 
 def _decode(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{where} is not UTF-8 ({error}).") from error
+        raise ArgumentError(where, "text in UTF-8", str(error)) from error
 
 
 def _caption_and_label(sample: _Sample, where: str) -> tuple[str | None, str | None]:
     """Find caption and label in a sample's own members, else in its JSON."""
-    fields = _parse_json(sample.texts.get("json"), where)
+    text = sample.texts.get("json", "{}")
+    fields = parse_json(text)
+    if fields is None:
+        raise ArgumentError(where, "a JSON object in its .json", repr(text[:60]))
     caption = sample.texts.get("txt", fields.get("caption", fields.get("text")))
     label = sample.texts.get("cls", fields.get("label", fields.get("class")))
     if not isinstance(caption, str | None):
-        raise ValueError(f"{where}: expected a text as its caption, got {caption!r}.")
+        raise ArgumentError(where, "a text as its caption", repr(caption))
     if isinstance(label, bool) or not isinstance(label, str | int | None):
-        raise ValueError(
-            f"{where}: expected a name or a whole number as its label, got {label!r}."
-        )
+        raise ArgumentError(where, "a name or a whole number as its label", repr(label))
     if caption is None and label is None:
-        raise ValueError(
-            f"{where}: expected a caption (.txt, or `caption` or `text` in .json) or a "
-            f"label (.cls, or `label` or `class` in .json), got the members "
-            f"{', '.join(sorted(sample.kinds))}."
+        raise ArgumentError(
+            where,
+            "a caption (.txt, or `caption` or `text` in .json) or a label (.cls, or "
+            "`label` or `class` in .json)",
+            f"the members {', '.join(sorted(sample.kinds))}",
         )
     caption = None if caption is None else caption.strip()
     label = None if label is None else str(label).strip()
-    problem = problem_of(caption or "", "caption") or problem_of(label or "", "label")
-    if problem:
-        raise ValueError(f"{where}: {problem}")
+    check_text(where, caption or "", "caption")
+    check_text(where, label or "", "label")
     return caption, label
 
 
-def _parse_json(text: str | None, where: str) -> dict[str, Any]:
-    if text is None:
-        return {}
-    fields = parse_json(text)
-    if fields is None:
-        raise ValueError(
-            f"{where}: expected a JSON object in its .json, got {text[:60]!r}."
-        )
-    return fields
-
-
-def _tell_left_out(path: Path, samples: dict[str, _Sample]) -> None:
+def _warn_of_left_out(path: Path, samples: dict[str, _Sample]) -> None:
     left_out = [key for key, sample in samples.items() if sample.picture is None]
     if left_out:
         logging.warning(
-            "%s: %d keys have no picture and are left out: %s%s",
+            "%s: %d keys have no picture and are left out: %s",
             path,
             len(left_out),
-            ", ".join(left_out[:5]),
-            ", ..." if len(left_out) > 5 else "",
+            shorten(left_out, most=5),
         )

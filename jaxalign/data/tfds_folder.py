@@ -5,20 +5,21 @@ Examples are read from array_record files by random access; their pictures stay 
 were encoded, and Pillow decodes them.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import os
 import string
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from jaxalign.data.examples import DatasetInfo
 from jaxalign.data.own_examples import CLASS_TEMPLATE, OwnDataset, readable_class
 from jaxalign.data.pictures import UnreadablePictureError, decode_picture
+from jaxalign.data.preparing import explain_damage
+from jaxalign.errors import ArgumentError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -30,7 +31,7 @@ _CAPTION_FEATURES = ("caption", "text")
 
 @dataclasses.dataclass(frozen=True)
 class TfdsFolder:
-    """What a prepared folder holds.
+    """Contents of a prepared folder.
 
     Attributes:
       path: the folder.
@@ -85,15 +86,16 @@ class TfdsSource:
         self._id_features = named
         missing = [name for name in named if not folder.is_text(name)]
         if missing:
-            raise ValueError(
-                f"{str(folder.path)!r}: expected a text feature {missing[0]!r} for the "
-                f"ids, got {', '.join(folder.features)}."
+            raise ArgumentError(
+                repr(str(folder.path)),
+                f"a text feature {missing[0]!r} for the ids",
+                ", ".join(folder.features),
             )
         self._caption_feature = caption_feature
         self._class_captions = tuple(class_captions)
         self._label_names = folder.label_names
         self.fingerprint = _fingerprint(folder, split, repr(self._settings()))
-        with _told_damage(folder.path):
+        with explain_damage(folder.path):
             for file, length in folder.shards[split]:
                 _check_shard(file, length)
             self._records = _open_records(folder.path, split)
@@ -131,12 +133,12 @@ class TfdsSource:
 
 
 def read_tfds_folder(path: Path) -> TfdsFolder:
-    """Read what a prepared folder holds.
+    """Read the contents of a prepared folder.
 
     Raises:
       ValueError: if it is damaged, or holds no array_record files or no pictures.
     """
-    with _told_damage(path):
+    with explain_damage(path):
         info = _builder(path).info
         formats = sorted(found.value for found in info.available_file_formats())
         if FORMAT in formats:
@@ -152,16 +154,16 @@ def read_tfds_folder(path: Path) -> TfdsFolder:
             for name, split in info.splits.items()
         }
     if FORMAT not in formats:
-        raise ValueError(
-            f"{str(path)!r}: expected array_record files, got {', '.join(formats)}; "
-            "prepare the data set anew in another `data_dir`: jaxalign does so for the "
-            "names of its catalog, TFDS by tfds.builder(name, data_dir=..., "
-            f"file_format={FORMAT!r}).download_and_prepare()."
+        raise ArgumentError(
+            repr(str(path)),
+            "array_record files",
+            ", ".join(formats),
+            "prepare the data set anew in another `data_dir`: jaxalign does so for "
+            "the names of its catalog, TFDS by tfds.builder(name, data_dir=..., "
+            f"file_format={FORMAT!r}).download_and_prepare()",
         )
     if not isinstance(features.get("image"), tfds.features.Image):
-        raise ValueError(
-            f"{str(path)!r}: expected a feature `image`, got {', '.join(features)}."
-        )
+        raise ArgumentError(repr(str(path)), "a feature `image`", ", ".join(features))
     label = features.get("label")
     is_class = isinstance(label, tfds.features.ClassLabel)
     return TfdsFolder(path, shards, features, tuple(label.names) if is_class else None)
@@ -175,7 +177,7 @@ def open_tfds_folder(name: str, path: Path) -> OwnDataset:
     are the split and the example's number.
 
     Args:
-      name: what the user calls it.
+      name: the path that the user gave.
       path: the folder with `dataset_info.json`.
 
     Raises:
@@ -184,10 +186,8 @@ def open_tfds_folder(name: str, path: Path) -> OwnDataset:
     folder = read_tfds_folder(path)
     caption_feature = next(filter(folder.is_text, _CAPTION_FEATURES), "")
     if not caption_feature and folder.label_names is None:
-        raise ValueError(
-            f"{str(path)!r}: expected a text feature `caption` or `text`, or a class "
-            f"label `label`, got {', '.join(folder.features)}."
-        )
+        expected = "a text feature `caption` or `text`, or a class label `label`"
+        raise ArgumentError(repr(str(path)), expected, ", ".join(folder.features))
     class_names = folder.label_names or ()
     captions = tuple(map(readable_class, class_names))
     info = DatasetInfo(
@@ -210,26 +210,12 @@ def open_tfds_folder(name: str, path: Path) -> OwnDataset:
     return OwnDataset(info, load)
 
 
-@contextlib.contextmanager
-def _told_damage(path: Path) -> Iterator[None]:
-    """Turn whatever TFDS raises over a damaged folder into one error."""
-    try:
-        yield
-    except ImportError:  # of a package that is missing, not of the files
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"{str(path)!r}: expected a data set that TFDS has prepared, got a damaged "
-            f"one ({type(error).__name__}: {error}); delete it and prepare it again."
-        ) from error
-
-
 def _builder(path: Path, file_format: str | None = None) -> tfds.core.DatasetBuilder:
     return tfds.builder_from_directory(os.fspath(path), file_format=file_format)
 
 
 def _check_shard(file: Path, length: int) -> None:
-    """Find what a file has lost: one that is cut off has lost its index, and all."""
+    """Raise if a file has lost records: one that is cut off has lost its index."""
     from array_record.python import array_record_module  # pyright: ignore
 
     reader = array_record_module.ArrayRecordReader(os.fspath(file))
@@ -256,7 +242,7 @@ def _fingerprint(folder: TfdsFolder, split: str, settings: str) -> str:
     descriptions = [folder.path / "features.json", *folder.path.glob("*.labels.txt")]
     for file in (folder.path / "dataset_info.json", *sorted(descriptions)):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    with _told_damage(folder.path):
+    with explain_damage(folder.path):
         for file, length in folder.shards[split]:
             digest.update(f"{file.name} {length} {file.stat().st_size}".encode())
     return digest.hexdigest()

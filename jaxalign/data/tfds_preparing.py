@@ -4,15 +4,13 @@
 import contextlib
 import importlib
 import os
-import shutil
 import sys
 import warnings
 from pathlib import Path
 
-from absl import logging
-
+from jaxalign.data.preparing import prepare_alone, remove_unfinished
 from jaxalign.data.tfds_folder import FORMAT
-from jaxalign.file_lock import locked
+from jaxalign.errors import ArgumentError, MissingModuleError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -39,10 +37,7 @@ def prepared_folder(name: str, data_dir: str | os.PathLike) -> Path:
     if found is not None:
         return found
     _check_tensorflow(name, root)
-    lock = root / f".{name}.lock"
-    _make_folder(root, lock)
-    notice = f"Another process prepares {name}; waiting for it."
-    with locked(lock, notice=notice):
+    with prepare_alone(root, name):
         found = _newest_version(root / name)  # another process may have prepared it
         return found or _prepare(name, root)
 
@@ -63,7 +58,7 @@ def _check_tensorflow(name: str, root: Path) -> None:
     try:
         importlib.import_module("tensorflow")
     except ImportError as error:
-        raise ModuleNotFoundError(
+        raise MissingModuleError(
             f"Preparing the data set `{name}` needs TensorFlow, once: pip install "
             f"'jaxalign[tfds]'; looked for a prepared one in {str(root / name)!r}. One "
             "that TFDS has prepared elsewhere in array_record files is read without: "
@@ -73,9 +68,7 @@ def _check_tensorflow(name: str, root: Path) -> None:
 
 
 def _prepare(name: str, root: Path) -> Path:
-    for leftover in (root / name).glob("incomplete.*"):  # the caller holds the lock
-        logging.info("Removing the unfinished %s.", leftover)
-        shutil.rmtree(leftover)
+    remove_unfinished(root / name)
     downloads = root / "downloads"
     try:
         builder = tfds.builder(name, data_dir=os.fspath(root), file_format=FORMAT)
@@ -83,26 +76,14 @@ def _prepare(name: str, root: Path) -> Path:
         with contextlib.redirect_stdout(sys.stderr):
             builder.download_and_prepare(download_dir=os.fspath(downloads))
     except ImportError as error:
-        raise ModuleNotFoundError(
+        raise MissingModuleError(
             f"Preparing the data set `{name}` needs the package {error.name!r}; "
             "pip install 'jaxalign[tfds]'",
             name=error.name,
         ) from error
     except Exception as error:
-        raise ValueError(
-            f"`load_dataset({name!r})`: TFDS could not download or prepare it in "
-            f"{str(root)!r} ({type(error).__name__}: {error}); start again: what is in "
-            f"{str(downloads)!r} is not downloaded anew."
-        ) from error
+        expected = f"TFDS to download and prepare it in {str(root)!r}"
+        got = f"{type(error).__name__}: {error}"
+        remedy = f"start again: what is in {str(downloads)!r} is not downloaded again"
+        raise ArgumentError(f"load_dataset({name!r})", expected, got, remedy) from error
     return Path(os.fspath(builder.data_dir))
-
-
-def _make_folder(root: Path, lock: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock.touch()
-    except OSError as error:
-        raise ValueError(
-            f"`data_dir`: {str(root)!r} cannot hold the prepared data set "
-            f"({error.strerror}); name a folder that can be written."
-        ) from error

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's five data sets, as TFDS knows them.
 
-What is known of them needs no TFDS. Reading needs no TensorFlow; preparing does, once.
+Descriptions need no TFDS. Reading needs no TensorFlow; preparing does, once.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jaxalign.data import paper_classes, paper_prompts
 from jaxalign.data.examples import CataloguedSource, DatasetInfo
+from jaxalign.errors import ArgumentError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,7 @@ class TfdsSet:
       labels: the classes as TFDS calls them, in its order.
       templates: CLIP's prompts.
       id_format: of an example's id, see `tfds_folder.TfdsSource`.
-      credit: whom a report must credit.
+      credit: text that a report must show.
       license: of the pictures.
     """
 
@@ -39,7 +40,7 @@ class TfdsSet:
         return tuple(map(paper_classes.in_words, self.labels))
 
     def info(self) -> DatasetInfo:
-        """Return what is known of the data set; nothing is prepared."""
+        """Return the description of the data set, without preparing it."""
         return DatasetInfo(
             name=self.name,
             splits=self.splits,
@@ -66,17 +67,19 @@ class TfdsSet:
         folder = tfds_folder.read_tfds_folder(path)
         is_numbered = folder.label_names == tuple(map(str, range(len(self.labels))))
         if folder.label_names != self.labels and not is_numbered:
-            raise ValueError(
-                f"{str(path)!r}: expected the {len(self.labels)} classes of "
-                f"{self.name} ({', '.join(self.labels[:3])}, ...), got others "
-                f"({', '.join((folder.label_names or ())[:3])}, ...); delete the "
-                "folder and start again, or name another `data_dir`."
+            raise ArgumentError(
+                repr(str(path)),
+                f"the {len(self.labels)} classes of {self.name} "
+                f"({', '.join(self.labels[:3])}, ...)",
+                f"others ({', '.join((folder.label_names or ())[:3])}, ...)",
+                "delete the folder and start again, or name another `data_dir`",
             )
         if split not in folder.shards:
-            raise ValueError(
-                f"{str(path)!r}: expected the split {split!r} of {self.name}, got "
-                f"{', '.join(folder.shards)}; delete the folder and start again, "
-                "or name another `data_dir`."
+            raise ArgumentError(
+                repr(str(path)),
+                f"the split {split!r} of {self.name}",
+                ", ".join(folder.shards),
+                "delete the folder and start again, or name another `data_dir`",
             )
         return tfds_folder.TfdsSource(
             folder, split, id_format=self.id_format, class_captions=self.class_names

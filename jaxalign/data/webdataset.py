@@ -15,6 +15,7 @@ from PIL import Image
 from jaxalign.data.own_examples import OwnDataset, OwnSource, own_dataset
 from jaxalign.data.pictures import decode_picture, read_file
 from jaxalign.data.tar_index import index_tars, key_and_kind
+from jaxalign.errors import ArgumentError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
@@ -67,7 +68,7 @@ def open_tars(name: str, paths: Sequence[Path]) -> OwnDataset:
     """Open WebDataset tar files as one data set; its only split is "all".
 
     Args:
-      name: what the user calls the data set.
+      name: the path that the user gave.
       paths: the files in order.
 
     Raises:
@@ -81,8 +82,8 @@ def open_tars(name: str, paths: Sequence[Path]) -> OwnDataset:
 def expand_pattern(pattern: str) -> list[str]:
     """Return the files of a glob pattern, of one with braces, or of both.
 
-    In braces stands one of these; braces within braces, steps, letters and counting
-    down, which some shells know, are refused:
+    Braces hold one of these; braces within braces, steps, letters and counting down,
+    which some shells know, raise:
 
     | braces | what is taken |
     |---|---|
@@ -100,7 +101,7 @@ def expand_pattern(pattern: str) -> list[str]:
     Raises:
       ValueError: for any other braces.
     """
-    pieces = _BRACES.split(pattern)  # text and contents of braces take turns
+    pieces = _BRACES.split(pattern)  # text and contents of braces alternate
     choices = [
         _alternatives(piece, pattern) if number % 2 else [_plain(piece, pattern)]
         for number, piece in enumerate(pieces)
@@ -132,15 +133,16 @@ def _alternatives(braces: str, pattern: str) -> list[str]:
 
 
 def _plain(text: str, pattern: str) -> str:
-    """Refuse a brace without its other one."""
+    """Raise over a brace without its other half."""
     if "{" in text or "}" in text:
         raise _not_taken("one within others or without its other half", pattern)
     return text
 
 
-def _not_taken(got: str, pattern: str) -> ValueError:
-    return ValueError(
-        f"{pattern!r}: expected braces of the form {{first..last}}, whole numbers that "
-        f"count up, or {{one,two}}, got {got}; write out the alternatives, or use a "
-        "star."
+def _not_taken(got: str, pattern: str) -> ArgumentError:
+    return ArgumentError(
+        repr(pattern),
+        "braces of the form {first..last}, whole numbers that count up, or {one,two}",
+        got,
+        "write out the alternatives, or use a star",
     )

@@ -3,7 +3,7 @@
 
 Left alone, workers die of a Ctrl-C that was meant for the main process, which then
 waits for them; they outlive a main process that is killed, with all they hold; a worker
-that is killed shows as an error that says nothing of memory; and a script without a
+that is killed shows as an error that does not mention memory; and a script without a
 main guard shows as a page of tracebacks.
 """
 
@@ -19,13 +19,15 @@ from typing import Any
 import grain
 from absl import flags
 
+from jaxalign.errors import UserError
+
 # Exit code of a worker that runs an unguarded script; no other program's convention.
 _NO_MAIN_GUARD = 86
 _PROFILING_FLAG = "grain_enable_multiprocess_worker_profiling"
 _flags_lock = threading.Lock()
 
 
-class WorkerDiedError(OSError):
+class WorkerDiedError(UserError, OSError):
     """A worker process ended before its work was done."""
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What embedding yields: rows with their ids, one batch or a whole set."""
+"""Embedded rows with their ids: one batch or a whole set."""
 
 import dataclasses
 

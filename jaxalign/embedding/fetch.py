@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxalign.embedding.batch import EmbeddedSet, EmbeddingBatch
+from jaxalign.errors import ArgumentError
 
 
 def fetch(
@@ -50,7 +51,7 @@ def gather(
 
     Args:
       stream: what `embed` yields, with texts; at least one batch.
-      report: told of the rows gathered so far, after each batch.
+      report: called with the number of rows gathered, after each batch.
 
     Returns:
       One set a model.
@@ -65,15 +66,12 @@ def gather(
         count += int(batches[0].mask.sum())
         report(count)
     if not kept:
-        raise ValueError(
-            "`gather(stream=...)` expected at least one batch, got none; pass the "
-            "batches of a data set that is not empty."
-        )
+        remedy = "pass the batches of a data set that is not empty"
+        raise ArgumentError("gather(stream=...)", "at least one batch", "none", remedy)
     if any(batch.text is None for batch in kept[0]):
-        raise ValueError(
-            "`gather(stream=...)` expected batches with texts, got images alone; "
-            "collect `fetch(stream)` yourself, or pass batches with texts."
-        )
+        expected = "batches with texts"
+        remedy = "collect `fetch(stream)` yourself, or pass batches with texts"
+        raise ArgumentError("gather(stream=...)", expected, "images alone", remedy)
 
     def whole(model: int, name: str) -> np.ndarray:
         parts = (batches[model] for batches in kept)

@@ -15,6 +15,7 @@ from PIL import Image
 from jaxalign.data.examples import Source
 from jaxalign.data.ordered import ordered_batches
 from jaxalign.encoders.encoders import Encoders
+from jaxalign.errors import ArgumentError
 
 
 def embedding_batches(
@@ -69,7 +70,7 @@ def embedding_batches(
 
 
 class PrepareInputs:
-    """Makes the inputs of several models of a list of examples; picklable.
+    """Makes several models' inputs from a list of examples; picklable.
 
     Args:
       models: one or several.
@@ -86,7 +87,7 @@ class PrepareInputs:
         self._preprocessings = [model.preprocessing for model in models]
         self._with_texts = with_texts
         self._strict = strict
-        # What is wrong with a folder shows here, not on the first picture.
+        # Errors of a folder show here, not on the first picture.
         settings = [p.image_settings() for p in self._preprocessings]
         self._like = [settings.index(own) for own in settings]
         self._shown = [self._pixels(Image.new("RGB", (8, 8)))[n] for n in self._like]
@@ -107,7 +108,9 @@ class PrepareInputs:
                 made = self._pixels(example["image"])
             except ValueError as error:
                 if self._strict:
-                    raise ValueError(f"Example {example['id']!r}: {error}") from error
+                    raise ArgumentError(
+                        f"example {example['id']!r}", "a picture", str(error)
+                    ) from error
                 made, problem = None, problem or str(error)
             for n, rows in pixels.items():
                 rows[row] = self._shown[n] if made is None else made[n]

@@ -30,14 +30,15 @@ from jaxalign.embedding.shares import ALONE, Share, merge_ranges
 from jaxalign.embedding.stream import embed
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import Partition
+from jaxalign.errors import ArgumentError
 from jaxalign.store.reader import EmbeddingStore
 from jaxalign.store.writer import StoreWriter
 
 LARGEST_PART = 65536
-"""Examples of a part, at most, where nobody says."""
+"""Examples of a part, at most, by default."""
 
 LEAST_PARTS = 64
-"""Parts of a store, at least, where nobody says: so many processes have work."""
+"""Parts of a store, at least, by default: so that many processes have work."""
 
 MOST_UNREADABLE_IN_A_ROW = 100
 """More pictures in a row that cannot be read end a run: a folder is missing, say."""
@@ -49,7 +50,7 @@ _LONGEST_POLL_SECONDS = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far this process's share is.
+    """Progress of this process's share.
 
     Attributes:
       examples: embedded now or before, unreadable ones among them.
@@ -116,8 +117,8 @@ def embed_into_stores(
       mesh: over this process's devices; the default device without one.
       partition: see `embed`.
       share: which of several processes this is.
-      report: told of the progress, first of what was there before, then after each
-        batch is on disk.
+      report: called with the progress, first at the start, then after each batch is
+        on disk.
 
     Returns:
       The finished stores. A process whose share is done waits for the others; whoever
@@ -182,14 +183,21 @@ def embed_into_stores(
                 num_workers=num_workers,
             )
             groups = fetch(embed(models, batches, mesh=mesh, partition=partition))
-            write = _group_writer(
-                {name: (writers[name], missing[name]) for name in behind},
-                class_rows=_class_rows(behind, class_captions),
-                class_names=class_names,
-            )
+            class_rows = _class_rows(behind, class_captions)
+
+            def write(group: tuple[EmbeddingBatch, ...]) -> None:
+                for name, batch in zip(behind, group, strict=True):
+                    append_batch(
+                        writers[name],
+                        batch,
+                        missing[name],
+                        class_rows=class_rows.get(name),
+                        class_names=class_names,
+                    )
+
             next_check = 0.0
-            for group in _written(
-                refuse_long_gaps(groups, most_unreadable_in_a_row), write
+            for group in _write_behind(
+                check_gaps(groups, most_unreadable_in_a_row), write
             ):
                 progress = progress.after(group[0])
                 report(progress)
@@ -206,7 +214,7 @@ def embed_into_stores(
     return stores
 
 
-def refuse_long_gaps(
+def check_gaps(
     groups: Iterable[tuple[EmbeddingBatch, ...]], longest: int | None
 ) -> Iterator[tuple[EmbeddingBatch, ...]]:
     """Pass batches on until too many pictures in a row cannot be read.
@@ -224,11 +232,12 @@ def refuse_long_gaps(
         for row in np.flatnonzero(batch.index >= 0):
             gap = 0 if batch.mask[row] else gap + 1
             if longest is not None and gap > longest:
-                raise ValueError(
-                    f"`embed_into_stores(most_unreadable_in_a_row={longest})` expected "
-                    f"pictures, got more in a row that cannot be read, the last "
-                    f"{str(batch.ids[row])!r} ({batch.problems[row]}); see that the "
-                    "data is all there, or allow more."
+                raise ArgumentError(
+                    f"embed_into_stores(most_unreadable_in_a_row={longest})",
+                    "pictures",
+                    "more in a row that cannot be read, the last "
+                    f"{str(batch.ids[row])!r} ({batch.problems[row]})",
+                    "see that the data is all there, or allow more",
                 )
         yield group
 
@@ -252,27 +261,6 @@ def _class_rows(
     # The last row is for the label -1: examples without a class.
     captions = [*class_captions, ""]
     return {name: model.embed_texts(captions) for name, model in encoders.items()}
-
-
-def _group_writer(
-    stores: Mapping[str, tuple[StoreWriter, Sequence[range]]],
-    *,
-    class_rows: Mapping[str, Float[np.ndarray, "classes d"]],
-    class_names: Sequence[str],
-) -> Callable[[tuple[EmbeddingBatch, ...]], None]:
-    """Return what writes a group of batches, one a store, where they are missing."""
-
-    def write(group: tuple[EmbeddingBatch, ...]) -> None:
-        for (name, (writer, missing)), batch in zip(stores.items(), group, strict=True):
-            append_batch(
-                writer,
-                batch,
-                missing,
-                class_rows=class_rows.get(name),
-                class_names=class_names,
-            )
-
-    return write
 
 
 def append_batch(
@@ -321,7 +309,7 @@ def append_batch(
     )
 
 
-def _written(
+def _write_behind(
     groups: Iterable[tuple[EmbeddingBatch, ...]],
     write: Callable[[tuple[EmbeddingBatch, ...]], None],
 ) -> Iterator[tuple[EmbeddingBatch, ...]]:
@@ -359,13 +347,14 @@ def _finish_together(writer: StoreWriter) -> EmbeddingStore:
 
 
 def _check_rows(store: EmbeddingStore, *, strict: bool) -> None:
-    """Refuse to call it success where nothing, or not all, could be read."""
+    """Raise if no picture could be read, or under `strict` not all."""
     if len(store) and not (strict and store.skipped):
         return
     wanted = "no picture left out" if len(store) else "at least one row"
-    raise ValueError(
-        f"`embed_into_stores(folder=...)` expected {wanted} in {str(store.folder)!r}, "
-        f"got {len(store.skipped)} of {store.examples} pictures that cannot be read "
-        f"(the first: {store.skipped[0][1]}); mend them, delete that folder, and start "
-        "again."
+    raise ArgumentError(
+        "embed_into_stores(folder=...)",
+        f"{wanted} in {str(store.folder)!r}",
+        f"{len(store.skipped)} of {store.examples} pictures that cannot be read (the "
+        f"first: {store.skipped[0][1]})",
+        "mend them, delete that folder, and start again",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which examples are whose, and which are left: ranges of example numbers."""
+"""Sharing examples among processes, as ranges of example numbers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Which of a run's processes this is: number `index` of `count`."""
+    """Share of one of a run's processes: number `index` of `count`."""
 
     index: int = 0
     count: int = 1

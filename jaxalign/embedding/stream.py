@@ -8,8 +8,10 @@ import jax
 import numpy as np
 
 from jaxalign.embedding.batch import EmbeddingBatch
+from jaxalign.embedding.inputs import PrepareInputs
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import Partition
+from jaxalign.errors import ArgumentError
 
 
 def embed(
@@ -48,9 +50,10 @@ def embed(
     """
     models = (encoders,) if isinstance(encoders, Encoders) else tuple(encoders)
     if mesh is None and partition != "pjit":
-        raise ValueError(
-            f"`embed(mesh=None, partition={partition!r})` expected a mesh; pass "
-            "`data_mesh()` for all devices."
+        raise ArgumentError(
+            f"embed(mesh=None, partition={partition!r})",
+            "a mesh",
+            remedy="pass `data_mesh()` for all devices",
         )
     if mesh is not None:
         models = tuple(model.on_mesh(mesh, partition) for model in models)
@@ -64,10 +67,11 @@ def embed(
             inputs = batch["inputs"]
             seen += len(batch["mask"])
             if len(inputs) != len(models):
-                raise ValueError(
-                    f"`embed(encoders=..., batches=...)` expected inputs of "
-                    f"{len(models)} models, got those of {len(inputs)}; pass the same "
-                    "models to `embedding_batches`."
+                raise ArgumentError(
+                    "embed(encoders=..., batches=...)",
+                    f"inputs of {len(models)} models",
+                    f"those of {len(inputs)}",
+                    "pass the same models to `embedding_batches`",
                 )
             yield tuple(
                 _encode(model, batch, own, full_length=full_length)
@@ -83,25 +87,14 @@ def _prepare(
     models: Sequence[Encoders], batch: Mapping[str, Any], first: int
 ) -> dict[str, Any]:
     """Preprocess a batch of stacked pictures and strings for each model."""
-    inputs = []
-    for model in models:
-        made = {"pixels": model.preprocess_images(list(batch["image"]))}
-        if "text" in batch:
-            ids, mask = model.tokenize([str(text) for text in batch["text"]])
-            made["ids"] = ids
-            if mask is not None:
-                made["ids_mask"] = mask
-        inputs.append(made)
     mask = np.asarray(batch["mask"])
-    nothing = np.full(len(mask), "")
     numbers = np.where(mask, first + np.arange(len(mask)), -1)
-    defaults = {
-        "index": numbers,
-        "text": nothing,
-        "path": np.asarray(batch["id"]),
-        "problem": nothing,
-    }
-    return {**defaults, **batch, "inputs": inputs}
+    columns = {"index": numbers, **batch}
+    examples = [
+        {"text": "", "problem": "", **{key: rows[i] for key, rows in columns.items()}}
+        for i in range(len(mask))
+    ]
+    return PrepareInputs(models, with_texts="text" in batch, strict=True)(examples)
 
 
 def _encode(

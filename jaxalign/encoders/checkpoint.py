@@ -20,13 +20,18 @@ from flax import nnx
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from jaxalign.atomic_files import write_atomically
+from jaxalign.encoders.damage import damaged
 from jaxalign.encoders.families import FAMILIES, Family, find_family
 from jaxalign.encoders.placing import NotWeights, place
 from jaxalign.encoders.quiet import quiet_transformers
 from jaxalign.encoders.rules import Rule
 from jaxalign.encoders.weights_file import WEIGHTS_FILE, read_tensors
+from jaxalign.errors import ArgumentError, shorten
 
 CONFIG_FILE = "config.json"
+# What transformers raises over a config that it cannot use.
+_CONFIG_ERRORS = AttributeError, IndexError, TypeError, ValueError, StrictDataclassError
 # Buffers that older versions of transformers stored beside the weights.
 _BUFFERS = ("position_ids",)
 
@@ -46,10 +51,8 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
     folder = Path(folder)
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise ValueError(
-            f"`read_config(folder=...)` expected a checkpoint folder with {CONFIG_FILE}"
-            f", got {str(folder)!r}; pass the folder that `save_pretrained` wrote."
-        )
+        remedy = "pass the folder that `save_pretrained` wrote"
+        raise damaged(folder, f"a {CONFIG_FILE}", "none", remedy)
     values = read_object(path)
     family = find_family(str(values.get("model_type", "nothing")))
     try:
@@ -57,22 +60,11 @@ def read_config(folder: str | os.PathLike) -> PreTrainedConfig:
         with quiet_transformers():
             return family.config.from_dict(values)
     except ZeroDivisionError:  # its own check divides the width by the heads
-        raise ValueError(
-            f"`config.json`: expected num_attention_heads to be a whole number of at "
-            f"least 1 in {str(path)!r}, got 0; check the checkpoint's config."
-        ) from None
-    except (
-        AttributeError,
-        IndexError,
-        TypeError,
-        ValueError,
-        StrictDataclassError,
-    ) as error:
-        raise ValueError(
-            f"`read_config(folder=...)` expected a {values['model_type']} config in "
-            f"{str(path)!r}, got one that transformers refuses ({error}); download "
-            "the checkpoint again."
-        ) from None
+        expected = "num_attention_heads to be a whole number of at least 1"
+        raise damaged(path, expected, 0) from None
+    except _CONFIG_ERRORS as error:
+        got = f"one that transformers refuses ({error})"
+        raise damaged(path, f"a {values['model_type']} config", got) from None
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -84,15 +76,9 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"`read_config(folder=...)` expected JSON in {str(path)!r}, got {error}; "
-            "download the checkpoint again."
-        ) from None
+        raise damaged(path, "JSON", str(error)) from None
     if not isinstance(values, dict):
-        raise ValueError(
-            f"`read_config(folder=...)` expected a JSON object in {str(path)!r}, got a "
-            f"{type(values).__name__}; download the checkpoint again."
-        )
+        raise damaged(path, "a JSON object", f"a {type(values).__name__}")
     return values
 
 
@@ -104,7 +90,7 @@ class _OneKey(nnx.Rngs):
 
 
 def abstract_model(family: Family, config: PreTrainedConfig) -> tuple[Any, nnx.State]:
-    """Return a model's graph and its parameters' shapes; nothing is computed."""
+    """Return a model's graph and its parameters' shapes, without computing any."""
     model = nnx.eval_shape(lambda: family.build(config, rngs=_OneKey()))
     return nnx.split(model)
 
@@ -146,16 +132,16 @@ def place_tensors(
     shapes = parameter_paths(state)
     if {rule.parameter for rule in rules} != set(shapes):
         unruled = {rule.parameter for rule in rules} ^ set(shapes)
-        raise ValueError(
-            f"`place_tensors(rules=...)` expected one rule a parameter, got a table "
-            f"that differs at {sorted(unruled)}; mend the family's table in rules.py."
-        )
+        expected = "one rule a parameter"
+        got = f"a table that differs at {sorted(unruled)}"
+        remedy = "mend the family's table in rules.py"
+        raise ArgumentError("place_tensors(rules=...)", expected, got, remedy)
     named = {rule.tensor for rule in rules}
     missing = sorted(named - set(tensors))
     extra = sorted(
         name for name in set(tensors) - named if name.rsplit(".", 1)[-1] not in _BUFFERS
     )
-    misshaped, damaged, values = [], [], {}
+    misshaped, unusable, values = [], [], {}
     for rule in rules:
         if rule.tensor not in tensors:
             continue
@@ -168,34 +154,30 @@ def place_tensors(
         try:
             values[rule.parameter] = place(rule.read(tensors[rule.tensor]), dtype)
         except NotWeights:
-            damaged.append(rule.tensor)
-    if missing or extra or misshaped or damaged:
-        problems = [
-            # Once each: a tensor that feeds several parameters has several rules.
-            f"{title}:\n  " + "\n  ".join(_first_of(list(dict.fromkeys(names))))
-            for title, names in (
-                ("missing", missing),
-                ("extra", extra),
-                ("misshaped", misshaped),
-                ("not finite floating numbers", damaged),
-            )
-            if names
-        ]
-        raise ValueError(
-            f"{where} does not fit its config; check {config_file} against the "
-            "weights.\n" + "\n".join(problems)
+            unusable.append(rule.tensor)
+    problems = [
+        # Once each: a tensor that feeds several parameters has several rules.
+        f"{title}:\n  " + shorten(dict.fromkeys(names), most=8, separator="\n  ")
+        for title, names in (
+            ("missing", missing),
+            ("extra", extra),
+            ("misshaped", misshaped),
+            ("not finite floating numbers", unusable),
+        )
+        if names
+    ]
+    if problems:
+        raise ArgumentError(
+            "load_encoders(name=...)",
+            f"weights in {where} that fit {config_file}",
+            "others:\n" + "\n".join(problems),
+            f"check {config_file} against the weights",
         )
     flat = [
         (path, variable.replace(values[".".join(map(str, path))]))
         for path, variable in nnx.to_flat_state(state)
     ]
     return nnx.from_flat_state(flat)
-
-
-def _first_of(names: list[str], count: int = 8) -> list[str]:
-    """Shorten a list of names for a message."""
-    rest = len(names) - count
-    return names[:count] + ([f"and {rest} more"] if rest > 0 else [])
 
 
 def match_names(
@@ -229,7 +211,7 @@ def match_names(
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds, mapped and named; nothing of it is placed yet.
+    """Contents of a folder, mapped and named, before they are placed on a device.
 
     Attributes:
       config: of the family.
@@ -335,22 +317,19 @@ def save_model(
     family = find_family(config.model_type)
     if family.unread:
         whole = sorted(name for name, one in FAMILIES.items() if not one.unread)
-        raise ValueError(
-            f"`save_model(config=...)` expected a model of {' or '.join(whole)}, got "
-            f"{config.model_type}, of which jaxalign reads the two towers alone, so "
-            "that a folder without the rest would be no whole checkpoint; keep the "
-            "folder that it was loaded from."
-        )
+        expected = f"a model of {' or '.join(whole)}"
+        got = f"{config.model_type}, of which jaxalign reads the two towers alone"
+        remedy = "keep the folder that it was loaded from"
+        raise ArgumentError("save_model(config=...)", expected, got, remedy)
     parameters = {
         ".".join(map(str, path)): variable[...]
         for path, variable in nnx.to_flat_state(state)
     }
     rules = family.rules(config)
     if {rule.parameter for rule in rules} != set(parameters):
-        raise ValueError(
-            "`save_model(state=..., config=...)` expected the state of a model built "
-            "from this config, got one with other parameters."
-        )
+        expected = "the state of a model built from this config"
+        got = "one with other parameters"
+        raise ArgumentError("save_model(state=..., config=...)", expected, got)
     tensors = {
         # order="C": a transposed view would be stored as it lies in memory.
         rule.tensor: np.array(
@@ -362,20 +341,9 @@ def save_model(
     }
     values = config.to_dict()
     values.update(architectures=[family.architecture], dtype="float32")
-    folder.mkdir(parents=True, exist_ok=True)
-    # The config last: without it a folder is no checkpoint yet.
-    _write(
+    # The config last: without it a folder is not a checkpoint yet.
+    write_atomically(
         folder / WEIGHTS_FILE,
         safetensors.numpy.save(tensors, metadata={"format": "pt"}),
     )
-    _write(folder / CONFIG_FILE, json.dumps(values, indent=2, sort_keys=True).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write whole files only: to a temporary name first."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(folder / CONFIG_FILE, json.dumps(values, indent=2, sort_keys=True))

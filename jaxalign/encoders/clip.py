@@ -13,46 +13,12 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 from transformers import CLIPConfig
 
-from jaxalign.encoders.configs import (
-    TextConfig,
-    VisionConfig,
-    read_integer,
-    text_config,
-    vision_config,
-)
-from jaxalign.encoders.layers import (
-    Dense,
-    Embedding,
-    LayerNorm,
-    PatchEmbedding,
-    Stack,
-)
-from jaxalign.encoders.projected import ProjectedTowers, prepend_class_token
+from jaxalign.encoders.configs import TextConfig, text_config, vision_config
+from jaxalign.encoders.layers import Embedding, LayerNorm, Stack
+from jaxalign.encoders.projected import ClassTokenVision, ProjectedTowers
 
 LEGACY_EOS_ID = 2
 """Configs with this eos id pool at the largest id (the original CLIP's rule)."""
-
-
-class ClipVision(nnx.Module):
-    """CLIP's image tower, up to the pooled class token."""
-
-    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
-        width, epsilon = config.width, config.epsilon
-        init = nnx.initializers.normal(0.02)
-        self.class_token = nnx.Param(init(rngs.params(), (width,), jnp.float32))
-        self.patches = PatchEmbedding(
-            config.patch_size, width, use_bias=False, rngs=rngs
-        )
-        self.positions = Embedding(config.patches + 1, width, rngs=rngs)
-        self.norm_in = LayerNorm(width, epsilon=epsilon)
-        self.stack = Stack(config, rngs=rngs)
-        self.norm_out = LayerNorm(width, epsilon=epsilon)
-
-    def __call__(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
-        """Return the normalised state of the class token."""
-        tokens = prepend_class_token(self.class_token[...], self.patches(pixels))
-        tokens = self.norm_in(tokens + self.positions.table[...][None])
-        return self.norm_out(self.stack(tokens)[:, 0])
 
 
 class ClipText(nnx.Module):
@@ -93,21 +59,17 @@ class ClipText(nnx.Module):
 
 
 class Clip(ProjectedTowers):
-    """CLIP's two towers with their projections and temperature.
-
-    Attributes:
-      logit_scale: scalar; logits are `exp(logit_scale) * image @ text.T`.
-    """
+    """CLIP's two towers with their projections and temperature."""
 
     def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs):
-        vision, text = vision_config(config), text_config(config)
-        self.vision = ClipVision(vision, rngs=rngs)
-        self.text = ClipText(text, rngs=rngs)
-        dim = read_integer(config, "projection_dim")
-        self.image_projection = Dense(vision.width, dim, use_bias=False, rngs=rngs)
-        # Only some OpenCLIP checkpoints have this bias; `CLIPConfig` knows of none.
-        bias = bool(getattr(config, "text_projection_bias", False))
-        self.text_projection = Dense(text.width, dim, use_bias=bias, rngs=rngs)
-        self.logit_scale = nnx.Param(
-            jnp.asarray(config.logit_scale_init_value, jnp.float32)
+        super().__init__(
+            config,
+            ClassTokenVision(
+                vision_config(config), patch_bias=False, norm_in=True, rngs=rngs
+            ),
+            ClipText(text_config(config), rngs=rngs),
+            image_bias=False,
+            # Only some OpenCLIP checkpoints have it; `CLIPConfig` has no such setting.
+            text_bias=bool(getattr(config, "text_projection_bias", False)),
+            rngs=rngs,
         )

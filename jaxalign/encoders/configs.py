@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the towers read of a `transformers` config, as plain numbers.
+"""Sizes of the towers, read from a `transformers` config as plain numbers.
 
-transformers declares sizes as unions (a number, a pair, nothing) that checkpoints of
-these families never use; here they become numbers, or one clear error.
+transformers declares sizes as unions (a number, a pair, None) that checkpoints of these
+families never use; here they become numbers, or one clear error.
 """
 
 import dataclasses
 from typing import Any
 
 from transformers import FlavaConfig, PreTrainedConfig, SiglipConfig
+
+from jaxalign.errors import check_count, check_number
+
+_REMEDY = "check the checkpoint's config"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,7 @@ class VisionConfig(StackConfig):
 
     @property
     def patches(self) -> int:
-        """How many whole patches a picture has."""
+        """Number of whole patches in a picture."""
         return (self.image_size // self.patch_size) ** 2
 
 
@@ -71,7 +75,7 @@ def vision_config(config: PreTrainedConfig) -> VisionConfig:
     """Read the image tower's sizes from a model's config.
 
     Raises:
-      ValueError: if a size is no whole number of at least 1.
+      ValueError: if a size is not a whole number of at least 1.
     """
     is_flava = isinstance(config, FlavaConfig)
     tower = config.image_config if is_flava else config.vision_config
@@ -86,7 +90,7 @@ def text_config(config: PreTrainedConfig) -> TextConfig:
     """Read the text tower's sizes from a model's config.
 
     Raises:
-      ValueError: if a size is no whole number of at least 1.
+      ValueError: if a size is not a whole number of at least 1.
     """
     tower = config.text_config
     return TextConfig(
@@ -107,32 +111,23 @@ def _stack_sizes(tower: Any) -> dict[str, Any]:
         "heads": read_integer(tower, "num_attention_heads"),
         "hidden": read_integer(tower, "intermediate_size"),
         "activation": str(tower.hidden_act),
-        "epsilon": _read_epsilon(tower),
+        "epsilon": check_number(
+            "config.json",
+            "layer_norm_eps",
+            getattr(tower, "layer_norm_eps", None),
+            least=0.0,
+            below=1.0,
+            remedy=_REMEDY,
+        ),
         "qkv_bias": bool(getattr(tower, "qkv_bias", True)),
     }
-
-
-def _read_epsilon(tower: Any) -> float:
-    """Read what layer norms add to variances."""
-    value = getattr(tower, "layer_norm_eps", None)
-    if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(
-            "`config.json`: expected layer_norm_eps to be a number in [0, 1), got "
-            f"{value!r}; check the checkpoint's config."
-        )
-    return float(value)
 
 
 def read_integer(tower: Any, name: str, *, least: int = 1) -> int:
     """Read one whole number of a config.
 
     Raises:
-      ValueError: if it is missing, no whole number, or less than `least`.
+      ValueError: if it is missing, not a whole number, or less than `least`.
     """
     value = getattr(tower, name, None)
-    if not isinstance(value, int) or value < least:
-        raise ValueError(
-            f"`config.json`: expected {name} to be a whole number of at least {least}, "
-            f"got {value!r}; check the checkpoint's config."
-        )
-    return value
+    return check_count("config.json", name, value, least=least, remedy=_REMEDY)

@@ -5,7 +5,6 @@ import copy
 import functools
 import hashlib
 import json
-import numbers
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,12 @@ from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.encoders.configs import text_config, vision_config
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.folder_preprocessing import FolderPreprocessing
+from jaxalign.encoders.layers import unit_rows
 from jaxalign.encoders.partition import Partition, PartitionedRows
 from jaxalign.encoders.placing import digest_parameters
 from jaxalign.encoders.preprocessing import check_pictures, check_texts
 from jaxalign.encoders.tower_inputs import check_mask, take_ids, take_pixels
+from jaxalign.errors import check_count, check_option
 from jaxalign.sharding import replicated
 
 
@@ -33,7 +34,7 @@ class Encoders:
     """The two towers of one image-text model, giving unit rows of one space.
 
     Attributes:
-      name: what the encoders were loaded as.
+      name: under which the encoders were loaded.
       dim: d, the width of the rows.
       space: fingerprint of the embedding space: sha256 over the parameters as float32,
         the settings of the towers that no parameter's shape tells, the preprocessing
@@ -71,15 +72,10 @@ class Encoders:
             causal_text=self._family.causal_text,
             vocabulary=self._vocabulary,
         )
-        self.dim = int(
-            jax.eval_shape(
-                self._image_rows,
-                parameters,
-                jax.ShapeDtypeStruct(
-                    (1, self._image_size, self._image_size, 3), jnp.float32
-                ),
-            ).shape[-1]
-        )
+        side = self._image_size
+        picture = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        rows = jax.eval_shape(self._image_rows, parameters, picture)
+        self.dim = int(rows.shape[-1])
         self._jitted_image_rows = jax.jit(self._image_rows)
         self._jitted_text_rows = jax.jit(self._text_rows)
         self._spread: dict[tuple[jax.sharding.Mesh, Partition], Encoders] = {}
@@ -190,11 +186,8 @@ class Encoders:
           ValueError: for another modality.
         """
         programs = {"image": self._jitted_image_rows, "text": self._jitted_text_rows}
-        if modality not in programs:
-            raise ValueError(
-                f"`compile(modality={modality!r})` expected one of {sorted(programs)}; "
-                "an image-text model has no other tower."
-            )
+        no_other = "an image-text model has no other tower"
+        check_option("compile", "modality", modality, programs, remedy=no_other)
         return programs[modality].lower(self._parameters, batch).compile()
 
     def preprocess_images(
@@ -297,11 +290,11 @@ class Encoders:
 
     def _image_rows(self, parameters, pixels):
         model = nnx.merge(self._graph, parameters)
-        return _unit_rows(model.image_features(pixels))
+        return unit_rows(model.image_features(pixels))
 
     def _text_rows(self, parameters, ids, mask=None):
         model = nnx.merge(self._graph, parameters)
-        return _unit_rows(model.text_features(ids, mask))
+        return unit_rows(model.text_features(ids, mask))
 
     def _in_batches(
         self,
@@ -310,11 +303,8 @@ class Encoders:
         batch_size: int,
     ) -> Float[np.ndarray, "n d"]:
         """Encode in equal batches; the last is filled up with copies."""
-        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-            raise ValueError(
-                f"`batch_size` expected a whole number of at least 1, got "
-                f"{batch_size!r}; larger batches need more memory, and change no row."
-            )
+        larger = "larger batches need more memory, and change no row"
+        check_count("embed", "batch_size", batch_size, remedy=larger)
         if len(items) == 0:
             return np.zeros((0, self.dim), np.float32)
         # Sizes are powers of two below the batch size: few compilations.
@@ -335,8 +325,3 @@ def _row_settings(config: PreTrainedConfig) -> list[Any]:
         for tower, size in ((vision, vision.image_size), (text, None))
     )
     return [config.model_type, *towers, text.eos_id]
-
-
-def _unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    rows = rows.astype(jnp.float32)
-    return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)

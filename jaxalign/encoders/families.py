@@ -18,11 +18,12 @@ from jaxalign.encoders.rules import (
     siglip_rules,
 )
 from jaxalign.encoders.siglip import Siglip
+from jaxalign.errors import check_option
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """How one family is built and stored.
+    """Builder and storage format of one family.
 
     Attributes:
       config: the class of its config.
@@ -63,10 +64,10 @@ FAMILIES = {
 }
 
 
-# What to use instead of models that are no family here.
+# What to use instead of models of other families.
 _REMEDIES = {
     "siglip2": "that is SigLIP 2 with variable resolution (NaFlex); use one of fixed "
-    "resolution, such as google/siglip2-base-patch16-224, which is of 'siglip'.",
+    "resolution, such as google/siglip2-base-patch16-224, which is of 'siglip'",
 }
 
 
@@ -76,10 +77,7 @@ def find_family(model_type: str) -> Family:
     Raises:
       ValueError: if jaxalign does not read this family; those that it reads are named.
     """
-    if model_type not in FAMILIES:
-        known = "jaxalign reads image-text models of these families."
-        raise ValueError(
-            f"`config.json` expected a model_type among {sorted(FAMILIES)}, got "
-            f"{model_type!r}; {_REMEDIES.get(model_type, known)}"
-        )
+    known = "jaxalign reads image-text models of these families"
+    remedy = _REMEDIES.get(model_type, known)
+    check_option("config.json", "model_type", model_type, FAMILIES, remedy=remedy)
     return FAMILIES[model_type]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """FLAVA: a vision transformer and a bidirectional text transformer with class tokens.
 
-Only what compares pictures with texts: both towers and their projections. The rows are
-those of position 0 of `transformers.FlavaModel.get_image_features` and
+Only the parts that compare pictures with texts: both towers and their projections. The
+rows are those of position 0 of `transformers.FlavaModel.get_image_features` and
 `get_text_features`, which is what FLAVA's contrastive loss compares. The multimodal
 encoder, and the heads of the other losses, take no part in them.
 
@@ -10,47 +10,18 @@ Reference: Singh et al., "FLAVA: A Foundational Language And Vision Alignment Mo
 2022, arXiv 2112.04482.
 """
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 from transformers import FlavaConfig
 
 from jaxalign.encoders.configs import (
     TextConfig,
-    VisionConfig,
     read_integer,
     text_config,
     vision_config,
 )
-from jaxalign.encoders.layers import (
-    Dense,
-    Embedding,
-    LayerNorm,
-    PatchEmbedding,
-    Stack,
-)
-from jaxalign.encoders.projected import ProjectedTowers, prepend_class_token
-
-
-class FlavaVision(nnx.Module):
-    """FLAVA's image tower, up to the class token."""
-
-    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
-        width = config.width
-        init = nnx.initializers.normal(0.02)
-        self.class_token = nnx.Param(init(rngs.params(), (width,), jnp.float32))
-        self.patches = PatchEmbedding(
-            config.patch_size, width, use_bias=True, rngs=rngs
-        )
-        self.positions = Embedding(config.patches + 1, width, rngs=rngs)
-        self.stack = Stack(config, rngs=rngs)
-        self.norm_out = LayerNorm(width, epsilon=config.epsilon)
-
-    def __call__(self, pixels: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
-        """Return the normalised state of the class token."""
-        tokens = prepend_class_token(self.class_token[...], self.patches(pixels))
-        tokens = tokens + self.positions.table[...][None]
-        return self.norm_out(self.stack(tokens)[:, 0])
+from jaxalign.encoders.layers import Embedding, LayerNorm, Stack
+from jaxalign.encoders.projected import ClassTokenVision, ProjectedTowers
 
 
 class FlavaText(nnx.Module):
@@ -89,20 +60,17 @@ class FlavaText(nnx.Module):
 
 
 class Flava(ProjectedTowers):
-    """FLAVA's two towers with their projections and temperature.
-
-    Attributes:
-      logit_scale: scalar; logits are `exp(logit_scale) * image @ text.T`.
-    """
+    """FLAVA's two towers with their projections and temperature."""
 
     def __init__(self, config: FlavaConfig, *, rngs: nnx.Rngs):
-        vision, text = vision_config(config), text_config(config)
-        self.vision = FlavaVision(vision, rngs=rngs)
         types = read_integer(config.text_config, "type_vocab_size")
-        self.text = FlavaText(text, types, rngs=rngs)
-        dim = read_integer(config, "projection_dim")
-        self.image_projection = Dense(vision.width, dim, rngs=rngs)
-        self.text_projection = Dense(text.width, dim, rngs=rngs)
-        self.logit_scale = nnx.Param(
-            jnp.asarray(config.logit_scale_init_value, jnp.float32)
+        super().__init__(
+            config,
+            ClassTokenVision(
+                vision_config(config), patch_bias=True, norm_in=False, rngs=rngs
+            ),
+            FlavaText(text_config(config), types, rngs=rngs),
+            image_bias=True,
+            text_bias=True,
+            rngs=rngs,
         )

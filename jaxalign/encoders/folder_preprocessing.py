@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a checkpoint folder says of pictures and strings, fitted to its model.
+"""Preprocessing of pictures and strings by a checkpoint's folder, for its model.
 
 Read when first asked for: a folder of config and weights alone is whole for those who
 bring pixels and ids. It travels to worker processes as the folder's path and a few
 numbers, and may be used by several threads.
 """
 
+import dataclasses
 import functools
 import threading
 from collections.abc import Sequence
@@ -25,15 +26,17 @@ from jaxalign.encoders.preprocessing import (
     TextPreprocessor,
     find_image_settings,
 )
+from jaxalign.errors import ArgumentError
 
 SHORTEST_TEXT = 16
 """Tokens that texts are at least padded to, where padding changes no row."""
 
 
+@dataclasses.dataclass(eq=False)
 class FolderPreprocessing:
     """A folder's image processor and tokenizer, checked against its model.
 
-    Args:
+    Attributes:
       folder: the checkpoint folder, or None for a model that has none.
       name: what errors call the model.
       image_size: pixels of either side that the image tower takes.
@@ -43,24 +46,15 @@ class FolderPreprocessing:
       vocabulary: number of ids that the text tower knows.
     """
 
-    def __init__(
-        self,
-        folder: Path | None,
-        *,
-        name: str,
-        image_size: int,
-        text_length: int,
-        masks_padding: bool,
-        causal_text: bool,
-        vocabulary: int,
-    ):
-        self.folder = folder
-        self._name = name
-        self._image_size = image_size
-        self._text_length = text_length
-        self._masks_padding = masks_padding
-        self._causal_text = causal_text
-        self._vocabulary = vocabulary
+    folder: Path | None
+    name: str
+    image_size: int
+    text_length: int
+    masks_padding: bool
+    causal_text: bool
+    vocabulary: int
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,22 +85,20 @@ class FolderPreprocessing:
           ValueError: if the folder holds no tokenizer, a damaged one, or one of
             another vocabulary; or see `TextPreprocessor`.
         """
-        # A tokenizer sets its own padding on each call, so threads take turns.
+        # A tokenizer sets its own padding on each call, so one thread at a time.
         with self._lock:
             if self._text_preprocessor is None:
-                raise ValueError(
-                    f"`tokenize`: {self._name} has no tokenizer "
-                    f"({TOKENIZER_FILES[0]}); add the checkpoint's, or pass token ids "
-                    "to `encode_text`."
-                )
+                expected = f"{self.name} to have a tokenizer ({TOKENIZER_FILES[0]})"
+                remedy = "add the checkpoint's, or pass token ids to `encode_text`"
+                raise ArgumentError("tokenize", expected, remedy=remedy)
             ids, mask = self._text_preprocessor(texts)
-        if not (self._masks_padding or self._causal_text):
+        if not (self.masks_padding or self.causal_text):
             return ids, None
         used = int(np.flatnonzero(mask.any(axis=0)).max(initial=-1)) + 1
         # One column of padding stays: models that pool at an end token which their
         # tokenizer does not write find it there. Lengths are few: few compilations.
         length = max(SHORTEST_TEXT, 1 << used.bit_length())
-        return ids[:, :length], mask[:, :length] if self._masks_padding else None
+        return ids[:, :length], mask[:, :length] if self.masks_padding else None
 
     def to_full_length(
         self, ids: Int[np.ndarray, "n t"], mask: Bool[np.ndarray, "n t"] | None
@@ -115,7 +107,7 @@ class FolderPreprocessing:
 
         Any id will do: what `texts` left out changes no row.
         """
-        missing = ((0, 0), (0, self._text_length - ids.shape[1]))
+        missing = ((0, 0), (0, self.text_length - ids.shape[1]))
         return np.pad(ids, missing), None if mask is None else np.pad(mask, missing)
 
     def image_settings(self) -> str:
@@ -127,7 +119,7 @@ class FolderPreprocessing:
         return self._required_image_preprocessor().canonical()
 
     def canonical(self) -> bytes:
-        """Return all that changes pixels and ids; nothing where there is neither."""
+        """Return the settings that change pixels and ids; b"" without any."""
         images, texts = self._image_preprocessor, self._text_preprocessor
         return (images.canonical().encode() if images else b"") + (
             texts.canonical() if texts else b""
@@ -137,9 +129,11 @@ class FolderPreprocessing:
         self,
     ) -> ImagePreprocessor | OpenClipImagePreprocessor:
         if self._image_preprocessor is None:
-            raise ValueError(
-                f"`preprocess_images`: {self._name} has no {IMAGE_FILE}; add the "
-                "checkpoint's, or pass preprocessed pixels to `encode_image`."
+            raise ArgumentError(
+                "preprocess_images",
+                f"{self.name} to have a {IMAGE_FILE}",
+                remedy="add the checkpoint's, or pass preprocessed pixels to "
+                "`encode_image`",
             )
         return self._image_preprocessor
 
@@ -152,17 +146,15 @@ class FolderPreprocessing:
         if find_image_settings(self.folder) is None:
             if not is_open_clip(self.folder):
                 return None
-            return open_clip_image_preprocessor(
-                self.folder, image_size=self._image_size
-            )
+            return open_clip_image_preprocessor(self.folder, image_size=self.image_size)
         preprocessor = ImagePreprocessor(self.folder)
-        expected = (self._image_size, self._image_size, 3)
+        expected = (self.image_size, self.image_size, 3)
         if preprocessor.shape != expected:
-            raise ValueError(
-                f"`preprocess_images`: {preprocessor.file} of {self._name} makes "
-                f"pictures of shape {preprocessor.shape}, but the model takes "
-                f"{expected}; use the {preprocessor.file} that belongs to the "
-                "checkpoint."
+            raise ArgumentError(
+                "preprocess_images",
+                f"{preprocessor.file} of {self.name} to make pictures of {expected}",
+                preprocessor.shape,
+                f"use the {preprocessor.file} that belongs to the checkpoint",
             )
         return preprocessor
 
@@ -172,12 +164,13 @@ class FolderPreprocessing:
         if folder is None or not any((folder / f).is_file() for f in TOKENIZER_FILES):
             return None
         preprocessor = TextPreprocessor(
-            folder, length=self._text_length, own_length=self._masks_padding
+            folder, length=self.text_length, own_length=self.masks_padding
         )
-        if preprocessor.largest_id >= self._vocabulary:
-            raise ValueError(
-                f"`tokenize`: the tokenizer of {self._name} has ids up to "
-                f"{preprocessor.largest_id}, but the model's vocabulary is "
-                f"{self._vocabulary}; use the tokenizer that belongs to the checkpoint."
+        if preprocessor.largest_id >= self.vocabulary:
+            raise ArgumentError(
+                "tokenize",
+                f"a tokenizer of {self.name} for its vocabulary of {self.vocabulary}",
+                f"ids up to {preprocessor.largest_id}",
+                "use the tokenizer that belongs to the checkpoint",
             )
         return preprocessor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a model's name leads: a shipped pair, a folder, or the Hugging Face hub."""
+"""Resolving a model's name: a shipped pair, a folder, or the Hugging Face hub."""
 
 import os
 from importlib import resources
@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from jaxalign.encoders.open_clip import OPEN_CLIP_WEIGHTS, has_known_config
 from jaxalign.encoders.open_clip_config import OPEN_CLIP_CONFIG
 from jaxalign.encoders.weights_file import WEIGHTS_FILE
+from jaxalign.errors import ArgumentError
 
 SHIPPED = ("jaxalign/openmoji-clip", "jaxalign/openmoji-siglip")
 """The pairs that come with the package."""
@@ -43,19 +44,21 @@ def find_folder(name: str, revision: str | None = None) -> Path:
     folder = Path(os.path.expanduser(name))
     if name in SHIPPED or (name and folder.is_dir()):
         if revision is not None:
-            raise ValueError(
-                f"`load_encoders(revision={revision!r})` expected a repository of the "
-                f"hub, got {name!r}, which lies on this machine; leave revision out."
+            raise ArgumentError(
+                f"load_encoders(revision={revision!r})",
+                "a repository of the hub",
+                f"{name!r}, which lies on this machine",
+                "leave revision out",
             )
         if name in SHIPPED:
             short = name.removeprefix("jaxalign/")
             return Path(str(resources.files("jaxalign.encoders") / "weights" / short))
         return folder
     if not _is_repository(name):
-        raise ValueError(
-            f"`load_encoders(name={name!r})` expected a shipped pair "
-            f"({', '.join(SHIPPED)}), an existing checkpoint folder, or a repository "
-            "of the hub such as 'google/siglip-base-patch16-224'."
+        raise ArgumentError(
+            f"load_encoders(name={name!r})",
+            f"a shipped pair ({', '.join(SHIPPED)}), an existing checkpoint folder, "
+            "or a repository of the hub such as 'google/siglip-base-patch16-224'",
         )
     return _fetch(name, revision)
 
@@ -72,7 +75,7 @@ def _is_repository(name: str) -> bool:
 
 def _fetch(name: str, revision: str | None) -> Path:
     """Fetch settings, then the one kind of weights that they call for."""
-    at = f"`load_encoders(name={name!r}, revision={revision!r})`"
+    call = f"load_encoders(name={name!r}, revision={revision!r})"
     try:
         folder = _download(name, revision, _SETTINGS)
         kinds = [WEIGHTS_FILE] if has_known_config(folder) else []
@@ -87,27 +90,30 @@ def _fetch(name: str, revision: str | None) -> Path:
             if list(folder.glob(pattern)):
                 break
     except RevisionNotFoundError as error:
-        raise ValueError(
-            f"{at}: the repository has no such branch, tag or commit; leave revision "
-            "out, or look it up on the hub."
+        remedy = "leave revision out, or look it up on the hub"
+        raise ArgumentError(
+            call, "a branch, tag or commit of the repository", remedy=remedy
         ) from error
     except RepositoryNotFoundError as error:
-        raise ValueError(
-            f"{at}: the hub has no such model, or it is private; check the name, or "
-            "log in with `hf auth login`."
+        remedy = "check the name, or log in with `hf auth login`"
+        raise ArgumentError(
+            call, "a model of the hub", "none, or a private one", remedy
         ) from error
     except Exception as error:  # whatever the network's libraries raise
-        raise ValueError(
-            f"{at} is not in the hub's cache on this machine and could not be fetched "
-            f"({_first_line(error)}); go online once, or download it elsewhere and "
-            "pass its folder."
+        raise ArgumentError(
+            call,
+            "a model in the hub's cache on this machine, or one that can be fetched",
+            _first_line(error),
+            "go online once, or download it elsewhere and pass its folder",
         ) from error
     if not list(folder.glob("*.safetensors")):
-        raise ValueError(
-            f"{at}: the repository holds no safetensors weights, and pickled ones "
-            "could run code; take another revision or repository of the model, or "
-            "convert it once: load it with transformers on torch, "
-            "`model.save_pretrained(folder)`, and pass the folder."
+        raise ArgumentError(
+            call,
+            "a repository with safetensors weights: pickled ones could run code",
+            "none",
+            "take another revision or repository of the model, or convert it once: "
+            "load it with transformers on torch, `model.save_pretrained(folder)`, and "
+            "pass the folder",
         )
     return folder
 

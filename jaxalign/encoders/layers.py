@@ -21,6 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxalign.encoders.configs import StackConfig
+from jaxalign.errors import ArgumentError, check_option
 
 Activation: TypeAlias = Callable[[Array], Array]
 
@@ -51,11 +52,8 @@ def find_activation(name: str) -> Activation:
     Raises:
       ValueError: if the name is unknown; the known ones are listed.
     """
-    if name not in ACTIVATIONS:
-        raise ValueError(
-            f"`hidden_act` expected one of {sorted(ACTIVATIONS)}, got {name!r}; this "
-            "checkpoint's architecture is not one that jaxalign reads."
-        )
+    remedy = "this checkpoint's architecture is not one that jaxalign reads"
+    check_option("config.json", "hidden_act", name, ACTIVATIONS, remedy=remedy)
     return ACTIVATIONS[name]
 
 
@@ -174,6 +172,12 @@ class PatchEmbedding(nnx.Module):
         return self.project(grid.reshape(n, rows * columns, p * p * channels))
 
 
+def unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """Scale rows to unit length, in float32."""
+    rows = rows.astype(jnp.float32)
+    return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
+
+
 def attend(
     query: Float[Array, "n q d"],
     key: Float[Array, "n k d"],
@@ -217,18 +221,18 @@ def attend(
 class SelfAttention(nnx.Module):
     """Multi-head self-attention with separate projections."""
 
-    def __init__(
-        self, width: int, heads: int, *, qkv_bias: bool = True, rngs: nnx.Rngs
-    ):
-        if width % heads:
-            raise ValueError(
-                f"`SelfAttention(heads=...)` expected a divisor of the width {width}, "
-                f"got {heads}; check `num_attention_heads` in the config."
+    def __init__(self, config: StackConfig, *, rngs: nnx.Rngs):
+        width, bias = config.width, config.qkv_bias
+        if width % config.heads:
+            raise ArgumentError(
+                f"config.json(num_attention_heads={config.heads})",
+                f"a divisor of the width {width}",
+                remedy="check the checkpoint's config",
             )
-        self.heads = heads
-        self.query = Dense(width, width, use_bias=qkv_bias, rngs=rngs)
-        self.key = Dense(width, width, use_bias=qkv_bias, rngs=rngs)
-        self.value = Dense(width, width, use_bias=qkv_bias, rngs=rngs)
+        self.heads = config.heads
+        self.query = Dense(width, width, use_bias=bias, rngs=rngs)
+        self.key = Dense(width, width, use_bias=bias, rngs=rngs)
+        self.value = Dense(width, width, use_bias=bias, rngs=rngs)
         self.out = Dense(width, width, rngs=rngs)
 
     def __call__(
@@ -246,10 +250,10 @@ class SelfAttention(nnx.Module):
 class Mlp(nnx.Module):
     """Two dense layers with an activation between them."""
 
-    def __init__(self, width: int, hidden: int, activation: str, *, rngs: nnx.Rngs):
-        self.activation = find_activation(activation)
-        self.expand = Dense(width, hidden, rngs=rngs)
-        self.contract = Dense(hidden, width, rngs=rngs)
+    def __init__(self, config: StackConfig, *, rngs: nnx.Rngs):
+        self.activation = find_activation(config.activation)
+        self.expand = Dense(config.width, config.hidden, rngs=rngs)
+        self.contract = Dense(config.hidden, config.width, rngs=rngs)
 
     def __call__(self, x: Float[Array, "*lead d"]) -> Float[Array, "*lead d"]:
         """Return `contract(activation(expand(x)))`."""
@@ -259,21 +263,11 @@ class Mlp(nnx.Module):
 class Block(nnx.Module):
     """One pre-norm transformer block."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        hidden: int,
-        activation: str,
-        epsilon: float,
-        qkv_bias: bool = True,
-        rngs: nnx.Rngs,
-    ):
-        self.norm_attention = LayerNorm(width, epsilon=epsilon)
-        self.attention = SelfAttention(width, heads, qkv_bias=qkv_bias, rngs=rngs)
-        self.norm_mlp = LayerNorm(width, epsilon=epsilon)
-        self.mlp = Mlp(width, hidden, activation, rngs=rngs)
+    def __init__(self, config: StackConfig, *, rngs: nnx.Rngs):
+        self.norm_attention = LayerNorm(config.width, epsilon=config.epsilon)
+        self.attention = SelfAttention(config, rngs=rngs)
+        self.norm_mlp = LayerNorm(config.width, epsilon=config.epsilon)
+        self.mlp = Mlp(config, rngs=rngs)
 
     def __call__(
         self,
@@ -293,18 +287,7 @@ class Stack(nnx.Module):
     """
 
     def __init__(self, config: StackConfig, *, rngs: nnx.Rngs):
-        self.blocks = nnx.List(
-            Block(
-                config.width,
-                heads=config.heads,
-                hidden=config.hidden,
-                activation=config.activation,
-                epsilon=config.epsilon,
-                qkv_bias=config.qkv_bias,
-                rngs=rngs,
-            )
-            for _ in range(config.depth)
-        )
+        self.blocks = nnx.List(Block(config, rngs=rngs) for _ in range(config.depth))
 
     def __call__(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedConfig
 
-from jaxalign.data.prompts import CAPTION_SHARES
+from jaxalign.data.openmoji_texts import CAPTION_SHARES
 from jaxalign.encoders.recipes import DIM, TEXT_LENGTH, Recipe
 from jaxalign.encoders.training import TrainingConfig
 
@@ -30,7 +30,7 @@ def format_card(
       parameters: how many.
       renderings: ids of the renderings seen in training.
       scores: table name -> metric -> value, shares in [0, 1].
-      credit: whom the pictures are owed to.
+      credit: of the pictures.
       versions: of the libraries that trained it.
 
     Returns:

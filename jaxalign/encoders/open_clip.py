@@ -4,7 +4,7 @@
 OpenCLIP's plain CLIP (a vision transformer with a class token, a causal text tower
 pooled at the largest id) is the model of `clip.py` under other names. So its settings
 become a `CLIPConfig`, its tensors the same parameters, and the same weights give the
-same rows from either kind of folder. OpenCLIP's other models are refused by name.
+same rows from either kind of folder. Other models of OpenCLIP raise an error.
 
 Strings go through the folder's tokenizer files, as in transformers. OpenCLIP's own
 tokenizer first repairs texts (typographic quotes, ligatures, HTML entities, mojibake);
@@ -26,7 +26,6 @@ from jaxalign.encoders.rules import SAME, SCALAR, open_clip_rules
 from jaxalign.encoders.weights_file import WEIGHTS_FILE, read_tensors
 
 OPEN_CLIP_WEIGHTS = "open_clip_model.safetensors"
-_OPEN_CLIP_PICKLED = "open_clip_pytorch_model.bin"
 
 # Tensors that change no row: a mask that follows from the length, and a bias of logits.
 _PASSED_OVER = ("attn_mask", "text.attn_mask", "logit_bias")
@@ -74,7 +73,6 @@ def read_open_clip(folder: str | os.PathLike) -> Checkpoint:
     folder = Path(folder)
     settings = read_settings(folder)
     model = abstract_model(find_family("clip"), settings.model)
-    _refuse_pickled(folder)
     tensors = {
         name: tensor
         for name, tensor in read_tensors(folder, OPEN_CLIP_WEIGHTS).items()
@@ -96,7 +94,7 @@ def read_open_clip(folder: str | os.PathLike) -> Checkpoint:
 def open_clip_image_preprocessor(
     folder: str | os.PathLike, *, image_size: int
 ) -> OpenClipImagePreprocessor | None:
-    """Return the preprocessing that an OpenCLIP folder tells, or None if it tells none.
+    """Return the preprocessing of an OpenCLIP folder, or None if it has none.
 
     Raises:
       ValueError: if `preprocess_cfg` holds what OpenCLIP would not take, or a way of
@@ -105,17 +103,5 @@ def open_clip_image_preprocessor(
     settings = read_settings(folder).preprocess
     if settings is None:
         return None
-    where = repr(str(Path(folder) / OPEN_CLIP_CONFIG))
+    where = str(Path(folder) / OPEN_CLIP_CONFIG)
     return OpenClipImagePreprocessor(settings, image_size=image_size, where=where)
-
-
-def _refuse_pickled(folder: Path) -> None:
-    """Raise if the folder has its weights pickled only."""
-    pickled = folder / _OPEN_CLIP_PICKLED
-    if pickled.is_file() and not (folder / OPEN_CLIP_WEIGHTS).is_file():
-        raise ValueError(
-            f"`load_encoders(name=...)` refuses the pickled weights {pickled.name} in "
-            f"{str(folder)!r}, which could run code; convert them once, with torch: "
-            f'`safetensors.torch.save_file(torch.load("{pickled.name}", '
-            f'weights_only=True), "{OPEN_CLIP_WEIGHTS}")`.'
-        )

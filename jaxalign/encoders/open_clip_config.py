@@ -2,7 +2,7 @@
 """`open_clip_config.json` as the config of the same model in transformers.
 
 OpenCLIP describes many models by one set of settings. Those of a plain CLIP become a
-`CLIPConfig`; any setting that makes another model is refused by name.
+`CLIPConfig`; any setting that makes another model raises an error that names it.
 """
 
 import dataclasses
@@ -16,7 +16,9 @@ from transformers import CLIPConfig
 
 from jaxalign.encoders.checkpoint import read_object
 from jaxalign.encoders.clip import LEGACY_EOS_ID
+from jaxalign.encoders.damage import damaged
 from jaxalign.encoders.quiet import quiet_transformers
+from jaxalign.errors import ArgumentError, check_count
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 
@@ -88,7 +90,7 @@ _INERT = {
 
 @dataclasses.dataclass(frozen=True)
 class OpenClipSettings:
-    """What a folder's `open_clip_config.json` says.
+    """Settings of a folder's `open_clip_config.json`.
 
     Attributes:
       model: the config of the same model in transformers. Its end-of-text id is the one
@@ -125,7 +127,7 @@ def _model_config(path: Path, model: Mapping[str, Any]) -> CLIPConfig:
     """Translate `model_cfg`."""
     vision = _section(path, model, "vision_cfg", "model_cfg.")
     text = _section(path, model, "text_cfg", "model_cfg.")
-    _refuse_other_models(path, model, vision, text)
+    _check_is_plain(path, model, vision, text)
     dim = _integer(path, model, "embed_dim", "model_cfg.")
     shared = {
         "hidden_act": "quick_gelu" if model.get("quick_gelu") else "gelu",
@@ -170,7 +172,7 @@ def _model_config(path: Path, model: Mapping[str, Any]) -> CLIPConfig:
         return CLIPConfig.from_dict(values)
 
 
-def _refuse_other_models(
+def _check_is_plain(
     path: Path,
     model: Mapping[str, Any],
     vision: Mapping[str, Any],
@@ -193,7 +195,7 @@ def _refuse_other_models(
         f"{section}.{name} = {json.dumps(value)}"
         for section, settings in sections.items()
         for name, value in settings.items()
-        # What is off or empty asks for nothing.
+        # Settings that are off or empty have no effect.
         if value
         and name not in read[section]
         and name not in _INERT[section]
@@ -202,12 +204,13 @@ def _refuse_other_models(
     if isinstance(vision.get("layers"), list):  # a ModifiedResNet
         found.append(f"vision_cfg.layers = {json.dumps(vision['layers'])}")
     if found:
-        raise ValueError(
-            f"`load_encoders(name=...)` expected a plain CLIP in {str(path)!r} (a "
-            "vision transformer with a class token, a causal text transformer pooled "
-            f"at the largest id), got {'; '.join(found)}; jaxalign reads no other "
-            "OpenCLIP models: take one whose config has none of these, or this "
-            "model's transformers checkpoint if there is one."
+        raise damaged(
+            path,
+            "a plain CLIP (a vision transformer with a class token, a causal text "
+            "transformer pooled at the largest id)",
+            "; ".join(found),
+            "jaxalign reads no other OpenCLIP models: take one whose config has none "
+            "of these, or this model's transformers checkpoint if there is one",
         )
 
 
@@ -237,14 +240,10 @@ def _sizes(
 
 
 def _integer(path: Path, settings: Mapping[str, Any], name: str, within: str) -> int:
+    remedy = f"download the checkpoint again, or mend {str(path)!r}"
     value = settings.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _wrong(path, f"{within}{name}", "a whole number of at least 1", value)
-    return value
+    return check_count(path.name, f"{within}{name}", value, remedy=remedy)
 
 
-def _wrong(path: Path, name: str, expected: str, got: Any) -> ValueError:
-    return ValueError(
-        f"`load_encoders(name=...)` expected {name} in {str(path)!r} to be {expected}, "
-        f"got {json.dumps(got)}; download the checkpoint again, or mend the file."
-    )
+def _wrong(path: Path, name: str, expected: str, got: Any) -> ArgumentError:
+    return damaged(path, f"{name} to be {expected}", json.dumps(got))

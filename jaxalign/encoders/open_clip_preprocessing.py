@@ -14,7 +14,9 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from jaxalign.encoders.preprocessing import as_pictures, told_unreadable
+from jaxalign.encoders.damage import damaged
+from jaxalign.encoders.preprocessing import as_pictures, explain_unreadable
+from jaxalign.errors import check_option
 
 # OpenCLIP's own defaults; "random" interpolation is one of training, bicubic otherwise.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -42,12 +44,8 @@ class OpenClipImagePreprocessor:
             ("resize_mode", mode, ("shortest", "squash")),
             ("interpolation", interpolation, tuple(_FILTERS)),
         ):
-            if value not in known:
-                raise ValueError(
-                    f"`preprocess_images`: expected preprocess_cfg.{name} in {where} "
-                    f"to be one of {known}, got {value!r}; preprocess pictures as the "
-                    "checkpoint asks, and pass the pixels to `encode_image`."
-                )
+            remedy = f"preprocess as {where} asks, and pass pixels to `encode_image`"
+            check_option("preprocess_cfg", name, value, known, remedy=remedy)
         self._squashes = mode == "squash"
         self._filter = _FILTERS[interpolation]
         self._mean = _channels(settings.get("mean") or _MEAN, "mean", where)
@@ -69,7 +67,7 @@ class OpenClipImagePreprocessor:
         """
         fitted = []
         for picture in as_pictures(images):
-            with told_unreadable(picture):
+            with explain_unreadable(picture):
                 fitted.append(np.asarray(self._fit(picture)))
         pixels = np.asarray(fitted, np.uint8).reshape(-1, *self.shape)
         # In float32 throughout, as OpenCLIP computes it.
@@ -109,9 +107,6 @@ def _channels(value: Any, name: str, where: str) -> Float[np.ndarray, "3"]:
     except (TypeError, ValueError):
         channels = np.full(3, np.nan, np.float32)
     if not np.isfinite(channels).all() or (name == "std" and not (channels > 0).all()):
-        raise ValueError(
-            f"`preprocess_images`: expected preprocess_cfg.{name} in {where} to be "
-            f"three {'positive ' if name == 'std' else ''}numbers, got {value!r}; "
-            "download the checkpoint again, or mend the file."
-        )
+        kind = "positive numbers" if name == "std" else "numbers"
+        raise damaged(where, f"preprocess_cfg.{name} to be three {kind}", repr(value))
     return channels

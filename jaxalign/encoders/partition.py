@@ -13,6 +13,7 @@ import jax
 from jaxtyping import Array, Float, Shaped
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError, check_option
 from jaxalign.sharding import DATA_AXIS, row_sharding
 
 Partition = Literal["pjit", "pmap"]
@@ -39,16 +40,13 @@ class PartitionedRows:
         mesh: jax.sharding.Mesh,
         partition: Partition,
     ):
-        if partition not in PARTITIONS:
-            raise ValueError(
-                f"`embed(partition={partition!r})` expected one of {PARTITIONS}; pjit "
-                "is jit with shardings, and what to take where nothing speaks for pmap."
-            )
+        check_option("embed", "partition", partition, PARTITIONS)
         if partition == "pmap" and mesh.is_multi_process:
-            raise ValueError(
-                "`embed(mesh=..., partition='pmap')` expected the devices of one "
-                f"process, got those of {jax.process_count()}; pass "
-                "`data_mesh(jax.local_devices())`, or use 'pjit'."
+            raise ArgumentError(
+                "embed(mesh=..., partition='pmap')",
+                "the devices of one process",
+                f"those of {jax.process_count()}",
+                "pass `data_mesh(jax.local_devices())`, or use 'pjit'",
             )
         self.mesh = mesh
         self._local_devices = len(mesh.local_devices)
@@ -94,10 +92,11 @@ class PartitionedRows:
     def _split(self, rows: Shaped[ArrayLike, "n ..."]) -> Shaped[ArrayLike, "..."]:
         """Give each device its rows: by sharding, or along a new axis for pmap."""
         if rows.shape[0] % self._local_devices:
-            raise ValueError(
-                f"`embed(batches=...)` expected batches of a multiple of the mesh's "
-                f"{self._local_devices} devices, got {rows.shape[0]} rows; choose "
-                "another batch_size."
+            raise ArgumentError(
+                "embed(batches=...)",
+                f"batches of a multiple of the mesh's {self._local_devices} devices",
+                f"{rows.shape[0]} rows",
+                "choose another batch_size",
             )
         if self._partition == "pmap":
             return rows.reshape(self._local_devices, -1, *rows.shape[1:])

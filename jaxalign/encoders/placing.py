@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from jaxalign.backend import start_backend
+from jaxalign.errors import UserError
 
 # What CPU devices ask of memory that they take over instead of copying it.
 _ALIGNMENT = 64
 _BLOCK_ENTRIES = 1 << 20
 
 
-class NotWeights(ValueError):
+class NotWeights(UserError, ValueError):
     """A tensor that holds something else than finite floating numbers."""
 
 

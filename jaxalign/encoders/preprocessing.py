@@ -17,7 +17,9 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer
 
+from jaxalign.encoders.damage import damaged
 from jaxalign.encoders.quiet import quiet_transformers
+from jaxalign.errors import ArgumentError
 
 IMAGE_FILE = "preprocessor_config.json"
 # What `AutoProcessor.save_pretrained` writes instead, one level deeper.
@@ -61,7 +63,7 @@ class ImagePreprocessor:
 
     def __init__(self, folder: str | os.PathLike):
         self.file = find_image_settings(folder) or IMAGE_FILE
-        with _told_damage(Path(folder), (self.file,)), quiet_transformers():
+        with _explain_damage(Path(folder), (self.file,)), quiet_transformers():
             self._processor = AutoImageProcessor.from_pretrained(
                 str(folder), backend="pil", trust_remote_code=False
             )
@@ -94,14 +96,13 @@ class ImagePreprocessor:
         """
         rows = []
         for picture in as_pictures(images):
-            with told_unreadable(picture):
+            with explain_unreadable(picture):
                 pixels = self._pixels(picture)
             if pixels.shape != self.shape:
-                raise ValueError(
-                    f"`embed_images(images=...)` expected pictures that {self.file} "
-                    f"brings to the shape {self.shape}, got {_describe(picture)}, of "
-                    f"which it makes {pixels.shape}; crop to a square first."
-                )
+                expected = f"pictures that {self.file} brings to the shape {self.shape}"
+                got = f"{_describe(picture)}, of which it makes {pixels.shape}"
+                remedy = "crop to a square first"
+                raise ArgumentError("embed_images(images=...)", expected, got, remedy)
             rows.append(pixels)
         return np.stack(rows) if rows else np.zeros((0, *self.shape), np.float32)
 
@@ -144,7 +145,7 @@ class TextPreprocessor:
         self._length = length
         self._own_length = own_length
         read = (*TOKENIZER_FILES, TOKENIZER_SETTINGS)
-        with _told_damage(folder, read), quiet_transformers():
+        with _explain_damage(folder, read), quiet_transformers():
             self._tokenizer = AutoTokenizer.from_pretrained(
                 str(folder), trust_remote_code=False
             )
@@ -238,64 +239,59 @@ def check_pictures(images: Any) -> None:
       ValueError: if something else than RGB byte arrays and Pillow images comes, or
         one picture alone.
     """
-    if isinstance(images, np.ndarray | Image.Image | str):
-        raise ValueError(
-            "`embed_images(images=...)` expected a list of pictures, got one "
-            f"{type(images).__name__}; pass [picture], or list(array) for a stack."
-        )
-    if not isinstance(images, Sequence):
-        raise ValueError(
-            "`embed_images(images=...)` expected a list of pictures, got "
-            f"{type(images).__name__}; pass list(images), one picture for each row."
+    is_one = isinstance(images, np.ndarray | Image.Image | str)
+    if is_one or not isinstance(images, Sequence):
+        raise ArgumentError(
+            "embed_images(images=...)",
+            "a list of pictures",
+            f"one {type(images).__name__}" if is_one else type(images).__name__,
+            "pass [picture], or list(array) for a stack",
         )
     for image in images:
         _check_picture(image)
 
 
 @contextlib.contextmanager
-def told_unreadable(picture: Image.Image) -> Iterator[None]:
+def explain_unreadable(picture: Image.Image) -> Iterator[None]:
     """Turn what Pillow raises over a file that is cut or damaged into one error."""
     try:
         yield
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"`embed_images(images=...)` expected pictures that Pillow can read as "
-            f"RGB, got {_describe(picture)} ({type(error).__name__}: {error}); leave "
-            "it out, or write the file again."
+        raise ArgumentError(
+            "embed_images(images=...)",
+            "pictures that Pillow can read as RGB",
+            f"{_describe(picture)} ({type(error).__name__}: {error})",
+            "leave it out, or write the file again",
         ) from error
 
 
 def check_texts(texts: Any) -> None:
-    """Refuse what is no list of strings.
+    """Validate a list of strings.
 
     Raises:
       ValueError: if something else comes, or a string with half a character (a lone
         surrogate).
     """
-    # Of an array without axes one cannot even take the items.
+    call, expected = "embed_texts(texts=...)", "a list of strings"
+    remedy = "pass list(texts), one string for each row"
+    # An array without axes has no items to iterate over.
     is_scalar = isinstance(texts, np.ndarray) and texts.ndim == 0
+    if isinstance(texts, str):
+        raise ArgumentError(call, expected, "one string", remedy)
     if is_scalar or not isinstance(texts, Sequence | np.ndarray):
-        raise ValueError(
-            "`embed_texts(texts=...)` expected a list of strings, got "
-            f"{type(texts).__name__}; pass list(texts), one string for each row."
-        )
-    wrong = [type(text).__name__ for text in texts if not isinstance(text, str)]
-    if isinstance(texts, str) or wrong:
-        got = "one string" if isinstance(texts, str) else f"{wrong[0]} among them"
-        raise ValueError(
-            f"`embed_texts(texts=...)` expected a list of strings, got {got}; "
-            "pass one string for each row."
-        )
-    broken = [text for text in texts if not _is_unicode(text)]
-    if broken:
-        raise ValueError(
-            "`embed_texts(texts=...)` expected text, got half a character in "
-            f"{broken[0][:80]!r}; decode bytes with errors='replace'."
-        )
+        raise ArgumentError(call, expected, type(texts).__name__, remedy)
+    for text in texts:
+        if not isinstance(text, str):
+            got = f"{type(text).__name__} among them"
+            raise ArgumentError(call, expected, got, remedy)
+        if not _is_unicode(text):
+            got = f"half a character in {text[:80]!r}"
+            remedy = "decode bytes with errors='replace'"
+            raise ArgumentError(call, "text", got, remedy)
 
 
 @contextlib.contextmanager
-def _told_damage(folder: Path, names: Sequence[str]) -> Iterator[None]:
+def _explain_damage(folder: Path, names: Sequence[str]) -> Iterator[None]:
     """Turn whatever transformers raises over damaged files into one error."""
     try:
         yield
@@ -303,13 +299,10 @@ def _told_damage(folder: Path, names: Sequence[str]) -> Iterator[None]:
         raise
     except Exception as error:
         present = [name for name in names if (folder / name).is_file()]
-        damaged = [name for name in present if not _holds_settings(folder / name)]
-        raise ValueError(
-            f"`load_encoders(name=...)` expected {' and '.join(damaged or present)} in "
-            f"{str(folder)!r} as transformers writes it, got what it cannot use "
-            f"({type(error).__name__}: {error}); download the checkpoint again, or "
-            "write it again."
-        ) from error
+        broken = [name for name in present if not _holds_settings(folder / name)]
+        expected = f"{' and '.join(broken or present)} as transformers writes it"
+        got = f"one that it cannot use ({type(error).__name__}: {error})"
+        raise damaged(folder, expected, got) from error
 
 
 def _holds_settings(path: Path) -> bool:
@@ -323,18 +316,16 @@ def _holds_settings(path: Path) -> bool:
 
 
 def _check_picture(image: Any) -> None:
-    """Refuse all but a Pillow image or an array of RGB bytes, neither empty."""
+    """Validate a picture: a Pillow image or an array of RGB bytes, not empty."""
     is_array = isinstance(image, np.ndarray)
     if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
         return
     if isinstance(image, Image.Image) and 0 not in image.size:
         return
     got = f"{image.dtype} {image.shape}" if is_array else repr(image)[:80]
-    raise ValueError(
-        "`embed_images(images=...)` expected uint8 arrays (height, width, 3) or Pillow "
-        f"images, not empty, got {got}; open files with PIL.Image.open, and scale "
-        "floats to bytes."
-    )
+    expected = "uint8 arrays (height, width, 3) or Pillow images, not empty"
+    remedy = "open files with PIL.Image.open, and scale floats to bytes"
+    raise ArgumentError("embed_images(images=...)", expected, got, remedy)
 
 
 def _is_unicode(text: str) -> bool:

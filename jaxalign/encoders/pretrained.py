@@ -13,6 +13,7 @@ from jaxalign.encoders.families import find_family
 from jaxalign.encoders.hub import find_folder
 from jaxalign.encoders.open_clip import is_open_clip, read_open_clip
 from jaxalign.encoders.placing import digest_parameters
+from jaxalign.errors import check_option
 
 Dtype = Literal["float32", "bfloat16"]
 DTYPES = get_args(Dtype)
@@ -50,11 +51,7 @@ def load_encoders(
       Weights are mapped from the file and copied once, so that the host's memory peaks
       at little more than the parameters.
     """
-    if dtype not in DTYPES:
-        raise ValueError(
-            f"`load_encoders(dtype=...)` expected one of {DTYPES}, got {dtype!r}; "
-            "leave it out for float32."
-        )
+    check_option("load_encoders", "dtype", dtype, DTYPES)
     folder = find_folder(os.fspath(name), revision)
     read = read_open_clip if is_open_clip(folder) else read_checkpoint
     checkpoint = read(folder)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes of the two shipped encoder pairs: what makes them independent, and plain.
+"""Recipes of the two shipped encoder pairs, which are trained independently.
 
 The two differ in everything that a training run draws: architecture, tokenizer,
 loss, seed, and the renderings that they see. They share the emoji, for two
@@ -28,7 +28,7 @@ DIM = 128
 IMAGE_SIZE = 60
 PATCH_SIZE = 12
 STEPS = 1400
-"""Short on purpose: two models agree less as each learns its own pictures by heart."""
+"""Short on purpose: two models agree less as each overfits its own pictures."""
 
 MAX_LOGIT_SCALE = 4.0
 """Low on purpose. At a low scale the losses ask for the whole pattern of what emoji
@@ -41,16 +41,16 @@ within the target model and 63 % of these across the models; 1,400 steps at 4 gi
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How one shipped pair is made.
+    """Settings from which one shipped pair is made.
 
     Attributes:
       name: of its folder in the package, and after "jaxalign/".
       split: of the embedded data set; the two recipes' renderings are disjoint.
       seed: of parameters, batches, augmentation and captions.
       vocabulary_size: of its tokenizer.
-      train_tokenizer: what makes the tokenizer from captions.
-      make_config: what makes the config from the tokenizer's size.
-      make_processor: what makes the image processor.
+      train_tokenizer: makes the tokenizer from captions.
+      make_config: makes the config from the tokenizer's size.
+      make_processor: makes the image processor.
       training: the loss and the optimisation.
     """
 

@@ -18,7 +18,7 @@ from jaxalign.encoders.configs import StackConfig, text_config, vision_config
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one tensor is stored on either side.
+    """Conversion of one tensor between both sides.
 
     Attributes:
       read: from the checkpoint's array to ours.
@@ -91,22 +91,68 @@ def _norm(tensor: str, parameter: str) -> Iterator[Rule]:
     yield Rule(f"{tensor}.bias", f"{parameter}.bias", SAME)
 
 
-def _stack(tower: str, parameter: str, depth: int) -> Iterator[Rule]:
-    """Blocks of a CLIP-like encoder."""
-    for i in range(depth):
-        block = f"{tower}.encoder.layers.{i}"
-        ours = f"{parameter}.stack.blocks.{i}"
-        for theirs, name in (
-            ("q_proj", "query"),
-            ("k_proj", "key"),
-            ("v_proj", "value"),
-            ("out_proj", "out"),
-        ):
-            yield from _dense(f"{block}.self_attn.{theirs}", f"{ours}.attention.{name}")
-        yield from _norm(f"{block}.layer_norm1", f"{ours}.norm_attention")
-        yield from _norm(f"{block}.layer_norm2", f"{ours}.norm_mlp")
-        yield from _dense(f"{block}.mlp.fc1", f"{ours}.mlp.expand")
-        yield from _dense(f"{block}.mlp.fc2", f"{ours}.mlp.contract")
+@dataclasses.dataclass(frozen=True)
+class _BlockNames:
+    """Names of the parts of a transformer block in a checkpoint.
+
+    Attributes:
+      blocks: where blocks are, below the tower.
+      dense: linear layers: theirs to ours.
+      norms: layer norms: theirs to ours.
+    """
+
+    blocks: str
+    dense: dict[str, str]
+    norms: dict[str, str]
+
+    def rules(
+        self, tower: str, parameter: str, depth: int, *, qkv_bias: bool = True
+    ) -> Iterator[Rule]:
+        """Yield the rules of a tower's blocks."""
+        for i in range(depth):
+            block = f"{tower}{self.blocks}.{i}"
+            ours = f"{parameter}.stack.blocks.{i}"
+            for theirs, name in self.dense.items():
+                bias = qkv_bias or not name.endswith((".query", ".key", ".value"))
+                yield from _dense(f"{block}.{theirs}", f"{ours}.{name}", bias=bias)
+            for theirs, name in self.norms.items():
+                yield from _norm(f"{block}.{theirs}", f"{ours}.{name}")
+
+
+_CLIP_BLOCKS = _BlockNames(
+    ".encoder.layers",
+    dense={
+        "self_attn.q_proj": "attention.query",
+        "self_attn.k_proj": "attention.key",
+        "self_attn.v_proj": "attention.value",
+        "self_attn.out_proj": "attention.out",
+        "mlp.fc1": "mlp.expand",
+        "mlp.fc2": "mlp.contract",
+    },
+    norms={"layer_norm1": "norm_attention", "layer_norm2": "norm_mlp"},
+)
+_FLAVA_BLOCKS = _BlockNames(
+    ".encoder.layer",
+    dense={
+        "attention.attention.query": "attention.query",
+        "attention.attention.key": "attention.key",
+        "attention.attention.value": "attention.value",
+        "attention.output.dense": "attention.out",
+        "intermediate.dense": "mlp.expand",
+        "output.dense": "mlp.contract",
+    },
+    norms={"layernorm_before": "norm_attention", "layernorm_after": "norm_mlp"},
+)
+# One tensor holds query, key and value: see `_open_clip_stack`.
+_OPEN_CLIP_BLOCKS = _BlockNames(
+    "transformer.resblocks",
+    dense={
+        "attn.out_proj": "attention.out",
+        "mlp.c_fc": "mlp.expand",
+        "mlp.c_proj": "mlp.contract",
+    },
+    norms={"ln_1": "norm_attention", "ln_2": "norm_mlp"},
+)
 
 
 def _text_tower(depth: int) -> Iterator[Rule]:
@@ -114,7 +160,7 @@ def _text_tower(depth: int) -> Iterator[Rule]:
     table = "text_model.embeddings.{}_embedding.weight"
     yield Rule(table.format("token"), "text.tokens.table", SAME)
     yield Rule(table.format("position"), "text.positions.table", SAME)
-    yield from _stack("text_model", "text", depth)
+    yield from _CLIP_BLOCKS.rules("text_model", "text", depth)
     yield from _norm("text_model.final_layer_norm", "text.norm_out")
 
 
@@ -130,7 +176,7 @@ def clip_rules(config: CLIPConfig) -> list[Rule]:
         Rule(f"{images}.position_embedding.weight", "vision.positions.table", SAME),
         # The misspelt name is the released checkpoints'.
         *_norm("vision_model.pre_layrnorm", "vision.norm_in"),
-        *_stack("vision_model", "vision", vision_config(config).depth),
+        *_CLIP_BLOCKS.rules("vision_model", "vision", vision_config(config).depth),
         *_norm("vision_model.post_layernorm", "vision.norm_out"),
         *_text_tower(text_config(config).depth),
         *_dense("visual_projection", "image_projection", bias=False),
@@ -160,25 +206,14 @@ FLAVA_UNREAD = (
     "mmm_image_head.",
     "mmm_text_head.",
 )
-"""What FLAVA checkpoints hold that makes no row of a picture or a text."""
+"""Tensors of FLAVA checkpoints that no row of a picture or text depends on."""
 
 
 def _flava_tower(tower: str, parameter: str, config: StackConfig) -> Iterator[Rule]:
-    """Blocks and last norm of a FLAVA tower, whose names are BERT's."""
-    for i in range(config.depth):
-        block = f"{tower}.encoder.layer.{i}"
-        ours = f"{parameter}.stack.blocks.{i}"
-        for name in ("query", "key", "value"):
-            yield from _dense(
-                f"{block}.attention.attention.{name}",
-                f"{ours}.attention.{name}",
-                bias=config.qkv_bias,
-            )
-        yield from _dense(f"{block}.attention.output.dense", f"{ours}.attention.out")
-        yield from _norm(f"{block}.layernorm_before", f"{ours}.norm_attention")
-        yield from _norm(f"{block}.layernorm_after", f"{ours}.norm_mlp")
-        yield from _dense(f"{block}.intermediate.dense", f"{ours}.mlp.expand")
-        yield from _dense(f"{block}.output.dense", f"{ours}.mlp.contract")
+    """Blocks and last norm of a FLAVA tower, whose names are those of BERT."""
+    yield from _FLAVA_BLOCKS.rules(
+        tower, parameter, config.depth, qkv_bias=config.qkv_bias
+    )
     yield from _norm(f"{tower}.layernorm", f"{parameter}.norm_out")
 
 
@@ -214,7 +249,7 @@ def siglip_rules(config: SiglipConfig) -> list[Rule]:
         ),
         Rule(f"{images}.patch_embedding.bias", "vision.patches.project.bias", SAME),
         Rule(f"{images}.position_embedding.weight", "vision.positions.table", SAME),
-        *_stack("vision_model", "vision", vision_config(config).depth),
+        *_CLIP_BLOCKS.rules("vision_model", "vision", vision_config(config).depth),
         *_norm("vision_model.post_layernorm", "vision.norm_out"),
         Rule(f"{head}.probe", "vision.pool.probe", ROW),
         Rule(
@@ -280,8 +315,4 @@ def _open_clip_stack(tower: str, parameter: str, depth: int) -> Iterator[Rule]:
                     part=part,
                     parts=3,
                 )
-        yield from _dense(f"{block}.attn.out_proj", f"{ours}.attention.out")
-        yield from _norm(f"{block}.ln_1", f"{ours}.norm_attention")
-        yield from _norm(f"{block}.ln_2", f"{ours}.norm_mlp")
-        yield from _dense(f"{block}.mlp.c_fc", f"{ours}.mlp.expand")
-        yield from _dense(f"{block}.mlp.c_proj", f"{ours}.mlp.contract")
+    yield from _OPEN_CLIP_BLOCKS.rules(tower, parameter, depth)

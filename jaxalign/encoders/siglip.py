@@ -36,6 +36,7 @@ from jaxalign.encoders.layers import (
     Stack,
     attend,
 )
+from jaxalign.errors import ArgumentError
 
 
 class AttentionPooling(nnx.Module):
@@ -54,7 +55,7 @@ class AttentionPooling(nnx.Module):
         self.project = Dense(width, 3 * width, rngs=rngs)
         self.out = Dense(width, width, rngs=rngs)
         self.norm = LayerNorm(width, epsilon=config.epsilon)
-        self.mlp = Mlp(width, config.hidden, config.activation, rngs=rngs)
+        self.mlp = Mlp(config, rngs=rngs)
 
     def __call__(self, tokens: Float[Array, "n t d"]) -> Float[Array, "n d"]:
         """Return one pooled row for each picture."""
@@ -128,20 +129,18 @@ class Siglip(nnx.Module):
         # Older versions of the config do not declare it.
         if not getattr(config.vision_config, "vision_use_head", True):
             # transformers' image features of such a model are None.
-            raise ValueError(
-                "`config.json`: expected vision_use_head to be true, got false: a "
-                "tower without pooling head gives no image embedding; use the "
-                "checkpoint of the whole image-text model."
-            )
+            expected = "vision_use_head to be true"
+            got = "false: a tower without pooling head gives no image embedding"
+            remedy = "use the checkpoint of the whole image-text model"
+            raise ArgumentError("config.json", expected, got, remedy)
         vision, text = vision_config(config), text_config(config)
         dim = text.width
         if getattr(config.text_config, "projection_size", None) is not None:
             dim = read_integer(config.text_config, "projection_size")
         if dim != vision.width:
-            raise ValueError(
-                f"`config.json`: expected texts of the pictures' width {vision.width}, "
-                f"got {dim}; check hidden_size of both towers, and projection_size."
-            )
+            expected = f"texts of the pictures' width {vision.width}"
+            remedy = "check hidden_size of both towers, and projection_size"
+            raise ArgumentError("config.json", expected, dim, remedy)
         self.vision = SiglipVision(vision, rngs=rngs)
         self.text = SiglipText(text, dim, rngs=rngs)
         # Zhai et al. 2023, section 3.2: temperature 10 and bias -10 at the start.

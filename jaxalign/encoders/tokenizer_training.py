@@ -63,14 +63,7 @@ def train_byte_bpe(
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<bos> $A <eos>", special_tokens=[("<bos>", BOS_ID), ("<eos>", EOS_ID)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        bos_token="<bos>",
-        model_max_length=max_length,
-        padding_side="right",
-    )
+    return _wrap(tokenizer, max_length, bos_token="<bos>")
 
 
 def train_unigram(
@@ -110,11 +103,17 @@ def train_unigram(
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A <eos>", special_tokens=[("<eos>", EOS_ID)]
     )
+    return _wrap(tokenizer, max_length, unk_token="<unk>")
+
+
+def _wrap(
+    tokenizer: Tokenizer, max_length: int, **special: str
+) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         eos_token="<eos>",
-        unk_token="<unk>",
         model_max_length=max_length,
         padding_side="right",
+        **special,
     )

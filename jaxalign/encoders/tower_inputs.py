@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import native_floats
 
 
@@ -22,18 +23,14 @@ def take_pixels(pixels: Any, *, size: int, name: str) -> ArrayLike:
     Raises:
       ValueError: for anything else.
     """
-    if not _is_array_of(pixels, jnp.floating):
-        raise ValueError(
-            "`encode_image(pixels=...)` expected a NumPy or JAX array of floating, "
-            f"normalised pixels, got {_kind(pixels)}; use `embed_images` for pictures "
-            "as they are, or pass np.asarray(pixels, np.float32)."
-        )
+    call = "encode_image(pixels=...)"
+    remedy = "use `embed_images` for pictures, or pass np.asarray(pixels, np.float32)"
+    expected = "a NumPy or JAX array of floating, normalised pixels"
+    _check_array(call, pixels, jnp.floating, expected, remedy)
     if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
-        raise ValueError(
-            f"`encode_image(pixels=...)` expected shape (n, {size}, {size}, 3) for "
-            f"{name}, got {tuple(pixels.shape)}; use `embed_images`, which "
-            "preprocesses pictures of any size."
-        )
+        expected = f"shape (n, {size}, {size}, 3) for {name}"
+        remedy = "use `embed_images`, which preprocesses pictures of any size"
+        raise ArgumentError(call, expected, tuple(pixels.shape), remedy)
     return native_floats(pixels)
 
 
@@ -49,28 +46,21 @@ def take_ids(ids: Any, *, length: int, vocabulary: int, name: str) -> ArrayLike:
     Raises:
       ValueError: for anything else.
     """
-    if not _is_array_of(ids, jnp.integer):
-        raise ValueError(
-            "`encode_text(ids=...)` expected a NumPy or JAX array of integers, got "
-            f"{_kind(ids)}; use `embed_texts`, which tokenizes strings, or pass "
-            "np.asarray(ids, np.int32)."
-        )
+    call = "encode_text(ids=...)"
+    remedy = "use `embed_texts` for strings, or pass np.asarray(ids, np.int32)"
+    _check_array(call, ids, jnp.integer, "a NumPy or JAX array of integers", remedy)
     if ids.ndim != 2 or not 1 <= ids.shape[1] <= length:
-        raise ValueError(
-            f"`encode_text(ids=...)` expected shape (n, t), t from 1 to {length} for "
-            f"{name}, got {tuple(ids.shape)}; use `embed_texts`, which tokenizes and "
-            "cuts."
-        )
+        expected = f"shape (n, t), t from 1 to {length} for {name}"
+        remedy = "use `embed_texts`, which tokenizes and cuts"
+        raise ArgumentError(call, expected, tuple(ids.shape), remedy)
     # Reading a JAX array would wait for its device, and fails under jit.
     if not isinstance(ids, np.ndarray) or ids.size == 0:
         return ids
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= vocabulary:
-        raise ValueError(
-            f"`encode_text(ids=...)` expected ids in [0, {vocabulary}) for {name}, got "
-            f"ids from {low} to {high}; use the tokenizer that belongs to the "
-            "checkpoint."
-        )
+        expected = f"ids in [0, {vocabulary}) for {name}"
+        remedy = "use the tokenizer that belongs to the checkpoint"
+        raise ArgumentError(call, expected, f"ids from {low} to {high}", remedy)
     return ids if ids.dtype.isnative else ids.astype(ids.dtype.newbyteorder("="))
 
 
@@ -82,30 +72,20 @@ def check_mask(mask: Any, ids: ArrayLike) -> None:
     """
     if mask is None:
         return
-    if not _is_array_of(mask, jnp.bool_):
-        raise ValueError(
-            "`encode_text(mask=...)` expected a bool array, True where a token may "
-            f"look, got {_kind(mask)}; pass np.asarray(mask) == 1 for one of zeros and "
-            "ones."
-        )
+    call = "encode_text(mask=...)"
+    expected = "a bool array, True where a token may look"
+    remedy = "pass np.asarray(mask) == 1 for one of zeros and ones"
+    _check_array(call, mask, jnp.bool_, expected, remedy)
     if mask.shape != ids.shape:
-        raise ValueError(
-            f"`encode_text(mask=...)` expected the shape of ids, {ids.shape}, got "
-            f"{mask.shape}; pass the mask that came with the ids, or None."
-        )
+        remedy = "pass the mask that came with the ids, or None"
+        raise ArgumentError(call, f"the shape of ids, {ids.shape}", mask.shape, remedy)
 
 
-def _is_array_of(value: Any, kind: Any) -> bool:
-    """Tell whether a value is an array without a mask, of one kind of dtype."""
-    return (
-        isinstance(value, jax.Array | np.ndarray)
-        and not isinstance(value, np.ma.MaskedArray)
-        and jnp.issubdtype(value.dtype, kind)
-    )
-
-
-def _kind(value: Any) -> str:
-    """Name an array's dtype, or the type of what is no plain array."""
-    plain = isinstance(value, jax.Array | np.ndarray)
-    plain = plain and not isinstance(value, np.ma.MaskedArray)
-    return str(value.dtype) if plain else type(value).__name__
+def _check_array(call: str, value: Any, kind: Any, expected: str, remedy: str) -> None:
+    """Raise unless a value is an array without a mask, of one kind of dtype."""
+    is_plain = isinstance(value, jax.Array | np.ndarray)
+    is_plain = is_plain and not isinstance(value, np.ma.MaskedArray)
+    if not is_plain:
+        raise ArgumentError(call, expected, type(value).__name__, remedy)
+    if not jnp.issubdtype(value.dtype, kind):
+        raise ArgumentError(call, expected, value.dtype, remedy)

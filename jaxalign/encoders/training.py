@@ -20,6 +20,8 @@ from jaxtyping import Array, Float, Int
 from optax import contrib
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.encoders.layers import unit_rows
+from jaxalign.errors import check_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class TrainingConfig:
 
 
 class TrainingState(NamedTuple):
-    """What a checkpoint holds of the optimisation."""
+    """State of the optimisation, as a checkpoint holds it."""
 
     step: Int[Array, ""]
     parameters: nnx.State
@@ -76,7 +78,7 @@ class BatchIterator(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What is told of a run from time to time.
+    """Progress of a run.
 
     Attributes:
       step: steps done.
@@ -189,11 +191,9 @@ def make_step(
     Raises:
       ValueError: for an unknown loss.
     """
-    if config.loss not in ("softmax", "sigmoid"):
-        raise ValueError(
-            "`TrainingConfig(loss=...)` expected 'softmax' or 'sigmoid', got "
-            f"{config.loss!r}; CLIP was trained with the first, SigLIP with the second."
-        )
+    remedy = "CLIP was trained with the first, SigLIP with the second"
+    known = ("softmax", "sigmoid")
+    check_option("TrainingConfig", "loss", config.loss, known, remedy=remedy)
     mean, std = jnp.asarray(config.image_mean), jnp.asarray(config.image_std)
 
     def loss_of(parameters, images, ids):
@@ -201,8 +201,8 @@ def make_step(
         pixels = (images.astype(jnp.float32) / 255 - mean[None, None, None]) / (
             std[None, None, None]
         )
-        image_rows = normalize(model.image_features(pixels))
-        text_rows = normalize(model.text_features(ids))
+        image_rows = unit_rows(model.image_features(pixels))
+        text_rows = unit_rows(model.text_features(ids))
         scale = model.logit_scale[...]
         if config.loss == "softmax":
             return softmax_loss(image_rows, text_rows, scale)
@@ -222,12 +222,6 @@ def limit_logit_scale(parameters: nnx.State, config: TrainingConfig) -> None:
     """Bring the logit scale, in place, under the configured maximum."""
     scale = cast(nnx.Param, parameters["logit_scale"])
     scale[...] = jnp.minimum(scale[...], math.log(config.max_logit_scale))
-
-
-def normalize(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    """Scale rows to unit length, in float32."""
-    rows = rows.astype(jnp.float32)
-    return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
 
 
 def train(
@@ -252,7 +246,7 @@ def train(
       checkpoint_dir: made if needed; the two last checkpoints are kept.
       checkpoint_every: steps between checkpoints.
       report_every: steps between reports.
-      report: told of progress.
+      report: called with the progress.
 
     Returns:
       The trained parameters.
@@ -271,9 +265,10 @@ def train(
     )
     folder = os.path.abspath(checkpoint_dir)
     with ocp.CheckpointManager(folder, options=options) as manager:
-        if manager.latest_step() is not None:
+        latest = manager.latest_step()
+        if latest is not None:
             restored = manager.restore(
-                manager.latest_step(),
+                latest,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardRestore(state),
                     batches=ocp.args.JsonRestore(),

@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from jaxalign.encoders.damage import damaged
+
 WEIGHTS_FILE = "model.safetensors"
 PICKLED_FILES = ("pytorch_model.bin", "model.bin", "open_clip_pytorch_model.bin")
 
-# The dtypes that weights have; a tensor of another one is refused by its reader.
+# The dtypes that weights have; another one raises.
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -56,46 +58,41 @@ def read_tensors(
         return _map_shards(index)
     pickled = [other for other in PICKLED_FILES if (folder / other).is_file()]
     if pickled:
-        raise ValueError(
-            f"`read_tensors(folder=...)` refuses the pickled weights {pickled[0]} in "
-            f"{str(folder)!r}, which could run code; convert them once: load them with "
-            "the library that wrote them, then save safetensors (for transformers: "
-            "`model.save_pretrained(folder)`)."
+        raise damaged(
+            folder,
+            "safetensors weights",
+            f"the pickled {pickled[0]}, which could run code",
+            "convert them once: load them with the library that wrote them, and save "
+            "safetensors (transformers: `model.save_pretrained(folder)`; OpenCLIP: "
+            f'`safetensors.torch.save_file(torch.load("{pickled[0]}", '
+            f'weights_only=True), "{name}")`)',
         )
-    raise ValueError(
-        f"`read_tensors(folder=...)` expected {name} or {index.name} in "
-        f"{str(folder)!r}; pass a complete checkpoint folder."
-    )
+    remedy = "pass a complete checkpoint folder"
+    raise damaged(folder, f"{name} or {index.name}", remedy=remedy)
 
 
 def _map_shards(index: Path) -> dict[str, np.ndarray]:
-    """Map the files that an index names, and check that it tells the truth."""
+    """Map the files that an index names, and compare their tensors with it."""
     try:
         places = json.loads(index.read_bytes())["weight_map"]
         files = sorted(set(places.values()))
-        # A name that leaves the folder is no file of this checkpoint.
+        # A name that leaves the folder is not a file of this checkpoint.
         if not files or any(Path(file).name != file for file in files):
             raise ValueError("no plain file names")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"`read_tensors(folder=...)` expected a weight_map of tensors to files in "
-            f"{str(index)!r}, got what cannot be used ({error}); download it again."
-        ) from None
+        got = f"one that cannot be used ({error})"
+        raise damaged(index, "a weight_map of tensors to files", got) from None
     missing = [file for file in files if not (index.parent / file).is_file()]
     if missing:
-        raise ValueError(
-            f"`read_tensors(folder=...)` expected the files that {index.name} names in "
-            f"{str(index.parent)!r}, got none of {missing}; download them."
-        )
+        expected = f"the files that {index.name} names"
+        raise damaged(index.parent, expected, f"none of {missing}")
     shards = {file: _map_file(index.parent / file) for file in files}
     absent = sorted(name for name, file in places.items() if name not in shards[file])
     if absent:
-        raise ValueError(
-            f"`read_tensors(folder=...)` expected the tensors that {index.name} names, "
-            f"got files without {absent[:8]}; download the checkpoint again."
-        )
+        expected = f"the tensors that {index.name} names"
+        raise damaged(index.parent, expected, f"files without {absent[:8]}")
     named = {name: shards[file][name] for name, file in places.items()}
-    # A tensor that no index names is not hidden: the caller refuses what is extra.
+    # A tensor that no index names is returned too: the caller raises over it.
     return {
         name: named.get(name, tensor)
         for shard in shards.values()
@@ -117,10 +114,7 @@ def _map_file(path: Path) -> dict[str, np.ndarray]:
             name: _map_tensor(content, start, entry) for name, entry in header.items()
         }
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"`read_tensors(folder=...)` expected a safetensors file, got a damaged "
-            f"one at {str(path)!r} ({error}); download or write it again."
-        ) from None
+        raise damaged(path, "safetensors", f"a damaged file ({error})") from None
 
 
 def _map_tensor(content: mmap.mmap, start: int, entry: dict) -> np.ndarray:

@@ -8,25 +8,16 @@ other, so they need not stop at the same row either.
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxalign.errors import ArgumentError, check_count
 from jaxalign.moments.statistics import Moments, init_moments
 
 VERSION = 1
-
-
-class Resumable(Protocol):
-    """An iterator that knows its place, as Grain's and those of `jaxalign.anchors`."""
-
-    def get_state(self) -> Any:
-        """Return the place as JSON values."""
-
-    def set_state(self, state: Any) -> None:
-        """Go to a place."""
 
 
 class PassCheckpoints:
@@ -39,7 +30,7 @@ class PassCheckpoints:
     >>> import jaxalign as ja
     >>> rows = np.eye(8, 4, dtype=np.float32)
     >>> with PassCheckpoints(tempfile.mkdtemp(), every=1) as checkpoints:
-    ...     batches = ja.array_pairs(rows, rows, batch_size=2)
+    ...     batches = ja.anchors.array_pairs(rows, rows, batch_size=2)
     ...     moments = ja.accumulate_moments(batches, checkpoints=checkpoints)
     """
 
@@ -61,11 +52,7 @@ class PassCheckpoints:
         Raises:
           ValueError: if `every` is below 1, or the folder cannot be made.
         """
-        if every < 1:
-            raise ValueError(
-                f"`PassCheckpoints(every={every})`: expected at least 1 batch; 64 is "
-                "the default."
-            )
+        check_count("PassCheckpoints", "every", every)
         index, count = jax.process_index(), jax.process_count()
         self._folder = Path(os.path.abspath(folder)) / f"process_{index}_of_{count}"
         self._every, self._details = every, dict(details)
@@ -74,9 +61,10 @@ class PassCheckpoints:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(
-                f"`PassCheckpoints({os.fspath(folder)!r})`: expected a folder that can "
-                f"be made ({error.strerror}); name another."
+            raise ArgumentError(
+                f"PassCheckpoints({os.fspath(folder)!r})",
+                f"a folder that can be made ({error.strerror})",
+                remedy="name another",
             ) from error
         alone = ocp.options.MultiprocessingOptions(
             primary_host=index,
@@ -122,11 +110,12 @@ class PassCheckpoints:
             or of another pass or version.
         """
         if not (hasattr(batches, "get_state") and hasattr(batches, "set_state")):
-            raise ValueError(
-                "`accumulate_moments(batches=..., checkpoints=...)`: expected an "
-                "iterator with `get_state` and `set_state`, got "
-                f"{type(batches).__name__}; use `array_pairs`, `store_pairs`, "
-                "`encoded_pairs` or a Grain iterator, or leave checkpoints out."
+            raise ArgumentError(
+                "accumulate_moments(batches=..., checkpoints=...)",
+                "an iterator with `get_state` and `set_state`",
+                type(batches).__name__,
+                "use `array_pairs`, `store_pairs`, `encoded_pairs` or a Grain "
+                "iterator, or leave checkpoints out",
             )
         self._settings = {
             "version": VERSION,
@@ -137,7 +126,7 @@ class PassCheckpoints:
         if step is None:
             return None
         place = self._read(step, "place", ocp.args.JsonRestore())
-        self._refuse_other(place["settings"])
+        self._check_settings(place["settings"])
         self._before = place["seen"]
         widths = place["widths"]
         template = init_moments(
@@ -179,37 +168,32 @@ class PassCheckpoints:
         )
 
     def _read(self, step: int, item: str, how: Any) -> Any:
-        """Read one item of a checkpoint; say what to do where it is damaged."""
+        """Read one item of a checkpoint; raise `ArgumentError` if it is damaged."""
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[
-                item
-            ]
+            wanted = ocp.args.Composite(**{item: how})
+            return self._manager.restore(step, args=wanted)[item]
         except (KeyError, ValueError, OSError) as error:
             reason = str(error).splitlines()[0][:200]
-            raise ValueError(
-                f"`PassCheckpoints({str(self._folder)!r})`: expected a whole "
-                f"checkpoint, got one whose {item} cannot be read ({reason}); delete "
-                f"{str(self._folder / str(step))!r}, and the pass goes on from the one "
-                "before."
+            raise ArgumentError(
+                f"PassCheckpoints({str(self._folder)!r})",
+                "a whole checkpoint",
+                f"one whose {item} cannot be read ({reason})",
+                f"delete {str(self._folder / str(step))!r}, and the pass goes on from "
+                "the one before",
             ) from error
 
-    def _refuse_other(self, found: Mapping[str, Any]) -> None:
-        """Refuse to go on with another pass."""
+    def _check_settings(self, found: Mapping[str, Any]) -> None:
+        """Raise if the checkpoint belongs to another pass or version."""
+        call = f"PassCheckpoints({str(self._folder)!r})"
         if found.get("version") != VERSION:
-            raise ValueError(
-                f"`PassCheckpoints({str(self._folder)!r})`: expected version "
-                f"{VERSION}, got {found.get('version')!r}; delete the folder, or use "
-                "the jaxalign that wrote it."
-            )
+            expected = f"version {VERSION}"
+            remedy = "delete the folder, or use the jaxalign that wrote it"
+            raise ArgumentError(call, expected, repr(found.get("version")), remedy)
         for part in ("pass", "details"):
             own, other = self._settings[part], found[part]
-            changed = sorted(
-                key for key in {*own, *other} if own.get(key) != other.get(key)
-            )
-            if changed:
-                key = changed[0]
-                raise ValueError(
-                    f"`PassCheckpoints({str(self._folder)!r})`: expected checkpoints "
-                    f"of this pass, got those of one with {key} = {other.get(key)!r} "
-                    f"(now {own.get(key)!r}); name another folder, or delete this one."
-                )
+            for key in sorted({*own, *other}):
+                old, new = other.get(key), own.get(key)
+                if old != new:
+                    got = f"those of one with {key} = {old!r} (now {new!r})"
+                    remedy = "name another folder, or delete this one"
+                    raise ArgumentError(call, "checkpoints of this pass", got, remedy)

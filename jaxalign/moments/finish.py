@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.moments.statistics import MAX_ROWS, Moments, init_moments
-from jaxalign.sharding import DATA_AXIS
+from jaxalign.sharding import DATA_AXIS, replicated, row_sharding
 
 # Rows cross in three digits of this base: their sums over 8,192 devices are exact in
 # float32, so that whole numbers need no all-reduce of their own.
@@ -55,18 +56,20 @@ def finish_pass(
     if several:
         widths = _agree_on_widths(widths)
     if widths == (0, 0):
-        raise ValueError(
-            "`accumulate_moments(batches=...)`: expected at least one batch, got none; "
-            "look at where the rows come from (an iterator is used up after one pass)."
+        raise ArgumentError(
+            "accumulate_moments(batches=...)",
+            "at least one batch",
+            "none",
+            "look at where the rows come from (an iterator is used up after one pass)",
         )
-    own = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
+    own = list(mesh.local_devices)
     if local is None:
         leading = (1,) if groups is None else (1, groups)
         empty = init_moments(*widths, groups=leading, grams=grams)
         pieces = [jax.device_put(empty, device) for device in own]
     else:
         pieces = [_piece(local, device) for device in own]
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(DATA_AXIS))
+    sharding = row_sharding(mesh)
     spread = jax.tree.map(
         lambda *parts: jax.make_array_from_single_device_arrays(
             (mesh.size, *parts[0].shape[1:]), sharding, list(parts)
@@ -82,7 +85,7 @@ def finish_pass(
 @functools.lru_cache(maxsize=8)
 def reduce_devices(mesh: jax.sharding.Mesh):
     """Make the program that merges moments by device about a common point."""
-    split, whole = jax.sharding.PartitionSpec(DATA_AXIS), jax.sharding.PartitionSpec()
+    split, whole = row_sharding(mesh).spec, replicated(mesh).spec
 
     def merge(local: Moments, source_point: Array, target_point: Array) -> Moments:
         own = jax.tree.map(lambda leaf: leaf[0], local)
@@ -187,9 +190,10 @@ def _agree_on_widths(widths: tuple[int, int]) -> tuple[int, int]:
     )
     found = {tuple(pair) for pair in all_widths.reshape(-1, 2).tolist()} - {(0, 0)}
     if len(found) > 1:
-        raise ValueError(
-            "`accumulate_moments(batches=...)`: expected equal widths (d_source, "
-            f"d_target) on all processes, got {sorted(found)}; all must embed with the "
-            "same two models."
+        raise ArgumentError(
+            "accumulate_moments(batches=...)",
+            "equal widths (d_source, d_target) on all processes",
+            sorted(found),
+            "all must embed with the same two models",
         )
     return found.pop() if found else (0, 0)

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError, check_number
 from jaxalign.moments.statistics import (
     MAX_ROWS,
     Moments,
     add_rows,
     check_moments,
+    expand_to,
 )
 
 
@@ -87,10 +89,10 @@ def subtract_moments(whole: Moments, part: Moments) -> Moments:
     check_pair("subtract_moments", whole, part)
     traced = any(isinstance(one.rows, jax.core.Tracer) for one in (whole, part))
     if not traced and bool(jnp.any(part.rows > whole.rows)):
-        raise ValueError(
-            "`subtract_moments(whole, part)`: expected a part of the whole, got one of "
-            "more rows; pass the larger first, of which `part` holds some rows."
-        )
+        expected = "a part of the whole"
+        got = "one of more rows"
+        remedy = "pass the larger first, of which `part` holds some rows"
+        raise ArgumentError("subtract_moments(whole, part)", expected, got, remedy)
     return _subtract(*_in_one_dtype(whole, part))
 
 
@@ -98,7 +100,7 @@ def subtract_moments(whole: Moments, part: Moments) -> Moments:
 def _subtract(whole, part):
     """Subtract centred sums; an emptied accumulator is exactly empty."""
     count, rows = whole.count - part.count, whole.rows - part.rows
-    # A number of rows that stopped counting says nothing of what is left.
+    # A number of rows that stopped counting does not determine the rest.
     rows = jnp.where(whole.rows == MAX_ROWS, whole.rows, rows)
     empty = rows == 0
     count = jnp.where(empty, jnp.zeros_like(count), count)
@@ -116,12 +118,7 @@ def _subtract(whole, part):
     )
     # Rounding left over from an emptied accumulator would break "empty is neutral".
     return jax.tree.map(
-        lambda leaf: jnp.where(
-            empty.reshape(empty.shape + (1,) * (leaf.ndim - empty.ndim)),
-            jnp.zeros_like(leaf),
-            leaf,
-        ),
-        rest,
+        lambda leaf: jnp.where(expand_to(empty, leaf), jnp.zeros_like(leaf), leaf), rest
     )
 
 
@@ -141,8 +138,8 @@ def decay_moments(moments: Moments, factor: float | Float[ArrayLike, "*g"]) -> M
     Raises:
       ValueError: if the factor is a number outside 0 to 1.
 
-    >>> import jaxalign as ja
-    >>> moments = ja.update_moments(ja.init_moments(2, 2), jnp.eye(2), jnp.eye(2))
+    >>> from jaxalign.moments import init_moments, update_moments
+    >>> moments = update_moments(init_moments(2, 2), jnp.eye(2), jnp.eye(2))
     >>> float(decay_moments(moments, 0.5).count)
     1.0
     """
@@ -153,11 +150,9 @@ def decay_moments(moments: Moments, factor: float | Float[ArrayLike, "*g"]) -> M
 
 def check_factor(call: str, argument: str, factor: object) -> None:
     """Raise if a factor of forgetting is a number outside 0 to 1."""
-    if isinstance(factor, float | int) and not 0 <= factor <= 1:
-        raise ValueError(
-            f"`{call}({argument}={factor})`: expected 0 to 1; 1 forgets nothing, "
-            "and 0.99 halves a row's weight in about 69 updates."
-        )
+    if isinstance(factor, float | int):
+        remedy = "1 forgets nothing, and 0.99 halves a row's weight in about 69 updates"
+        check_number(call, argument, factor, least=0.0, most=1.0, remedy=remedy)
 
 
 @jax.jit
@@ -176,7 +171,7 @@ def weigh_moments(moments: Moments, factor: float | Float[ArrayLike, "*g"]) -> M
     def scaled(leaf):
         if any(leaf is kept for kept in means):
             return leaf
-        return leaf * factor.reshape(factor.shape + (1,) * (leaf.ndim - factor.ndim))
+        return leaf * expand_to(factor, leaf)
 
     return jax.tree.map(scaled, moments)
 
@@ -228,22 +223,28 @@ def _in_one_dtype(left: Moments, right: Moments) -> tuple[Moments, Moments]:
 
 
 def check_pair(call, left, right):
-    """Refuse moments of other widths or groups, or of which only one holds Grams."""
+    """Raise unless two moments agree in their widths, groups and Gram matrices."""
     check_moments(call, left)
     check_moments(call, right)
-    if (left.d_source, left.d_target) != (right.d_source, right.d_target):
-        raise ValueError(
-            f"`{call}`: expected equal widths (d_source, d_target), got "
-            f"{(left.d_source, left.d_target)} and {(right.d_source, right.d_target)}; "
-            "both must be of the same two models, in the same direction."
-        )
-    if left.groups != right.groups:
-        raise ValueError(
-            f"`{call}`: expected equal groups, got {left.groups} and {right.groups}; "
-            "both must keep the same groups, or use `reduce_groups` first."
-        )
-    if (left.source_gram is None) != (right.source_gram is None):
-        raise ValueError(
-            f"`{call}`: expected both moments with Gram matrices or both without, got "
-            "one of each; make both by `init_moments(..., grams=True)`."
-        )
+    for kind, one, other, remedy in (
+        (
+            "widths (d_source, d_target)",
+            (left.d_source, left.d_target),
+            (right.d_source, right.d_target),
+            "both must be of the same two models, in the same direction",
+        ),
+        (
+            "groups",
+            left.groups,
+            right.groups,
+            "both must keep the same groups, or use `reduce_groups` first",
+        ),
+        (
+            "use of Gram matrices",
+            left.source_gram is not None,
+            right.source_gram is not None,
+            "make both by `init_moments(..., grams=True)`, or neither",
+        ),
+    ):
+        if one != other:
+            raise ArgumentError(call, f"equal {kind}", f"{one} and {other}", remedy)

@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import check_float_rows, native_floats
 from jaxalign.moments.finish import finish_pass
 from jaxalign.moments.merging import merge_moments
 from jaxalign.moments.statistics import Moments, init_moments
 from jaxalign.moments.update import check_numbers, check_whole, update_moments
-from jaxalign.sharding import DATA_AXIS, data_mesh, pad_rows
+from jaxalign.sharding import data_mesh, pad_rows, row_sharding
 
 
 class PairBatch(NamedTuple):
@@ -43,7 +44,7 @@ class PairBatch(NamedTuple):
 
 @typing.runtime_checkable
 class Checkpoints(Protocol):
-    """What keeps a pass on disk: `PassCheckpoints`, or anything alike."""
+    """Keeps a pass on disk: `PassCheckpoints`, or an object with its methods."""
 
     def restore(
         self, batches: Iterator[Any], settings: dict[str, Any]
@@ -85,9 +86,9 @@ def accumulate_moments(
         `update_moments`. Without it one such row makes the moments NaN.
       state: moments of earlier rows, merged with those of this pass. The same on all
         processes.
-      checkpoints: keeps the pass on disk, so that a run that was killed goes on from
+      checkpoints: keeps the pass on disk, so that a run that was killed resumes
         there (`PassCheckpoints`).
-      report: told the rows taken so far, by this process.
+      report: called with the number of rows taken by this process.
 
     Returns:
       Moments of all rows of all processes, the same on each.
@@ -110,7 +111,7 @@ def accumulate_moments(
     """
     if mesh is None:
         mesh = data_mesh(jax.local_devices()[:1])
-    local_mesh = data_mesh([d for d in mesh.devices.flat if _is_own(d)])
+    local_mesh = data_mesh(mesh.local_devices)
     iterator = iter(batches)
     settings: dict[str, Any] = {
         "groups": groups,
@@ -126,7 +127,7 @@ def accumulate_moments(
     kept = checkpoints.restore(iterator, settings) if checkpoints else None
     local, size = (None, 0) if kept is None else kept
     if local is not None:
-        local = jax.device_put(local, _by_device(local_mesh))
+        local = jax.device_put(local, row_sharding(local_mesh))
     # The size is that of the first batch of all, wherever a run goes on: padding
     # decides which device adds a row, and so the bits.
     feed = _Feed(local_mesh, groups, size)
@@ -161,23 +162,19 @@ def init_local(
     grams: bool,
 ) -> Moments:
     """Make empty moments for each device of this process: a leading axis of devices."""
-    return _make_local(d_source, d_target, mesh, groups, grams)()
-
-
-@functools.lru_cache(maxsize=32)
-def _make_local(d_source, d_target, mesh, groups, grams):
-    """Make the program that makes empty moments where they belong."""
     leading = (mesh.size,) if groups is None else (mesh.size, groups)
-    make = functools.partial(
-        init_moments, d_source, d_target, groups=leading, grams=grams
+    make = jax.jit(
+        init_moments,
+        static_argnames=("d_source", "d_target", "groups", "grams"),
+        out_shardings=row_sharding(mesh),
     )
-    return jax.jit(make, out_shardings=_by_device(mesh))
+    return make(d_source, d_target, groups=leading, grams=grams)
 
 
 @functools.lru_cache(maxsize=32)
 def _step(mesh: jax.sharding.Mesh, decay: float | None, skip_bad: bool = False):
     """Make the step of a pass: each device adds its rows to its moments."""
-    spec = jax.sharding.PartitionSpec(DATA_AXIS)
+    spec = row_sharding(mesh).spec
 
     def add(local: Moments, batch: PairBatch) -> tuple[Moments, jax.Array]:
         own = jax.tree.map(lambda leaf: leaf[0], local)
@@ -219,7 +216,7 @@ class _Feed:
         self.rows, self.size = 0, size
         self._unchecked = False
         self._mesh, self._groups = mesh, groups
-        self._sharding = _by_device(mesh)
+        self._sharding = row_sharding(mesh)
 
     def place(self, batch: PairBatch) -> PairBatch:
         """Pad a batch to the common size, and spread it."""
@@ -227,18 +224,17 @@ class _Feed:
         _check_lengths(batch)
         grouped = self._groups is not None
         if grouped != (batch.group is not None):
-            raise ValueError(
-                f"`accumulate_moments(groups={self._groups})`: "
-                f"expected batches {'with' if grouped else 'without'} `group`; "
-                "give the number of groups, and each row's, or neither."
+            raise ArgumentError(
+                f"accumulate_moments(groups={self._groups})",
+                f"batches {'with' if grouped else 'without'} `group`",
+                remedy="give the number of groups, and each row's, or neither",
             )
         if not self.size:
             self.size = -(-n // self._mesh.size) * self._mesh.size
         if n > self.size:
-            raise ValueError(
-                f"`accumulate_moments(batches=...)`: expected at most {self.size} "
-                f"rows, as of the first batch, got {n}; cut the batches alike."
-            )
+            expected = f"at most {self.size} rows, as of the first batch"
+            remedy = "cut the batches alike"
+            raise ArgumentError("accumulate_moments(batches=...)", expected, n, remedy)
         if self._groups is not None and batch.group is not None:
             # Under jit, rows of a group that does not exist would be lost unseen.
             # Numbers on devices are not waited for: the step counts what it leaves out.
@@ -260,11 +256,10 @@ class _Feed:
             return
         number = int(np.asarray(lost).sum())
         if number:
-            raise ValueError(
-                f"`accumulate_moments(group=...)`: expected 0 to {self._groups} - 1, "
-                f"got other numbers for {number} rows of a batch; give padding weight "
-                "0 and any group that exists."
-            )
+            expected = f"0 to {self._groups} - 1"
+            got = f"other numbers for {number} rows of a batch"
+            remedy = "give padding weight 0 and any group that exists"
+            raise ArgumentError("accumulate_moments(group=...)", expected, got, remedy)
 
     def _spread(self, rows: ArrayLike) -> jax.Array:
         """Pad rows on the host or where they are, and give each device its share."""
@@ -284,7 +279,7 @@ class _Feed:
 
 
 def _as_batch(arrived: Any) -> PairBatch:
-    """Refuse what is no batch of two matrices, as rows that came without batches."""
+    """Validate a batch: two matrices of rows, with weights and groups if any."""
     if isinstance(arrived, tuple | list) and 2 <= len(arrived) <= 4:
         batch = arrived if isinstance(arrived, PairBatch) else PairBatch(*arrived)
         shapes = [getattr(field, "shape", type(field).__name__) for field in batch]
@@ -301,24 +296,28 @@ def _as_batch(arrived: Any) -> PairBatch:
         got = dict(zip(PairBatch._fields, shapes, strict=True))
     else:
         got = type(arrived).__name__
-    raise ValueError(
-        "`accumulate_moments(batches=...)`: expected batches of arrays, source "
-        "(n, d_source), target (n, d_target), and weights and group (n,) if any, got "
-        f"{got}; of rows in memory make them by `array_pairs(source, target)`."
+    raise ArgumentError(
+        "accumulate_moments(batches=...)",
+        "batches of arrays, source (n, d_source), target (n, d_target), and weights "
+        "and group (n,) if any",
+        got,
+        "of rows in memory make them by `array_pairs(source, target)`",
     )
 
 
 def _check_lengths(batch: PairBatch) -> None:
-    """Refuse a batch of which a field has more rows than another: padding hides it."""
+    """Raise if the fields of a batch differ in length, which padding would hide."""
     lengths = {
         name: rows.shape[0]
         for name, rows in batch._asdict().items()
         if rows is not None
     }
     if len(set(lengths.values())) > 1:
-        raise ValueError(
-            f"`accumulate_moments(batches=...)`: expected as many rows in all fields "
-            f"of a batch, got {lengths}; row i of all must be the same anchor."
+        raise ArgumentError(
+            "accumulate_moments(batches=...)",
+            "as many rows in all fields of a batch",
+            lengths,
+            "row i of all must be the same anchor",
         )
 
 
@@ -330,14 +329,5 @@ def _own_rows(rows: jax.Array) -> jax.Array:
     own = data_mesh([shard.device for shard in shards])
     count = sum(shard.data.shape[0] for shard in shards)
     return jax.make_array_from_single_device_arrays(
-        (count, *rows.shape[1:]), _by_device(own), [shard.data for shard in shards]
+        (count, *rows.shape[1:]), row_sharding(own), [shard.data for shard in shards]
     )
-
-
-def _by_device(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-    """Split the leading axis over the devices."""
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(DATA_AXIS))
-
-
-def _is_own(device: Any) -> bool:
-    return device.process_index == jax.process_index()

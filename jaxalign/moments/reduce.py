@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Shaped
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.moments.statistics import MAX_ROWS, Moments, check_moments
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.errors import ArgumentError
+from jaxalign.moments.statistics import MAX_ROWS, Moments, check_moments, expand_to
+from jaxalign.precise import product
 
 
 def reduce_groups(
@@ -47,34 +47,33 @@ def reduce_groups(
 
     >>> import jaxalign as ja
     >>> rows, classes = jnp.eye(4), jnp.array([0, 0, 1, 1])
-    >>> empty = ja.init_moments(4, 4, groups=2)
-    >>> grouped = ja.update_moments(empty, rows, rows, group=classes)
-    >>> subsets = ja.reduce_groups(grouped, jnp.array([[1, 0], [1, 1]]))
+    >>> empty = ja.moments.init_moments(4, 4, groups=2)
+    >>> grouped = ja.moments.update_moments(empty, rows, rows, group=classes)
+    >>> subsets = ja.moments.reduce_groups(grouped, jnp.array([[1, 0], [1, 1]]))
     >>> subsets.count.tolist()
     [2.0, 4.0]
     """
     check_moments("reduce_groups", moments)
     if not moments.groups:
-        raise ValueError(
-            "`reduce_groups(moments=...)`: expected moments with groups, got none; "
-            "make them by `init_moments(..., groups=G)`."
-        )
+        expected = "moments with groups"
+        remedy = "make them by `init_moments(..., groups=G)`"
+        raise ArgumentError("reduce_groups(moments=...)", expected, "none", remedy)
     total = moments.count.size
     if weights is None:
         weights = jnp.ones((total,), moments.count.dtype)
     weights = jnp.asarray(weights)
     if weights.ndim < 1 or weights.shape[-1] != total:
-        raise ValueError(
-            f"`reduce_groups(weights=...)`: expected shape (..., {total}), got "
-            f"{weights.shape}; give one weight for each group."
+        remedy = "give one weight for each group"
+        raise ArgumentError(
+            "reduce_groups(weights=...)", f"shape (..., {total})", weights.shape, remedy
         )
     if isinstance(weights, jax.Array) and not isinstance(weights, jax.core.Tracer):
         lowest = float(jnp.min(weights)) if weights.size else 0.0
         if lowest < 0:
-            raise ValueError(
-                f"`reduce_groups(weights=...)`: expected numbers of at least 0, got "
-                f"{lowest:.3g}; take rows out by `subtract_moments`."
-            )
+            expected = "numbers of at least 0"
+            got = f"{lowest:.3g}"
+            remedy = "take rows out by `subtract_moments`"
+            raise ArgumentError("reduce_groups(weights=...)", expected, got, remedy)
     return _reduce(moments, weights)
 
 
@@ -84,17 +83,10 @@ def _reduce(moments, weights):
     energies = moments.source_energy + moments.target_energy
     finite = jnp.isfinite(energies + moments.count)
 
-    def plain(moments, weights):
-        return _merge_groups(moments, weights)
-
     def careful(moments, weights):
         # 0 times NaN is NaN: what is left out must be taken out.
         cleaned = jax.tree.map(
-            lambda leaf: jnp.where(
-                finite.reshape(finite.shape + (1,) * (leaf.ndim - finite.ndim)),
-                leaf,
-                jnp.zeros_like(leaf),
-            ),
+            lambda leaf: jnp.where(expand_to(finite, leaf), leaf, jnp.zeros_like(leaf)),
             moments,
         )
         merged = _merge_groups(cleaned, weights)
@@ -105,12 +97,11 @@ def _reduce(moments, weights):
         def spoil(leaf):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 return leaf
-            where = held.reshape(held.shape + (1,) * (leaf.ndim - held.ndim))
-            return jnp.where(where, jnp.full_like(leaf, jnp.nan), leaf)
+            return jnp.where(expand_to(held, leaf), jnp.full_like(leaf, jnp.nan), leaf)
 
         return jax.tree.map(spoil, merged)
 
-    return jax.lax.cond(jnp.all(finite), plain, careful, moments, weights)
+    return jax.lax.cond(jnp.all(finite), _merge_groups, careful, moments, weights)
 
 
 def _merge_groups(moments, weights):
@@ -130,18 +121,16 @@ def _merge_groups(moments, weights):
 
     def outer(within, left, right):
         # (S, G) @ (G, rows * columns)
-        sums = jnp.matmul(
-            weights, within.reshape(within.shape[0], -1), precision=_HIGHEST
-        )
+        sums = product(weights, within.reshape(within.shape[0], -1))
         sums = sums.reshape(-1, *within.shape[1:])
         # (S, rows, G) @ (S, G, columns)
         weighted = jnp.swapaxes(own[:, :, None] * left, -1, -2)
-        between = jnp.matmul(weighted, right, precision=_HIGHEST)
+        between = product(weighted, right)
         return (sums + between).reshape(*batch, *within.shape[1:])
 
     def energy(within, means):
         between = jnp.sum(own * jnp.sum(jnp.square(means), axis=-1), axis=-1)
-        sums = jnp.matmul(weights, within, precision=_HIGHEST)
+        sums = product(weights, within)
         return (sums + between).reshape(batch)
 
     return Moments(
@@ -160,10 +149,10 @@ def _merge_groups(moments, weights):
 def _about_own_mean(means, shares):
     """Mean of each subset, (S, d), and the groups' means about it, (S, G, d)."""
     # (S, G) @ (G, d)
-    mean = jnp.matmul(shares, means, precision=_HIGHEST)
+    mean = product(shares, means)
     about = means[None, :, :] - mean[:, None, :]
     # What rounding has left: (S, 1, G) @ (S, G, d)
-    rest = jnp.matmul(shares[:, None, :], about, precision=_HIGHEST)
+    rest = product(shares[:, None, :], about)
     return mean + rest[:, 0, :], about - rest
 
 

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moments of one block of rows: the product under every pass."""
 
-import jax
 import jax.numpy as jnp
 
 from jaxalign.moments.statistics import Moments
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.precise import product
 
 # Rows of equal weight whose mean stands for that of all: it is off by a sixth of their
 # spread.
@@ -55,17 +53,20 @@ def moments_of_block(
         if weights is None:
             rest = jnp.sum(moved, axis=0) / safe
         else:
-            rest = jnp.matmul(weights, moved, precision=_HIGHEST) / safe
+            rest = product(weights, moved) / safe
         return point + rest, moved, rest
 
     source_mean, source_p, source_rest = about_a_point(source)
     target_mean, target_p, target_rest = about_a_point(target)
 
-    def product(left, right, left_rest, right_rest):
+    def centred_product(left, right, left_rest, right_rest):
         weighted = left if weights is None else weights[:, None] * left
         # (d_left, k) @ (k, d_right)
-        sums = jnp.matmul(weighted.T, right, precision=_HIGHEST)
+        sums = product(weighted.T, right)
         return sums - count * left_rest[:, None] * right_rest[None, :]
+
+    def gram(moved, rest):
+        return centred_product(moved, moved, rest, rest) if grams else None
 
     def energy(moved, rest):
         squares = jnp.sum(jnp.square(moved), axis=-1)
@@ -77,15 +78,11 @@ def moments_of_block(
         rows=rows,
         source_mean=source_mean,
         target_mean=target_mean,
-        cross_covariance=product(target_p, source_p, target_rest, source_rest),
+        cross_covariance=centred_product(target_p, source_p, target_rest, source_rest),
         source_energy=energy(source_p, source_rest),
         target_energy=energy(target_p, target_rest),
-        source_gram=product(source_p, source_p, source_rest, source_rest)
-        if grams
-        else None,
-        target_gram=product(target_p, target_p, target_rest, target_rest)
-        if grams
-        else None,
+        source_gram=gram(source_p, source_rest),
+        target_gram=gram(target_p, target_rest),
     )
 
 
@@ -96,7 +93,7 @@ def _near_mean(side, kept, shares):
     if shares is not None:
         counted = jnp.where(kept[:, None], side, jnp.zeros_like(side))
         # (k,) @ (k, d)
-        return jnp.matmul(shares, counted, precision=_HIGHEST)
+        return product(shares, counted)
     few = side[:_FEW]
     if kept is None:
         return jnp.mean(few, axis=0)

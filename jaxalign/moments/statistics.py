@@ -1,27 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Centred second moments of paired rows: the statistics every closed form needs.
 
-What rows of any number come down to on their way to a map. `update` and `passes` fill
+They summarise any number of rows on the way to a map. `update` and `passes` fill
 it, `merging` and `reduce` combine it. All sums are of CENTRED products, merged pairwise
 (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
 variances", 1979): real embeddings sit in a cone whose mean has norm 0.5 to 0.9, and
 subtracting ``n * mean * mean`` at the end would cancel.
 """
 
-import typing
-
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError, check_count
+from jaxalign.pytrees import pytree_dataclass
 
 MAX_ROWS = 2**31 - 1
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class Moments:
     """Centred moments of paired source and target rows; leading axes are groups.
 
@@ -106,17 +104,11 @@ def init_moments(
         leading = ()
     else:
         leading = (groups,) if isinstance(groups, int) else tuple(groups)
-    for name, width in (("d_source", d_source), ("d_target", d_target)):
-        if width < 1:
-            raise ValueError(
-                f"`init_moments({name}={width})`: expected a width of at least 1; "
-                "pass the number of columns of the rows."
-            )
-    if any(size < 1 for size in leading):
-        raise ValueError(
-            f"`init_moments(groups={groups})`: expected at least 1 group; leave it out "
-            "to keep all rows together."
-        )
+    columns = "pass the number of columns of the rows"
+    check_count("init_moments", "d_source", d_source, remedy=columns)
+    check_count("init_moments", "d_target", d_target, remedy=columns)
+    for size in leading:
+        check_count("init_moments", "groups", size)
     dtype = jax.dtypes.canonicalize_dtype(float)
 
     def zeros(*shape):
@@ -141,14 +133,15 @@ def add_rows(left: Int[Array, "*g"], right: Int[Array, "*g"]) -> Int[Array, "*g"
     return jnp.where(right > room, jnp.full_like(left, MAX_ROWS), left + right)
 
 
-def check_moments(call: str, moments: object) -> None:
-    """Refuse what is no `Moments`, naming the call.
+def expand_to(numbers: Array, leaf: Array) -> Array:
+    """Append axes to one number a group, ``(*g)``, to broadcast it with a leaf."""
+    return numbers.reshape(numbers.shape + (1,) * (leaf.ndim - numbers.ndim))
 
-    Raises:
-      ValueError: saying what came instead.
-    """
+
+def check_moments(call: str, moments: object) -> None:
+    """Raise `ArgumentError` unless `moments` is a `Moments`."""
     if not isinstance(moments, Moments):
-        raise ValueError(
-            f"`{call}(moments=...)`: expected Moments, got {type(moments).__name__}; "
-            "make them by `init_moments` and `update_moments`."
+        remedy = "make them by `init_moments` and `update_moments`"
+        raise ArgumentError(
+            f"{call}(moments=...)", "Moments", type(moments).__name__, remedy
         )

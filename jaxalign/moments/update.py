@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import float_rows, native_floats
 from jaxalign.moments.grouped import grouped_batch
 from jaxalign.moments.merging import check_factor, merge_checked, weigh_moments
@@ -80,7 +81,7 @@ def update_moments(
 
     >>> import jaxalign as ja
     >>> rows = np.array([[1.0, 0.0], [3.0, 0.0]], np.float32)
-    >>> moments = update_moments(ja.init_moments(2, 2), rows, rows)
+    >>> moments = update_moments(ja.moments.init_moments(2, 2), rows, rows)
     >>> float(moments.count), float(moments.source_mean[0])
     (2.0, 2.0)
     """
@@ -156,22 +157,23 @@ def _check_group(moments, source, group):
     """Refuse groups that moments do not have, or moments whose groups are not named."""
     if not moments.groups:
         if group is not None:
-            raise ValueError(
-                "`update_moments(group=...)`: expected no groups, as `moments` has "
-                "none; make the moments by `init_moments(..., groups=G)`."
-            )
+            expected = "no groups, as `moments` has none"
+            remedy = "make the moments by `init_moments(..., groups=G)`"
+            raise ArgumentError("update_moments(group=...)", expected, remedy=remedy)
         return
     if len(moments.groups) > 1 or group is None:
-        raise ValueError(
-            f"`update_moments(group={'None' if group is None else '...'})`: expected "
-            f"one number a row for moments with one axis of groups, whose axes are "
-            f"{moments.groups}; pass group, and number several axes as one."
+        raise ArgumentError(
+            f"update_moments(group={'None' if group is None else '...'})",
+            "one number a row for moments with one axis of groups, whose axes are "
+            f"{moments.groups}",
+            remedy="pass group, and number several axes as one",
         )
     if not isinstance(group, jax.Array | np.ndarray) or group.shape != source.shape[:1]:
-        raise ValueError(
-            f"`update_moments(group=...)`: expected an array of shape "
-            f"({source.shape[0]},), got {getattr(group, 'shape', type(group))}; pass "
-            "one number a row."
+        raise ArgumentError(
+            "update_moments(group=...)",
+            f"an array of shape ({source.shape[0]},)",
+            getattr(group, "shape", type(group)),
+            "pass one number a row",
         )
     check_numbers("update_moments", group, moments.groups[0])
 
@@ -197,18 +199,19 @@ def check_numbers(call: str, group: ArrayLike, groups: int) -> None:
     else:
         return
     if low < 0 or high >= groups:
-        raise ValueError(
-            f"`{call}(group=...)`: expected 0 to {groups - 1}, got "
-            f"{low} to {high}; give padding weight 0 and any group that exists."
-        )
+        expected = f"0 to {groups - 1}"
+        remedy = "give padding weight 0 and any group that exists"
+        raise ArgumentError(f"{call}(group=...)", expected, f"{low} to {high}", remedy)
 
 
 def check_whole(call: str, group: ArrayLike) -> None:
     """Raise if the numbers of groups are of no integer dtype."""
     if not jnp.issubdtype(group.dtype, jnp.integer):
-        raise ValueError(
-            f"`{call}(group=...)`: expected whole numbers, got {group.dtype}; "
-            "number the groups from 0, as by `numpy.unique(..., return_inverse=True)`."
+        raise ArgumentError(
+            f"{call}(group=...)",
+            "whole numbers",
+            group.dtype,
+            "number the groups from 0, as by `numpy.unique(..., return_inverse=True)`",
         )
 
 
@@ -221,8 +224,7 @@ def _range(numbers):
 def _check_pairs(source, target):
     """Raise if rows do not pair."""
     if source.shape[0] != target.shape[0]:
-        raise ValueError(
-            f"`update_moments(source, target)`: expected as many target rows as source "
-            f"rows, got {source.shape[0]} and {target.shape[0]}; row i of one must "
-            "describe the same anchor as row i of the other."
-        )
+        expected = "as many target rows as source rows"
+        got = f"{source.shape[0]} and {target.shape[0]}"
+        remedy = "row i of one must describe the same anchor as row i of the other"
+        raise ArgumentError("update_moments(source, target)", expected, got, remedy)

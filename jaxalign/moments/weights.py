@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import native_floats
 
 _KINDS = (jnp.floating, jnp.integer, jnp.bool_)
@@ -24,23 +25,21 @@ def row_weights(call: str, weights: object, rows: int) -> ArrayLike:
         or one of them is negative.
     """
     if not isinstance(weights, jax.Array | np.ndarray):
-        raise ValueError(
-            f"`{call}(weights=...)`: expected an array, got {type(weights).__name__}; "
-            "convert it with `numpy.asarray`."
+        remedy = "convert it with `numpy.asarray`"
+        raise ArgumentError(
+            f"{call}(weights=...)", "an array", type(weights).__name__, remedy
         )
     if weights.shape != (rows,):
-        raise ValueError(
-            f"`{call}(weights=...)`: expected shape ({rows},), got {weights.shape}; "
-            "pass one weight per row, 0 for padding."
-        )
+        expected = f"shape ({rows},)"
+        remedy = "pass one weight per row, 0 for padding"
+        raise ArgumentError(f"{call}(weights=...)", expected, weights.shape, remedy)
     if not any(jnp.issubdtype(weights.dtype, kind) for kind in _KINDS):
-        raise ValueError(
-            f"`{call}(weights=...)`: expected real numbers or a mask, got "
-            f"{weights.dtype}; pass floats, counts or booleans."
-        )
+        expected = "real numbers or a mask"
+        remedy = "pass floats, counts or booleans"
+        raise ArgumentError(f"{call}(weights=...)", expected, weights.dtype, remedy)
     if isinstance(weights, np.ndarray) and weights.size and weights.min() < 0:
-        raise ValueError(
-            f"`{call}(weights=...)`: expected numbers of at least 0, got "
-            f"{weights.min():.3g}; take rows out by `subtract_moments`."
-        )
+        expected = "numbers of at least 0"
+        got = f"{weights.min():.3g}"
+        remedy = "take rows out by `subtract_moments`"
+        raise ArgumentError(f"{call}(weights=...)", expected, got, remedy)
     return native_floats(weights)

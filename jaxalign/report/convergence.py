@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How solvers of one problem converge: log-log curves, a table, and a text summary.
+"""Convergence of solvers of one problem: log-log curves, a table and a text summary.
 
 What is drawn is the excess ``(f - f*) / (f0 - f*)``, 1 at the start and 0 at the
 optimum, against steps and seconds, and how far iterates are from orthonormal.
@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
-from jaxalign.report.curves import COLORS
 from jaxalign.report.document import table
-from jaxalign.report.svg import INK, to_svg
+from jaxalign.report.svg import COLORS, INK, add_legend, finish_axes, to_svg
+from jaxalign.report.table import align_columns
 
 TARGET = 1e-6
 _LINES = ("-", "--", ":", "-.")
@@ -45,7 +45,7 @@ class Course:
 
     @property
     def seconds(self) -> Float[np.ndarray, " k"]:
-        """When each record was reached."""
+        """Seconds after which each record was reached."""
         return self.steps * self.step_seconds
 
     def steps_to(self, target: float = TARGET) -> int | None:
@@ -56,7 +56,7 @@ class Course:
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A solver that goes there at once, a closed form.
+    """A closed-form solver.
 
     Attributes:
       label: a few words.
@@ -93,17 +93,16 @@ class Convergence:
         return min(reached, key=self._seconds_to, default=None)
 
     def cells(self) -> dict[str, str]:
-        """Say of every solver in a few characters when it reached the target."""
-        found = {mark.label: _seconds(mark.seconds) for mark in self.marks}
+        """Return the time to the target of every solver, or where it ended."""
+        found = {}
         for mark in self.marks:
-            if not abs(mark.excess) <= self.target:
-                found[mark.label] = _at(mark.excess)
+            reached = abs(mark.excess) <= self.target
+            found[mark.label] = _seconds(mark.seconds) if reached else _at(mark.excess)
         for course in self.courses:
-            reached = course.steps_to(self.target) is not None
+            seconds = self._seconds_to(course)
+            reached = np.isfinite(seconds)
             found[course.label] = (
-                _seconds(self._seconds_to(course))
-                if reached
-                else _at(course.excess[-1])
+                _seconds(seconds) if reached else _at(course.excess[-1])
             )
         return found
 
@@ -144,35 +143,32 @@ class Convergence:
         """
         figure = Figure(figsize=(12.6, 4.6), layout="constrained")
         by_steps, by_seconds, drift = figure.subplots(1, 3)
+        handles = {}
         for course, (color, line) in zip(self.courses, self._styles(), strict=True):
             style = {"color": color, "linestyle": line, "linewidth": 1.5}
             excess = _clipped(course.excess)
-            by_steps.plot(course.steps, excess, label=course.label, **style)
+            (handles[course.label],) = by_steps.plot(course.steps, excess, **style)
             by_seconds.plot(course.seconds, excess, **style)
             drift.plot(course.steps, _clipped(course.drift), **style)
         for mark, marker in zip(self.marks, _MARKERS, strict=False):
-            by_seconds.plot(
+            (handles[mark.label],) = by_seconds.plot(
                 [mark.seconds],
                 _clipped(np.array([mark.excess])),
                 color=INK,
                 marker=marker,
                 markersize=8,
                 linestyle="none",
-                label=mark.label,
                 clip_on=False,
             )
         titles = ("Excess against steps", "Excess against seconds", "Drift, |Q'Q - I|")
         for axes, name in zip((by_steps, by_seconds, drift), titles, strict=True):
             axes.set(xscale="log", yscale="log", xlabel="steps")
-            axes.set_title(name, loc="left", fontsize=10)
-            axes.grid(color=INK, alpha=0.12)
-            for side in ("top", "right"):
-                axes.spines[side].set_visible(False)
+            finish_axes(axes, name)
         by_seconds.set_xlabel("seconds")
         for axes in (by_steps, by_seconds):
             axes.set_ylim(_FLOOR, 3.0)
             axes.axhline(self.target, color=INK, linewidth=1, linestyle=":")
-        figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+        add_legend(figure, handles)
         return to_svg(figure, f"Convergence of solvers: {title}")
 
     def _seconds_to(self, course: Course) -> float:
@@ -207,17 +203,11 @@ def format_convergence(cases: Mapping[str, Convergence]) -> str:
     """
     columns = {name: one.cells() for name, one in cases.items()}
     labels = list(dict.fromkeys(label for cells in columns.values() for label in cells))
-    first = max(map(len, labels))
-    widths = {
-        name: max(len(name), *map(len, cells.values()))
-        for name, cells in columns.items()
-    }
-    lines = [" " * first + "".join(f"  {name:>{widths[name]}}" for name in columns)]
-    lines.append("-" * len(lines[0]))
-    for label in labels:
-        cells = (f"  {c.get(label, '-'):>{widths[n]}}" for n, c in columns.items())
-        lines.append(f"{label:<{first}}" + "".join(cells))
-    return "\n".join(lines)
+    lines = [
+        [label, *(cells.get(label, "-") for cells in columns.values())]
+        for label in labels
+    ]
+    return "\n".join(align_columns([["", *columns]], lines))
 
 
 def _clipped(values: np.ndarray) -> np.ndarray:
@@ -226,7 +216,7 @@ def _clipped(values: np.ndarray) -> np.ndarray:
 
 
 def _at(excess: float) -> str:
-    """Say where a solver is that did not get there."""
+    """Format the excess of a solver that missed the target."""
     return f"at {excess:.0e}" if np.isfinite(excess) else "diverged"
 
 

@@ -8,10 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxalign.evaluate.rows import METRICS
-from jaxalign.report.svg import INK, to_svg
+from jaxalign.report.svg import COLORS, INK, add_legend, finish_axes, to_svg
 
-# Okabe and Ito's palette: told apart by colour-blind readers, on light and dark.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _COLUMNS = 3
 
 
@@ -45,7 +43,7 @@ def draw_curves(
 
     Args:
       panels: metric (a key of `METRICS`) to its curves.
-      axis: what the numbers are.
+      axis: label of the numbers.
       levels: metric to a level that does not depend on the number, with its name.
 
     Returns:
@@ -82,26 +80,11 @@ def draw_curves(
             name, level = levels[metric]
             line = axes.axhline(factor * level, color=INK, linewidth=1, linestyle=":")
             handles.setdefault(name, line)
-        axes.set_title(
-            METRICS[metric].label.replace("->", "\N{RIGHTWARDS ARROW}"),
-            loc="left",
-            fontsize=10,
-        )
+        finish_axes(axes, METRICS[metric].label.replace("->", "→"))
         axes.set_ylabel("cosine" if factor == 1.0 else "%")
         axes.set_xlabel(axis)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-        axes.grid(color=INK, alpha=0.12)
-        axes.set_axisbelow(True)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
     for axes in grid.flat[count:]:
         axes.set_axis_off()
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="outside upper center",
-        ncols=4,
-        frameon=False,
-        fontsize=10,
-    )
+    add_legend(figure, handles)
     return to_svg(figure, f"Curves of the metrics against {axis}")

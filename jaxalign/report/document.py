@@ -1,14 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page from its sections: one HTML file that needs nothing else."""
+"""A page from its sections: one HTML file that needs nothing else.
+
+HTML and the style sheet are in `templates`, filled by Jinja, which escapes all texts.
+"""
 
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
+import jinja2
+
 from jaxalign.atomic_files import write_atomically
-from jaxalign.report.style import STYLE
+
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.PackageLoader("jaxalign.report"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+ENVIRONMENT.filters["json"] = lambda values: json.dumps(
+    dict(values), indent=1, ensure_ascii=False
+)
 
 
 def write_document(
@@ -26,65 +40,40 @@ def write_document(
       parts: sections, as HTML.
       credit: who made what is shown, and under which licence.
     """
-    body = [f"<h1>{escape(title)}</h1>", *parts]
-    if credit:
-        body.append(f"<footer><p>{escape(credit)}</p></footer>")
-    document = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
-    write_atomically(path, document)
+    template = ENVIRONMENT.get_template("document.html")
+    write_atomically(path, template.render(title=title, parts=parts, credit=credit))
 
 
 def section(heading: str, body: str) -> str:
     """Give HTML a heading."""
-    return f"<section><h2>{escape(heading)}</h2>{body}</section>"
+    return _part("section", heading, body)
 
 
 def paragraphs(texts: Iterable[str]) -> str:
     """Set plain texts as paragraphs."""
-    return "".join(f"<p>{escape(text)}</p>" for text in texts)
+    return _part("paragraphs", texts)
 
 
 def finding(text: str) -> str:
     """Set a sentence apart, as what the page has to say."""
-    return f'<p class="finding"><strong>{escape(text)}</strong></p>'
+    return _part("finding", text)
 
 
 def figure(svg: str, caption: str) -> str:
     """Set a figure with its caption."""
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    return _part("figure", svg, caption)
 
 
 def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Set a table of plain texts; the first of each line is its head."""
-    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    body = "".join(
-        f'<tr><th scope="row">{escape(line[0])}</th>'
-        + "".join(f"<td>{escape(entry)}</td>" for entry in line[1:])
-        + "</tr>"
-        for line in lines
-    )
-    return (
-        f'<div class="wide"><table><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return _part("table", heads, lines)
 
 
 def run_section(config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     """Settings and versions."""
-    settings = {"settings": config, "versions": versions}
-    return (
-        "<section><h2>How this was made</h2>"
-        + "".join(
-            f"<h3>{name}</h3><pre>"
-            f"{escape(json.dumps(dict(values), indent=1, ensure_ascii=False))}</pre>"
-            for name, values in settings.items()
-            if values
-        )
-        + "</section>"
-    )
+    return _part("run_section", config, versions)
+
+
+def _part(name: str, *values: Any) -> str:
+    """Fill one macro of `parts.html`."""
+    return str(getattr(ENVIRONMENT.get_template("parts.html").module, name)(*values))

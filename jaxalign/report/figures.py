@@ -14,11 +14,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from jaxalign.evaluate.rows import MEAN_ONLY, METRICS, NATIVE_TARGET, NO_MAP
 from jaxalign.report.similarities import SimilarityMaps
 from jaxalign.report.summary import Cells, pick_methods
-from jaxalign.report.svg import INK, to_svg
+from jaxalign.report.svg import COLORS, INK, add_legend, finish_axes, to_svg
 
-# Okabe and Ito's palette: told apart by colour-blind readers, on light and dark.
 _BEFORE_COLORS = {NO_MAP: "#8c8c8c", MEAN_ONLY: "#e69f00"}
-_AFTER_COLORS = ("#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7")
+_AFTER_COLORS = [color for color in COLORS if color not in _BEFORE_COLORS.values()]
 
 _COSINES = (
     "image_cosine",
@@ -69,21 +68,14 @@ def draw_bars(cells: Cells, methods: Sequence[str]) -> str:
     all_axes = figure.subplots(1, len(panels), squeeze=False)
     for axes, (title, unit, factor, metrics) in zip(all_axes[0], panels, strict=True):
         _draw_panel(axes, cells, methods, metrics, factor)
-        axes.set_title(title, loc="left", fontsize=11)
+        finish_axes(axes, title, grid="x")
+        axes.spines["left"].set_visible(False)
         axes.set_xlabel(unit)
     handles = dict(
         zip(*reversed(all_axes[0, -1].get_legend_handles_labels()), strict=True)
     )
     names = [*(name for name in methods if name in handles), *handles]
-    names = list(dict.fromkeys(names))
-    figure.legend(
-        [handles[name] for name in names],
-        names,
-        loc="outside upper center",
-        ncols=4,
-        frameon=False,
-        fontsize=10,
-    )
+    add_legend(figure, {name: handles[name] for name in names})
     return to_svg(figure, "Bar charts of the metrics before and after mapping")
 
 
@@ -120,11 +112,7 @@ def _draw_panel(axes, cells: Cells, methods, metrics, factor: float) -> None:
     axes.axvline(0, color=INK, linewidth=0.8)
     low = min(0.0, axes.get_xlim()[0])
     axes.set_xlim(low, factor)
-    axes.grid(axis="x", color=INK, alpha=0.15)
-    axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
 
 
 def _draw_native(axes, cells: Cells, metrics, factor: float) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a table shows, in plain sentences made from its numbers alone."""
+"""Sentences that summarise a table, made from its numbers alone."""
 
 from jaxalign.evaluate.rows import MEAN_ONLY, NO_MAP
 from jaxalign.report.summary import Cell, Cells, format_value
@@ -7,7 +7,7 @@ from jaxalign.report.summary import Cell, Cells, format_value
 _TEXTS = "text_to_text_at_1"
 _CROSSING = "source_image_to_target_text_at_1"
 _BEFORE = {MEAN_ONLY: "means alone", NO_MAP: "no map"}
-_RIVALS = ("ridge", "least squares", "MLP")
+RIVALS = ("ridge", "least squares", "MLP")
 
 
 def describe_finding(
@@ -26,7 +26,7 @@ def describe_finding(
       fit_on: modality whose rows the map was fitted on.
 
     Returns:
-      Sentences; none if the table lacks the method or its numbers.
+      Sentences; [] if the table lacks the method or its numbers.
     """
     ours = cells.get(headline, {})
     texts = ours.get(_TEXTS)
@@ -35,7 +35,7 @@ def describe_finding(
     sentences = [_verdict(cells, headline, fit_on)]
     sentences.append(
         f'With "{headline}", {format_value(_TEXTS, texts.value)} % of texts'
-        f"{_spread(texts)} find themselves in the other model"
+        f"{_spread(texts)} retrieve their own counterpart in the target model"
         f"{_brackets(_others(cells, _TEXTS, _BEFORE, ' %'))}."
     )
     pairs = ours.get("caption_cosine")
@@ -44,7 +44,7 @@ def describe_finding(
         cosine = format_value("caption_cosine", pairs.value)
         sentences.append(f"Text pairs reach cosine {cosine}{before}.")
     sentences.append(_crossing(ours))
-    rivals = {name: name for name in _RIVALS if name != headline}
+    rivals = {name: name for name in RIVALS if name != headline}
     others = _others(cells, _TEXTS, rivals, " %")
     if others:
         sentences.append(f"Texts by other maps of the same rows: {others}.")
@@ -52,7 +52,7 @@ def describe_finding(
 
 
 def _verdict(cells: Cells, headline: str, fit_on: str | None) -> str:
-    """Found, found in part, or not found; nothing if there is no baseline."""
+    """Found, found in part, or not found; "" without a baseline."""
     texts = cells[headline][_TEXTS]
     bars = []
     for name in _BEFORE:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gallery's data: a query picture and what is found for it, with and without Q."""
+"""The gallery's data: query pictures, and their neighbours with and without the map."""
 
 import base64
 import dataclasses
@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.data.prompts import caption
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import MapRows
@@ -86,10 +86,11 @@ def find_gallery(
     """
     counts = {len(pictures), len(names), len(texts), len(paired_set.labels)}
     if len(counts) != 1:
-        raise ValueError(
-            "`find_gallery(pictures=..., names=..., texts=...)` expected "
-            f"{len(paired_set.labels)} of each, got {len(pictures)}, {len(names)} and "
-            f"{len(texts)}; give one per example of the paired set."
+        raise ArgumentError(
+            "find_gallery(pictures=..., names=..., texts=...)",
+            f"{len(paired_set.labels)} of each",
+            f"{len(pictures)}, {len(names)} and {len(texts)}",
+            "give one per example of the paired set",
         )
     rows = np.asarray(queries)
     k = min(k, len(pictures))
@@ -154,8 +155,8 @@ def sample_gallery(
         map_rows,
         queries.tolist(),
         pictures=[example["image"] for example in examples],
-        names=[example["name"] for example in examples],
-        texts=[caption(example["name"]) for example in examples],
+        names=[str(example.get("thing") or example["id"]) for example in examples],
+        texts=[str(example["text"]) for example in examples],
     )
 
 
@@ -176,11 +177,10 @@ def picture_data_uri(picture: Picture) -> str:
     shape = getattr(picture, "shape", ())
     channels = shape[2] if len(shape) == 3 else 1 if len(shape) == 2 else 0
     if getattr(picture, "dtype", None) != np.uint8 or channels not in (1, 3, 4):
-        raise ValueError(
-            "`GalleryItem` expected pictures as PNG bytes or uint8 pixels (h, w, 3), "
-            f"got {type(picture).__name__} of shape {shape}; encode other pictures as "
-            "PNG."
-        )
+        expected = "pictures as PNG bytes or uint8 pixels (h, w, 3)"
+        got = f"{type(picture).__name__} of shape {shape}"
+        remedy = "encode other pictures as PNG"
+        raise ArgumentError("GalleryItem", expected, got, remedy)
     from PIL import Image
 
     buffer = io.BytesIO()

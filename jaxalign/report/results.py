@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxalign.atomic_files import write_atomically
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.rows import ResultRow
 
 FORMAT = "jaxalign-results/1"
@@ -18,7 +19,7 @@ _PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "optax", "numpy", "transformer
 
 
 class Results(NamedTuple):
-    """What a results file holds."""
+    """Contents of a results file."""
 
     rows: list[ResultRow]
     versions: dict[str, str]
@@ -78,24 +79,20 @@ def read_results(path: str | os.PathLike[str]) -> Results:
       FileNotFoundError: if there is no such file.
       ValueError: if it is no results file, damaged, or of a newer format.
     """
+    call, again = f"read_results({os.fspath(path)!r})", "run the experiment again"
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
-            f"`read_results({os.fspath(path)!r})` expected JSON, got something else "
-            f"({error}); run the experiment again."
-        ) from error
+        got = f"something else ({error})"
+        raise ArgumentError(call, "JSON", got, again) from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise ValueError(
-            f"`read_results({os.fspath(path)!r})` expected format {FORMAT!r}, got "
-            f"{found!r}; if the file comes from a newer jaxalign, upgrade this one."
-        )
+        upgrade = "if the file comes from a newer jaxalign, upgrade this one"
+        raise ArgumentError(call, f"format {FORMAT!r}", repr(found), upgrade)
     missing = {"rows", "versions"} - set(document)
     if missing:
-        raise ValueError(
-            f"`read_results({os.fspath(path)!r})` expected rows and versions, "
-            f"{sorted(missing)} are missing; run the experiment again."
+        raise ArgumentError(
+            call, "rows and versions", f"a file without {sorted(missing)}", again
         )
     rows = [ResultRow.from_json(row) for row in document["rows"]]
     return Results(rows=rows, versions=document["versions"])

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import MapRows
 from jaxalign.metrics.zeroshot import class_similarities
@@ -24,7 +25,7 @@ class SimilarityMaps:
       mapped: ``(c, c)``, mapped source images with target texts.
       unmapped: ``(c, c)``, source images with target texts as they are; None if the
         widths differ.
-      table: what the examples are, such as "held-out classes".
+      table: name of the examples, such as "held-out classes".
     """
 
     labels: Sequence[str]
@@ -40,11 +41,9 @@ class SimilarityMaps:
         tables += [] if self.unmapped is None else [self.unmapped]
         shapes = [np.shape(table) for table in tables]
         if c == 0 or shapes != [(c, c)] * len(shapes):
-            raise ValueError(
-                "`SimilarityMaps(labels=...)` expected tables of shape "
-                f"{(c, c)}, at least (1, 1), got {shapes}; give one label per row and "
-                "column."
-            )
+            expected = f"tables of shape {(c, c)}, at least (1, 1)"
+            remedy = "give one label per row and column"
+            raise ArgumentError("SimilarityMaps(labels=...)", expected, shapes, remedy)
 
 
 def measure_similarities(
@@ -62,7 +61,7 @@ def measure_similarities(
       map_rows: carries source rows to the target space.
       class_names: class id -> name.
       limit: at most so many classes are shown, spread evenly over `class_ids`.
-      table: what the examples are.
+      table: name of the examples.
 
     Returns:
       The data of one figure.

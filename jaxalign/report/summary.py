@@ -99,6 +99,11 @@ class KeyColumn:
         native = method in NATIVE_METHODS
         return cells.get(self.native_metric or "" if native else self.metric)
 
+    def share(self, cells: dict[str, Cell]) -> float | None:
+        """Give the value of the second metric, None if it has none."""
+        cell = cells.get(self.share_metric or "")
+        return None if cell is None else cell.value
+
 
 KEY_COLUMNS = (
     KeyColumn(("image", "cosine"), "image_cosine"),

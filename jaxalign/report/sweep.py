@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.rows import METRICS, NATIVE_TARGET, ResultRow
 from jaxalign.report.curves import Curve, draw_curves
 from jaxalign.report.document import table
@@ -69,9 +70,10 @@ class Sweep:
             metric: [_curve(rows, name, metric) for name in tables] for metric in PANELS
         }
         if not all(len(c.places) for found in curves.values() for c in found):
-            raise ValueError(
-                f"`Sweep.of(rows=..., tables={tuple(tables)})`: expected rows of maps "
-                "fitted on several numbers of classes; name them by `method_of`."
+            raise ArgumentError(
+                f"Sweep.of(rows=..., tables={tuple(tables)})",
+                "rows of maps fitted on several numbers of classes",
+                remedy="name them by `method_of`",
             )
         return cls(curves, _levels(rows))
 

@@ -2,7 +2,7 @@
 """The table of the terminal: methods down, key metrics across, at most 100 columns."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.report.finding import describe_finding
@@ -51,24 +51,15 @@ def _format_one(name: str, cells: Cells) -> str:
     """Lay out one table."""
     size = describe_size(cells)
     body = [
-        [_text(column, method, of_method) for column in KEY_COLUMNS]
+        [_shorten(method), *(_text(c, method, of_method) for c in KEY_COLUMNS)]
         for method, of_method in cells.items()
     ]
-    units = [_unit(column) for column in KEY_COLUMNS]
-    widths = [
-        max(len(line) for line in [*column.header, unit, *(row[i] for row in body)])
-        for i, (column, unit) in enumerate(zip(KEY_COLUMNS, units, strict=True))
-    ]
-    method_width = min(_METHOD_WIDTH, max(len("method"), *(len(m) for m in cells)))
     heads = [
-        ("", [column.header[0] for column in KEY_COLUMNS]),
-        ("method", [column.header[1] for column in KEY_COLUMNS]),
-        ("", units),
+        ["", *(column.header[0] for column in KEY_COLUMNS)],
+        ["method", *(column.header[1] for column in KEY_COLUMNS)],
+        ["", *(_unit(column) for column in KEY_COLUMNS)],
     ]
-    lines = [_line(head, texts, widths, method_width) for head, texts in heads]
-    lines.append("-" * max(map(len, lines)))
-    for method, texts in zip(cells, body, strict=True):
-        lines.append(_line(method, texts, widths, method_width))
+    lines = align_columns(heads, body)
     if any(method in cells for method in NATIVE_METHODS):
         lines.append("")
         lines.append(f"{' and '.join(NATIVE_METHODS)}: image -> text within one model.")
@@ -76,12 +67,24 @@ def _format_one(name: str, cells: Cells) -> str:
     return "\n".join([title, "", *lines])
 
 
-def _line(method: str, texts: list[str], widths: list[int], method_width: int) -> str:
-    """Lay out one line; a long method name is cut with an ellipsis."""
-    if len(method) > method_width:
-        method = method[: method_width - 3] + "..."
-    cells = [text.rjust(width) for text, width in zip(texts, widths, strict=True)]
-    return _GAP.join([method.ljust(method_width), *cells]).rstrip()
+def align_columns(
+    heads: Sequence[Sequence[str]], lines: Sequence[Sequence[str]]
+) -> list[str]:
+    """Pad cells to columns, the first to the left, and rule off the heads."""
+    first, *others = zip(*heads, *lines, strict=True)
+    padded = [[text.ljust(max(map(len, first))) for text in first]]
+    padded += [
+        [text.rjust(max(map(len, column))) for text in column] for column in others
+    ]
+    texts = [_GAP.join(cells).rstrip() for cells in zip(*padded, strict=True)]
+    top = texts[: len(heads)]
+    return [*top, "-" * max(map(len, top)), *texts[len(heads) :]]
+
+
+def _shorten(method: str) -> str:
+    """Cut a long name, with an ellipsis."""
+    long = len(method) > _METHOD_WIDTH
+    return method[: _METHOD_WIDTH - 3] + "..." if long else method
 
 
 def _unit(column: KeyColumn) -> str:
@@ -98,8 +101,7 @@ def _text(column: KeyColumn, method: str, cells: dict[str, Cell]) -> str:
         return "-" + " " * 6 if column.share_metric else "-"
     text = format_value(column.metric, cell.value)
     if column.share_metric:
-        share = cells.get(column.share_metric)
-        value = None if share is None else share.value
+        value = column.share(cells)
         # Brackets are of one width, so that the numbers before them stand in line.
         text += " " * 6 if value is None else f" ({100 * value:3.0f})"
     return text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far to trust a map, in plain sentences: enough anchors, or how many more."""
+"""Sentences on the trust in a map: enough anchors, or how many more are needed."""
 
 import math
 
@@ -55,9 +55,9 @@ def _verdict(trust: Trust) -> str:
     more = f"{round_number(float(curve.more)):,}"
     if bool(curve.at_least):
         few = int(trust.anchors) <= int(trust.directions)
-        why = "before each direction is met once"
+        why = "to cover every direction once"
         if not few:
-            why = "before their errors tell how many it takes"
+            why = "before the errors show how many it takes"
         return (
             f"Too few anchors: {anchors}; at least {more} more are needed {why}. "
             f"{left}."
@@ -70,7 +70,7 @@ def _verdict(trust: Trust) -> str:
 
 
 def _agreement(trust: Trust) -> str:
-    """What the best map could do, and how far this one is from it."""
+    """Agreement of the best map, with its interval."""
     found = trust.metrics.agreement
     level = f"{100 * trust.level:g} %"
     ends = f"{float(found.low):.3f} to {float(found.high):.3f}"
@@ -81,12 +81,12 @@ def _agreement(trust: Trust) -> str:
 
 
 def _directions(trust: Trust) -> str:
-    """How many directions are determined, and how well."""
+    """Number of directions that are determined, and their accuracy."""
     determined, width = int(trust.determined), int(trust.directions)
     if determined == 0:
         return (
             f"The anchors determine none of {width} directions to within 11 degrees: "
-            "take the map's parts for arbitrary, whatever its error."
+            "treat these parts of the map as arbitrary, whatever its error."
         )
     bound = math.degrees(float(trust.largest_angle.bound))
     rest = (

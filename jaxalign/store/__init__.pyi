@@ -1,4 +1,4 @@
+from .disk_errors import FullDiskError as FullDiskError
 from .reader import EmbeddingStore as EmbeddingStore
 from .reader import StoredBatch as StoredBatch
-from .trouble import FullDiskError as FullDiskError
 from .writer import StoreWriter as StoreWriter

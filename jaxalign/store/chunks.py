@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks: what one append leaves, until all chunks of a part become its files.
+"""Chunks: files of one append each, until all chunks of a part become its files.
 
 A chunk is an Arrow IPC file, durable once it has its name, and the name says what is
 in it: first example, number of examples, number of rows, sha256 of the bytes. So a
@@ -88,7 +88,7 @@ def list_chunks(folder: Path, whole: range) -> list[Chunk]:
 
 
 def gaps(whole: range, taken: Iterable[range]) -> list[range]:
-    """Return what ranges in order, none overlapping another, leave of a whole one.
+    """Return the parts of a range that other ranges, in order and disjoint, leave.
 
     >>> gaps(range(2, 10), [range(0, 3), range(5, 7)])
     [range(3, 5), range(7, 10)]

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from jaxalign.atomic_files import write_atomically
+from jaxalign.errors import ArgumentError, UserError
 
 FORMAT_NAME = "jaxalign-store"
 FORMAT_VERSION = 1
 FORMAT = f"{FORMAT_NAME}/{FORMAT_VERSION}"
 
 
-class DamagedError(ValueError):
-    """A document is not what was written; its text says how."""
+class DamagedError(UserError, ValueError):
+    """A file of a store is not what was written; the text says how."""
 
 
 def digest(document: Mapping[str, Any]) -> str:
@@ -48,7 +49,7 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
       FileNotFoundError: if there is none.
       DamagedError: if it is not what was written. A `format` of another version is
-        left to `check_format`: that version may count its checksum otherwise.
+        left to `load_document`: that version may compute its checksum differently.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -62,26 +63,35 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
-def check_format(call: str, found: Any) -> None:
-    """Refuse what is no store, and stores of other versions.
+def load_document(call: str, path: Path) -> dict[str, Any] | None:
+    """Read a document of this version; None if there is none.
 
     Raises:
-      ValueError: with what to do, which differs for older and newer ones.
+      ValueError: if it is damaged, of another version or not a store's.
     """
+    try:
+        document = read_document(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except DamagedError as error:
+        remedy = "copy the folder again, or embed into another one"
+        raise ArgumentError(call, "a whole store", str(error), remedy) from error
+    _check_format(call, document.get("format"))
+    return document
+
+
+def _check_format(call: str, found: Any) -> None:
+    """Raise over a folder that is not a store, or a store of another version."""
     name, _, version = str(found).partition("/")
+    got = repr(found)
     if name != FORMAT_NAME or not version.isdecimal():
-        raise ValueError(
-            f"{call}: expected format {FORMAT!r}, got {found!r}; this folder is no "
-            "store of embeddings: name another."
-        )
-    if int(version) > FORMAT_VERSION:
-        raise ValueError(
-            f"{call}: expected format {FORMAT!r}, got the newer {found!r}; upgrade "
-            "jaxalign with `pip install --upgrade jaxalign`."
-        )
-    if int(version) < FORMAT_VERSION:
-        raise ValueError(
-            f"{call}: expected format {FORMAT!r}, got the older {found!r}, which this "
-            "jaxalign cannot read; embed again into another folder, or install the "
-            "jaxalign that wrote it."
-        )
+        remedy = "this folder is not a store of embeddings: name another"
+    elif int(version) > FORMAT_VERSION:
+        got = f"the newer {got}"
+        remedy = "upgrade jaxalign with `pip install --upgrade jaxalign`"
+    elif int(version) < FORMAT_VERSION:
+        got = f"the older {got}, which this jaxalign cannot read"
+        remedy = "embed into another folder, or install the jaxalign that wrote it"
+    else:
+        return
+    raise ArgumentError(call, f"format {FORMAT!r}", got, remedy)

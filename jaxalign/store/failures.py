@@ -4,13 +4,14 @@
 import contextlib
 from pathlib import Path
 
+from jaxalign.errors import UserError
 from jaxalign.store.layout import UNFINISHED
 
 Failures = dict[int, tuple[int, str]]
 """By process: when its note was written (the file's own clock), and the error."""
 
 
-class OtherProcessError(OSError):
+class OtherProcessError(UserError, OSError):
     """Another process of this run ended with an error, and its parts are not written.
 
     What was written is kept.
@@ -18,7 +19,7 @@ class OtherProcessError(OSError):
 
 
 def note_failure(folder: Path, process_index: int, error: BaseException) -> None:
-    """Leave a note in an unfinished store, as far as the disk lets itself."""
+    """Leave a note in an unfinished store, if the disk allows it."""
     with contextlib.suppress(OSError):
         _path(folder, process_index).write_text(f"{type(error).__name__}: {error}")
 

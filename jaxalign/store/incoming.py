@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a batch must be before it is written: checked and brought to the disk's types.
-
-Each refusal names the argument, what was expected, what came, and what to do.
-"""
+"""Validating a batch of rows before it is written, and converting it for the disk."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from jaxalign.errors import ArgumentError, shorten
 from jaxalign.store.plan import Plan
 
 # Columns that readers of such folders know come first, in this order.
@@ -73,10 +71,9 @@ def check_batch(
     if not names:
         return Batch(rows={}, table=pa.table({}), skipped=pairs)
     if set(rows) != set(plan.modalities):
-        raise ValueError(
-            f"{call}: expected rows of {sorted(plan.modalities)}, got {sorted(rows)}; "
-            "append all modalities of an example at once."
-        )
+        expected = f"rows of {sorted(plan.modalities)}"
+        remedy = "append all modalities of an example at once"
+        raise ArgumentError(call, expected, sorted(rows), remedy)
     return Batch(
         rows={
             modality: _check_rows(call, plan, modality, rows[modality], names)
@@ -88,58 +85,48 @@ def check_batch(
 
 
 def _check_ids(call: str, ids: Sequence | np.ndarray) -> list[str]:
-    """Refuse ids that are no strings, and those that come twice."""
+    """Validate ids: strings, each once."""
     names = list(ids)
     wrong = [name for name in names if not isinstance(name, str) or "\0" in name]
     if wrong:
-        raise ValueError(
-            f"{call}: expected ids that are strings without NUL, got {wrong[0]!r}; "
-            "convert them with `str`."
-        )
+        expected = "ids that are strings without NUL"
+        raise ArgumentError(call, expected, repr(wrong[0]), "convert them with `str`")
     if len(set(names)) < len(names):
         twice = [name for name, count in Counter(names).items() if count > 1]
-        raise ValueError(
-            f"{call}: expected ids that differ, got {twice[0]!r} twice; make them "
-            "unique, such as by a number."
-        )
+        remedy = "make them unique, such as by a number"
+        raise ArgumentError(call, "ids that differ", f"{twice[0]!r} twice", remedy)
     return [str(name) for name in names]
 
 
 def _check_rows(
     call: str, plan: Plan, modality: str, given: Any, ids: list[str]
 ) -> np.ndarray:
-    """Return rows in the plan's dtype; refuse those that it cannot hold."""
+    """Return rows in the plan's dtype; raise if it cannot hold them."""
     found = np.asarray(given)
-    expected = (len(ids), plan.modalities[modality])
-    if found.shape != expected:
-        raise ValueError(
-            f"{call}: expected {modality} rows of shape {expected}, one for each id, "
-            f"got {found.shape}; pass one row an example that is not skipped."
-        )
-    # bfloat16 comes from another package, and is no np.floating.
+    shape = (len(ids), plan.modalities[modality])
+    if found.shape != shape:
+        expected = f"{modality} rows of shape {shape}, one for each id"
+        remedy = "pass one row an example that is not skipped"
+        raise ArgumentError(call, expected, found.shape, remedy)
+    # bfloat16 comes from another package, and is not an np.floating.
     if not np.issubdtype(found.dtype, np.floating) and found.dtype.name != "bfloat16":
-        raise ValueError(
-            f"{call}: expected floating {modality} rows, got {found.dtype}; convert "
-            "them with `rows.astype(numpy.float32)`."
-        )
+        remedy = "convert them with `rows.astype(numpy.float32)`"
+        raise ArgumentError(call, f"floating {modality} rows", found.dtype, remedy)
     with np.errstate(over="ignore", under="ignore"):
         kept = np.ascontiguousarray(found.astype(plan.storage_dtype, copy=False))
     bad = ~np.isfinite(kept).all(axis=1)
     if not bad.any():
         return kept
-    some = ", ".join(repr(ids[index]) for index in np.flatnonzero(bad)[:3])
-    was_finite = np.isfinite(found[bad].astype(np.float64)).all(axis=1)
-    if was_finite.all():
-        raise ValueError(
-            f"{call}: expected {modality} rows within {plan.dtype}'s range, got "
-            f"{bad.sum()} beyond it, of {some}; normalise the rows, or create the "
-            "store with dtype='float32'."
-        )
-    raise ValueError(
-        f"{call}: expected finite {modality} rows, got {bad.sum()} with NaN or "
-        f"infinity, of {some}; look at these examples, and pass those that cannot be "
-        "embedded as skipped."
-    )
+    some = shorten([repr(ids[index]) for index in np.flatnonzero(bad)])
+    if np.isfinite(found[bad].astype(np.float64)).all():
+        expected = f"{modality} rows within {plan.dtype}'s range"
+        got = f"{bad.sum()} beyond it, of {some}"
+        remedy = "normalise the rows, or create the store with dtype='float32'"
+    else:
+        expected = f"finite {modality} rows"
+        got = f"{bad.sum()} with NaN or infinity, of {some}"
+        remedy = "look at these examples, and or pass them as skipped"
+    raise ArgumentError(call, expected, got, remedy)
 
 
 def _make_table(
@@ -147,9 +134,8 @@ def _make_table(
 ) -> pa.Table:
     """Build the metadata's table."""
     if "id" in columns:
-        raise ValueError(
-            f"{call}: expected columns beside the ids, got one named 'id'; leave it "
-            "out."
+        raise ArgumentError(
+            call, "columns beside the ids", "one named 'id'", "leave it out"
         )
     values = order_columns({"id": ids, **columns})
     return pa.table(
@@ -166,10 +152,9 @@ def _make_column(
     """Convert a column of strings or of whole numbers."""
     plain = list(values.tolist() if isinstance(values, np.ndarray) else values)
     if len(plain) != count:
-        raise ValueError(
-            f"{call}: expected column {name!r} to have one value for each of the "
-            f"{count} ids, got {len(plain)}; leave out those of skipped examples."
-        )
+        expected = f"column {name!r} to have one value for each of the {count} ids"
+        remedy = "leave out those of skipped examples"
+        raise ArgumentError(call, expected, len(plain), remedy)
     if all(isinstance(value, str) for value in plain):
         kind = pa.string()
     elif all(
@@ -179,14 +164,11 @@ def _make_column(
         kind = pa.int64()
     else:
         kinds = sorted({type(value).__name__ for value in plain})
-        raise ValueError(
-            f"{call}: expected column {name!r} to hold strings or whole numbers, all "
-            f"of one kind, got {kinds}; convert them with `str` or `int`."
-        )
+        expected = f"column {name!r} to hold strings or whole numbers, all of one kind"
+        raise ArgumentError(call, expected, kinds, "convert them with `str` or `int`")
     try:
         return pa.array(plain, type=kind)
     except (pa.ArrowException, OverflowError, UnicodeError) as error:
-        raise ValueError(
-            f"{call}: expected column {name!r} to fit {kind}, got {error}; convert or "
-            "leave out what does not."
-        ) from error
+        expected = f"column {name!r} to fit {kind}"
+        remedy = "convert or leave out what does not"
+        raise ArgumentError(call, expected, str(error), remedy) from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a store's files are those of its manifest: quickly, and to the last bit."""
+"""Comparing a store's files with its manifest: sizes and headers, or checksums."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxalign.errors import ArgumentError, shorten
+
 _BLOCK = 1 << 22
 
 
-def faults_at_a_glance(
-    folder: Path, files: Mapping[str, Mapping[str, Any]]
-) -> list[str]:
+def compare_headers(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Compare sizes and `.npy` headers with the manifest; say what differs.
 
     Args:
@@ -37,7 +37,7 @@ def faults_at_a_glance(
     return faults
 
 
-def faults_to_the_bit(
+def compare_checksums(
     folder: Path,
     files: Mapping[str, Mapping[str, Any]],
     report: Callable[[int, int], None],
@@ -47,7 +47,7 @@ def faults_to_the_bit(
     Args:
       folder: the store's.
       files: relative path to bytes and sha256.
-      report: told of the bytes hashed so far and of all bytes.
+      report: called with the bytes hashed so far and all bytes.
 
     Returns:
       A line for each file that differs.
@@ -73,18 +73,12 @@ def faults_to_the_bit(
     return faults
 
 
-def refuse_faults(call: str, faults: Sequence[str]) -> None:
-    """Refuse files that are not the manifest's.
-
-    Raises:
-      ValueError: naming some of them.
-    """
+def raise_faults(call: str, faults: Sequence[str]) -> None:
+    """Raise `ArgumentError` with some of the faults, if there are any."""
     if faults:
-        raise ValueError(
-            f"{call}: expected the files of its manifest, got others: "
-            f"{'; '.join(faults[:5])}{'; ...' if len(faults) > 5 else ''}. Copy the "
-            "store again, or embed into another folder."
-        )
+        got = f"others: {shorten(faults, most=5, separator='; ')}"
+        remedy = "copy the store again, or embed into another folder"
+        raise ArgumentError(call, "the files of its manifest", got, remedy)
 
 
 def _header_faults(path: Path, name: str, entry: Mapping[str, Any]) -> list[str]:

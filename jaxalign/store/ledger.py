@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is on disk of an unfinished store, as one process knows it.
+"""The rows of an unfinished store that are on disk, as one process knows them.
 
 Other processes write into the same folder, so every answer starts from a listing; what
 is remembered is only what cannot change: sealed parts, chunks that were read, the
@@ -9,6 +9,7 @@ columns. A part's lock is held while its chunks are looked at or written.
 import contextlib
 from pathlib import Path
 
+from jaxalign.errors import ArgumentError
 from jaxalign.file_lock import locked
 from jaxalign.store.chunks import Chunk, gaps, list_chunks, read_chunk, write_chunk
 from jaxalign.store.documents import DamagedError, read_document, write_document
@@ -17,7 +18,7 @@ from jaxalign.store.layout import UNFINISHED
 from jaxalign.store.parts import (
     PartRecord,
     chunk_folder,
-    discard_if_damaged,
+    read_or_delete,
     read_record,
     remove_chunks,
     seal_part,
@@ -54,14 +55,14 @@ class Ledger:
         return self._sealed[part]
 
     def is_covered(self, part: int) -> bool:
-        """Tell whether nothing of a part is missing, from names alone."""
+        """Tell whether a part is complete, from names alone."""
         if self.record(part) is not None:
             return True
         ranges = [chunk.range for chunk in self._chunks(part)]
         return not gaps(self._plan.part_range(part), ranges)
 
     def missing(self, part: int) -> list[range]:
-        """Return the examples of a part that nothing covers; seal it if there are none.
+        """Return the missing examples of a part; seal the part if it is complete.
 
         Chunks are read when they are first met, and deleted if they are damaged.
         """
@@ -83,8 +84,8 @@ class Ledger:
           ValueError: if examples are written already, or ids are in the part already.
         """
         with self.part_locked(part):
-            chunks = self._refuse_written(call, part, covered)
-            self._refuse_repeated(call, part, chunks, batch)
+            chunks = self._check_not_written(call, part, covered)
+            self._check_new_ids(call, part, chunks, batch)
             place = chunk_folder(self._folder, part)
             path = write_chunk(
                 place, covered.start, len(covered), batch, self._temporary_folder
@@ -104,14 +105,16 @@ class Ledger:
             except FileNotFoundError:
                 return None
             except DamagedError as error:
-                raise ValueError(
-                    f"{str(self._folder)!r}: expected an unfinished store that can be "
-                    f"resumed, got {error}; embed into another folder."
+                raise ArgumentError(
+                    repr(str(self._folder)),
+                    "an unfinished store that can be resumed",
+                    str(error),
+                    "embed into another folder",
                 ) from error
         return self._columns
 
     def agree_on_columns(self, call: str, batch: Batch) -> None:
-        """Let the first batch of the store fix the columns; refuse others.
+        """Let the first batch of the store fix the columns; raise over other columns.
 
         The caller holds no part's lock: `finish` takes the store's first.
 
@@ -127,10 +130,11 @@ class Ledger:
                     write_document(path, {"columns": batch.columns})
         stored = self.columns()
         if batch.columns != stored:
-            raise ValueError(
-                f"{call}: expected columns {stored}, as in the store's first append, "
-                f"got {batch.columns}; pass the same columns for all rows, or start "
-                "anew in another folder."
+            raise ArgumentError(
+                call,
+                f"columns {stored}, as in the store's first append",
+                batch.columns,
+                "pass the same columns for all rows, or start anew in another folder",
             )
 
     def _chunks(self, part: int) -> list[Chunk]:
@@ -142,9 +146,13 @@ class Ledger:
         """List the chunks of a part; those not read before are read, or deleted."""
         chunks = []
         for chunk in self._chunks(part):
-            if chunk.path in self._whole or not discard_if_damaged(chunk):
+            if chunk.path not in self._whole:
+                try:
+                    read_or_delete(chunk)
+                except DamagedError:
+                    continue
                 self._whole.add(chunk.path)
-                chunks.append(chunk)
+            chunks.append(chunk)
         return chunks
 
     def _seal(self, part: int) -> bool:
@@ -169,8 +177,8 @@ class Ledger:
         self._sealed[part] = record
         self._ids.pop(part, None)
 
-    def _refuse_written(self, call: str, part: int, covered: range) -> list[Chunk]:
-        """Return a part's chunks; refuse to write what is written already."""
+    def _check_not_written(self, call: str, part: int, covered: range) -> list[Chunk]:
+        """Return a part's chunks; raise if they hold examples of this range."""
         chunks = []
         if self.record(part) is not None:
             written = [self._plan.part_range(part)]
@@ -182,18 +190,19 @@ class Ledger:
                 if chunk.range.start < covered.stop and covered.start < chunk.range.stop
             ]
         if written:
-            raise ValueError(
-                f"{call}: expected examples that are not written yet, got "
+            raise ArgumentError(
+                call,
+                "examples that are not written yet",
                 f"{covered.start} to {covered.stop - 1}, while {written[0].start} to "
-                f"{written[0].stop - 1} are there; append only what `missing` lists, "
-                "in one process."
+                f"{written[0].stop - 1} are there",
+                "append only what `missing` lists, in one process",
             )
         return chunks
 
-    def _refuse_repeated(
+    def _check_new_ids(
         self, call: str, part: int, chunks: list[Chunk], batch: Batch
     ) -> None:
-        """Refuse ids that the part has already; other parts are seen to at the end."""
+        """Raise over ids that the part holds already; `finish` compares the parts."""
         if not batch.ids:
             return
         paths, hashes = self._ids.setdefault(part, (set(), set()))
@@ -206,10 +215,12 @@ class Ledger:
             stored = read_chunk(chunk)
             twice = suspects.intersection(stored.ids if stored else [])
             if twice:
-                raise ValueError(
-                    f"{call}: expected ids that differ, got {min(twice)!r}, which is "
-                    f"among examples {chunk.range.start} to {chunk.range.stop - 1} "
-                    "already; make ids unique, such as by a number."
+                raise ArgumentError(
+                    call,
+                    "ids that differ",
+                    f"{min(twice)!r}, which is among examples {chunk.range.start} to "
+                    f"{chunk.range.stop - 1} already",
+                    "make ids unique, such as by a number",
                 )
 
     def _note_ids(self, part: int, path: Path, ids: list[str]) -> None:

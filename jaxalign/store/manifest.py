@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifest: what a finished store holds, with sizes and checksums.
+"""The manifest: contents of a finished store, with sizes and checksums.
 
 Times, hosts and numbers of processes are not in it: the same data give the same bytes,
 whoever wrote them and however often the run was interrupted.
@@ -11,13 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxalign.store.documents import (
-    DamagedError,
-    check_format,
-    digest,
-    read_document,
-    write_document,
-)
+from jaxalign.store.documents import digest, load_document, write_document
 from jaxalign.store.incoming import order_columns
 from jaxalign.store.layout import MANIFEST
 from jaxalign.store.parts import PartRecord
@@ -40,7 +34,7 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """How many rows all parts have."""
+        """Number of rows of all parts."""
         return sum(part.rows for part in self.parts)
 
     @property
@@ -85,18 +79,11 @@ def read_manifest(call: str, folder: Path) -> Manifest | None:
     """Read `manifest.json`; None if there is none.
 
     Raises:
-      ValueError: if it is damaged, of another version, or no store's.
+      ValueError: if it is damaged, of another version or not a store's.
     """
-    try:
-        document = read_document(folder / MANIFEST)
-    except (FileNotFoundError, NotADirectoryError):
+    document = load_document(call, folder / MANIFEST)
+    if document is None:
         return None
-    except DamagedError as error:
-        raise ValueError(
-            f"{call}: expected a whole store, got {error}; copy it again, or embed "
-            "into another folder."
-        ) from error
-    check_format(call, document.get("format"))
     skipped = iter(document["skipped"])
     return Manifest(
         plan=Plan.from_document(document),

@@ -108,7 +108,7 @@ def seal_part(
             )
             with opened as writer:
                 for chunk in chunks:
-                    batch = _read_whole(chunk)
+                    batch = read_or_delete(chunk)
                     if chunk.rows:
                         writer.write(batch.rows, batch.table)
                     skipped.extend(map(list, batch.skipped))
@@ -117,11 +117,11 @@ def seal_part(
             files = {names[kind]: entries[kind] for kind in kinds}
         else:
             for chunk in chunks:
-                skipped.extend(map(list, _read_whole(chunk).skipped))
+                skipped.extend(map(list, read_or_delete(chunk).skipped))
             for name in names.values():
                 # Of an earlier part that had rows, and was lost.
                 (folder / name).unlink(missing_ok=True)
-    except _DamagedChunkError:
+    except DamagedError:
         return None
     record = PartRecord(rows=rows, files=files, skipped=skipped)
     write_document(
@@ -137,21 +137,8 @@ def remove_chunks(folder: Path, part: int) -> None:
         shutil.rmtree(chunk_folder(folder, part))
 
 
-def discard_if_damaged(chunk: Chunk) -> bool:
-    """Read a chunk; delete it, and say so, if it is not what was written."""
-    try:
-        _read_whole(chunk)
-    except _DamagedChunkError:
-        return True
-    return False
-
-
-class _DamagedChunkError(Exception):
-    """A chunk is not what was written; it was deleted."""
-
-
-def _read_whole(chunk: Chunk) -> Batch:
-    """Read a chunk that should be whole."""
+def read_or_delete(chunk: Chunk) -> Batch:
+    """Read a chunk; raise `DamagedError` and delete it if its checksum fails."""
     batch = read_chunk(chunk)
     if batch is None:
         logging.warning(
@@ -161,7 +148,7 @@ def _read_whole(chunk: Chunk) -> Batch:
             chunk.range.stop - 1,
         )
         chunk.path.unlink(missing_ok=True)
-        raise _DamagedChunkError
+        raise DamagedError(f"a damaged {chunk.path.name}")
     return batch
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all who write one store must agree on, fixed before the first row."""
+"""The plan of a store: settings that its writers share, fixed before the first row."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.store.documents import FORMAT
 from jaxalign.store.layout import METADATA, ROW_FOLDERS, part_file
 
@@ -17,7 +18,7 @@ DTYPES: tuple[Dtype, ...] = ("float32", "float16")
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A store's contents before they are there.
+    """Settings of a store, before it has rows.
 
     Attributes:
       space: the fingerprint of the rows' space.
@@ -37,7 +38,7 @@ class Plan:
 
     @property
     def parts(self) -> int:
-        """How many parts the store has."""
+        """Number of parts of the store."""
         return -(-self.examples // self.part_examples)
 
     @property
@@ -78,7 +79,6 @@ class Plan:
 
 
 def make_plan(
-    call: str,
     *,
     space: str,
     dtype: Dtype,
@@ -87,51 +87,37 @@ def make_plan(
     part_examples: int,
     details: Mapping[str, Any],
 ) -> Plan:
-    """Check a caller's wishes and bring them to JSON's types.
-
-    Raises:
-      ValueError: naming the argument that cannot be.
-    """
+    """Validate the arguments of `EmbeddingStore.create`, and convert them for JSON."""
+    call = "EmbeddingStore.create"
     if not isinstance(space, str) or not space:
-        raise ValueError(
-            f"{call}: expected a fingerprint as space, got {space!r}; pass "
-            "`encoders.space`."
+        raise ArgumentError(
+            f"{call}(space={space!r})", "a fingerprint", remedy="pass `encoders.space`"
         )
-    if dtype not in DTYPES:
-        raise ValueError(f"{call}: expected a dtype of {DTYPES}, got {dtype!r}.")
+    check_option(call, "dtype", dtype, DTYPES)
     if not modalities or not set(modalities) <= set(ROW_FOLDERS):
-        raise ValueError(
-            f"{call}: expected modalities among {sorted(ROW_FOLDERS)}, each with its "
-            f"width, got {dict(modalities)}; pass {{'image': 512, 'text': 512}}."
+        raise ArgumentError(
+            f"{call}(modalities={dict(modalities)})",
+            f"widths of modalities among {sorted(ROW_FOLDERS)}",
+            remedy="pass {'image': 512, 'text': 512}",
         )
     sizes = {"examples": examples, "part_examples": part_examples, **modalities}
-    wrong = {name: size for name, size in sizes.items() if not _is_positive(size)}
-    if wrong:
-        raise ValueError(
-            f"{call}: expected whole numbers of at least 1, got {wrong}; pass the "
-            "number of examples, of examples a part, and the widths of the rows."
-        )
+    for name, size in sizes.items():
+        check_count(call, name, size, remedy="pass how many there are")
     try:
         plain = json.loads(json.dumps(dict(details), allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{call}: expected details of JSON values, got {error}; keep strings, "
-            "numbers, lists and dictionaries in them."
+        remedy = "keep strings, numbers, lists and dictionaries in them"
+        raise ArgumentError(
+            f"{call}(details=...)", "JSON values", str(error), remedy
         ) from error
     return Plan(
-        space=str(space),
+        space=space,
         dtype=dtype,
         modalities={name: int(modalities[name]) for name in sorted(modalities)},
         examples=int(examples),
         part_examples=int(part_examples),
         details=plain,
     )
-
-
-def _is_positive(size: Any) -> bool:
-    """Tell whether a size is a whole number of at least 1."""
-    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    return whole and int(size) >= 1
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jaxalign.errors import ArgumentError, MissingFileError, check_count, check_option
 from jaxalign.store.incoming import COLUMN_TYPES
 from jaxalign.store.integrity import (
-    faults_at_a_glance,
-    faults_to_the_bit,
-    refuse_faults,
+    compare_checksums,
+    compare_headers,
+    raise_faults,
 )
 from jaxalign.store.layout import METADATA, stray_files
 from jaxalign.store.manifest import Manifest, read_manifest
@@ -120,7 +121,6 @@ class EmbeddingStore:
         from jaxalign.store.writer import StoreWriter
 
         plan = make_plan(
-            f"`EmbeddingStore.create({os.fspath(folder)!r})`",
             space=space,
             dtype=dtype,
             modalities=modalities,
@@ -147,27 +147,28 @@ class EmbeddingStore:
           FileNotFoundError: if there is no store.
           ValueError: if it is unfinished, damaged, of another version or space.
         """
-        call = f"`EmbeddingStore.open({os.fspath(folder)!r})`"
+        call = f"EmbeddingStore.open({os.fspath(folder)!r})"
         place = Path(folder)
         manifest = read_manifest(call, place)
         if manifest is None:
-            _refuse_unfinished(call, place)
-            raise FileNotFoundError(
-                f"{call}: expected a store of embeddings, found no manifest; write one "
-                "by `EmbeddingStore.create`."
+            _raise_if_unfinished(call, place)
+            raise MissingFileError(
+                f"`{call}`: expected a store of embeddings, found no manifest; write "
+                "one by `EmbeddingStore.create`."
             )
         if space is not None and space != manifest.plan.space:
-            raise ValueError(
-                f"{call}: expected rows of space {space[:12]}..., got "
-                f"{manifest.plan.space[:12]}...; embed with the same model as before, "
-                "or open the store of that one."
+            raise ArgumentError(
+                call,
+                f"rows of space {space[:12]}...",
+                f"{manifest.plan.space[:12]}...",
+                "embed with the same model as before, or open the store of that one",
             )
-        refuse_faults(call, faults_at_a_glance(place, manifest.files))
+        raise_faults(call, compare_headers(place, manifest.files))
         return cls(place, manifest)
 
     @property
     def folder(self) -> Path:
-        """Where the store is."""
+        """Folder of the store."""
         return self._folder
 
     @property
@@ -177,7 +178,7 @@ class EmbeddingStore:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that the store holds, such as to tell what a result is of."""
+        """Hash of the store's contents, to identify what a result was computed from."""
         return self._manifest.fingerprint
 
     @property
@@ -192,17 +193,17 @@ class EmbeddingStore:
 
     @property
     def examples(self) -> int:
-        """How many examples the data had, those without a row among them."""
+        """Number of examples of the data, including those without a row."""
         return self._manifest.plan.examples
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the writer said of the rows' origin."""
+        """Origin of the rows, as the writer gave it."""
         return dict(self._manifest.plan.details)
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        """(id, reason) of the examples that have no row, in order."""
+        """(id, reason) of the examples without a row, in order."""
         return [
             (name, reason)
             for part in self._manifest.parts
@@ -227,12 +228,10 @@ class EmbeddingStore:
         Raises:
           ValueError: if the store has no such modality.
         """
-        if modality not in self._manifest.plan.modalities:
-            raise ValueError(
-                f"`EmbeddingStore`: expected a modality of {self.modalities}, got "
-                f"{modality!r}; embed that one into a store of its own."
-            )
-        return self._manifest.plan.modalities[modality]
+        widths = self._manifest.plan.modalities
+        remedy = "embed that one into a store of its own"
+        check_option("EmbeddingStore", "modality", modality, widths, remedy=remedy)
+        return widths[modality]
 
     def rows(
         self, modality: str, start: int = 0, stop: int | None = None
@@ -282,12 +281,8 @@ class EmbeddingStore:
           ValueError: if the store has no such column.
         """
         names = list(self.columns if columns is None else columns)
-        unknown = set(names) - set(self.columns)
-        if unknown:
-            raise ValueError(
-                f"`metadata(columns=...)`: expected columns of {list(self.columns)}, "
-                f"got {sorted(unknown)}; leave these out."
-            )
+        for name in names:
+            check_option("metadata", "columns", name, self.columns, remedy="omit it")
         schema = pa.schema([(name, COLUMN_TYPES[self.columns[name]]) for name in names])
         pieces = [schema.empty_table()]
         for part, first, last in self._spans(start, stop):
@@ -331,10 +326,7 @@ class EmbeddingStore:
         Raises:
           ValueError: if `batch_size` is less than 1, or the store lacks a modality.
         """
-        if batch_size < 1:
-            raise ValueError(
-                f"`batches(batch_size={batch_size})`: expected at least 1 row a batch."
-            )
+        check_count("batches", "batch_size", batch_size, remedy="pass rows a batch")
         wanted = self.modalities if modalities is None else tuple(modalities)
         begin, end, _ = slice(start, stop).indices(len(self))
         # Ids come by row groups: to read one for every small batch would be slow.
@@ -357,18 +349,18 @@ class EmbeddingStore:
         """Read all files again and compare their checksums with the manifest.
 
         Args:
-          report: told of the bytes read so far and of all bytes, now and then.
+          report: called with the bytes read so far and all bytes, now and then.
 
         Raises:
           ValueError: naming the files that differ, and rows that are not the store's.
         """
-        call = f"`verify()` of {str(self._folder)!r}"
-        faults = faults_to_the_bit(self._folder, self._manifest.files, report)
+        call = f"verify() of {str(self._folder)!r}"
+        faults = compare_checksums(self._folder, self._manifest.files, report)
         faults += [
             f"{name}: not in the manifest"
             for name in stray_files(self._folder, self._manifest.files)
         ]
-        refuse_faults(call, faults)
+        raise_faults(call, faults)
 
     def _path(self, kind: str, part: int) -> Path:
         """Return the path of a part's file."""
@@ -383,13 +375,12 @@ class EmbeddingStore:
                 yield part, first, last
 
 
-def _refuse_unfinished(call: str, folder: Path) -> None:
+def _raise_if_unfinished(call: str, folder: Path) -> None:
     """Raise over a store that is being written, or was."""
     plan = read_plan(call, folder)
     if plan is None:
         return
     sealed = sum(read_record(folder, part) is not None for part in range(plan.parts))
-    raise ValueError(
-        f"{call}: expected a finished store, got one of {sealed} whole parts out of "
-        f"{plan.parts}; start the command that writes it again: it goes on from there."
-    )
+    got = f"one of {sealed} whole parts out of {plan.parts}"
+    remedy = "start the command that writes it again: it resumes"
+    raise ArgumentError(call, "a finished store", got, remedy)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a writer enters a folder: the checks, the locks and the plan, before any work."""
+"""Entering a folder as a writer: checks, locks and the plan, before any work."""
 
 import contextlib
 import shutil
@@ -7,13 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from jaxalign.errors import ArgumentError, shorten
 from jaxalign.file_lock import locked, try_lock
-from jaxalign.store.documents import (
-    DamagedError,
-    check_format,
-    read_document,
-    write_document,
-)
+from jaxalign.store.documents import load_document, write_document
 from jaxalign.store.failures import clear_failure
 from jaxalign.store.layout import UNFINISHED, stray_files
 from jaxalign.store.manifest import read_manifest
@@ -26,7 +22,7 @@ def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
     Args:
       call: how errors name the caller.
       folder: the store's, made if it is missing.
-      plan: what the caller wants to write.
+      plan: of the store to write.
       process_index: of this process among those that write together.
 
     Returns:
@@ -55,7 +51,7 @@ def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
                 for name in plan.part_files(part).values()
             }
         try:
-            refuse_stray_files(call, folder, expected)
+            check_no_stray_files(call, folder, expected)
         except ValueError:
             # They may be the store's own: another process began, or ended, just now.
             if stored is None and (
@@ -77,10 +73,8 @@ def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
                 lock.close()
                 raise
             lock.close()
-    raise ValueError(
-        f"{call}: expected a folder of this run alone, got {str(folder)!r}, which "
-        "others delete again and again; name another."
-    )
+    got = f"{str(folder)!r}, which others delete again and again"
+    raise ArgumentError(call, "a folder of this run alone", got, "name another")
 
 
 def temporary_folder(folder: Path, process_index: int) -> Path:
@@ -94,48 +88,30 @@ def read_plan(call: str, folder: Path) -> Plan | None:
     Raises:
       ValueError: if it is damaged or of another version.
     """
-    try:
-        document = read_document(folder / UNFINISHED / "plan.json")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except DamagedError as error:
-        raise ValueError(
-            f"{call}: expected an unfinished store that can be resumed, got {error}; "
-            "copy the folder again, or embed into another one."
-        ) from error
-    check_format(call, document.get("format"))
-    return Plan.from_document(document)
+    document = load_document(call, folder / UNFINISHED / "plan.json")
+    return None if document is None else Plan.from_document(document)
 
 
 def check_same(call: str, folder: Path, stored: Plan, plan: Plan) -> None:
-    """Refuse to mix two stores.
-
-    Raises:
-      ValueError: listing each difference, with both values.
-    """
+    """Raise if two plans differ, listing each difference with both values."""
     differences = plan.differences(stored)
     if differences:
-        raise ValueError(
-            f"{call}: expected a store of the same model, data and settings in "
-            f"{str(folder)!r}, got another: {'; '.join(differences)}. Nothing was "
-            "touched: give the settings that are there to go on with it, or name "
-            "another folder."
+        raise ArgumentError(
+            call,
+            f"a store of the same model, data and settings in {str(folder)!r}",
+            f"another: {'; '.join(differences)}",
+            "nothing was touched: give the settings that are there to go on with it, "
+            "or name another folder",
         )
 
 
-def refuse_stray_files(call: str, folder: Path, expected: set[str]) -> None:
-    """Refuse a folder where other readers would take foreign files for the store's.
-
-    Raises:
-      ValueError: naming some of the files.
-    """
+def check_no_stray_files(call: str, folder: Path, expected: set[str]) -> None:
+    """Raise over a folder with foreign files that other readers would read as ours."""
     stray = stray_files(folder, expected)
     if stray:
-        raise ValueError(
-            f"{call}: expected a folder without rows of other programs, got "
-            f"{', '.join(stray[:3])}{', ...' if len(stray) > 3 else ''} in "
-            f"{str(folder)!r}; name another folder, or move these files away."
-        )
+        got = f"{shorten(stray)} in {str(folder)!r}"
+        remedy = "name another folder, or move these files away"
+        raise ArgumentError(call, "a folder with our rows alone", got, remedy)
 
 
 @contextlib.contextmanager
@@ -155,10 +131,9 @@ def _lock(call: str, folder: Path, process_index: int) -> IO:
     (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
     lock = try_lock(folder / UNFINISHED / f"writer-{process_index}.lock")
     if lock is None:
-        raise ValueError(
-            f"{call}: another run is writing the store in {str(folder)!r} (its process "
-            f"{process_index}); wait for it or end it, or name another folder."
-        )
+        got = f"another run that is writing it as process {process_index}"
+        remedy = "wait for it or end it, or name another folder"
+        raise ArgumentError(call, f"no other writer in {str(folder)!r}", got, remedy)
     return lock
 
 
@@ -176,5 +151,5 @@ def _settle_plan(call: str, folder: Path, plan: Plan) -> bool:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what a finished store no longer needs, as far as it lets itself."""
+    """Delete the folder of unfinished work, if the system allows it."""
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing a store: batches in any order, by one process or many, killed or not."""
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from absl import logging
 
+from jaxalign.errors import ArgumentError, check_count, shorten
+from jaxalign.repetitions import find_repeated
 from jaxalign.store import start
+from jaxalign.store.disk_errors import explain_full_disk, explain_unwritable
 from jaxalign.store.failures import (
     OtherProcessError,
     note_failure,
@@ -21,31 +26,31 @@ from jaxalign.store.ledger import Ledger
 from jaxalign.store.manifest import Manifest, read_manifest, write_manifest
 from jaxalign.store.plan import Plan
 from jaxalign.store.reader import EmbeddingStore
-from jaxalign.store.trouble import full_disk_told, unwritable_told
-from jaxalign.store.unique_ids import repeated_ids, stored_ids
 
 
 class StoreWriter:
-    """What appends to an unfinished store; made by `EmbeddingStore.create`.
+    """Appends to an unfinished store; made by `EmbeddingStore.create`.
 
-    Used as a context manager it lets go of its lock at the end. A kill at any moment
+    As a context manager it releases its lock at the end. A kill at any moment
     loses the append it falls into, at most: create the writer again, embed what
     `missing` lists, and the store's bytes are those of an undisturbed run.
     """
 
     def __init__(self, folder: str | os.PathLike[str], plan: Plan, process_index: int):
-        self._call = f"`EmbeddingStore.create({os.fspath(folder)!r})`"
-        if process_index < 0:
-            raise ValueError(
-                f"{self._call}: expected a process_index of at least 0, got "
-                f"{process_index}; pass `jax.process_index()`."
-            )
+        self._call = f"EmbeddingStore.create({os.fspath(folder)!r})"
+        check_count(
+            "EmbeddingStore.create",
+            "process_index",
+            process_index,
+            least=0,
+            remedy="pass `jax.process_index()`",
+        )
         self._folder = Path(folder)
         self._plan = plan
         self._temporary_folder = start.temporary_folder(self._folder, process_index)
         self._ledger = Ledger(self._folder, plan, self._temporary_folder)
         self._process_index = process_index
-        with unwritable_told(self._call, self._folder):
+        with explain_unwritable(self._call, self._folder):
             self._lock: IO | None = start.enter(
                 self._call, self._folder, plan, process_index
             )
@@ -66,7 +71,7 @@ class StoreWriter:
         self.close()
 
     def close(self) -> None:
-        """Let go of the lock; what was appended stays."""
+        """Release the lock; what was appended stays."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -78,7 +83,7 @@ class StoreWriter:
 
     @property
     def parts(self) -> int:
-        """How many parts the store has."""
+        """Number of parts of the store."""
         return self._plan.parts
 
     def part_of(self, first: int) -> int:
@@ -91,7 +96,7 @@ class StoreWriter:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the manifest is written, by whichever process."""
+        """Whether the manifest is written, by any process."""
         return read_manifest(self._call, self._folder) is not None
 
     def missing(self, first: int = 0, stop: int | None = None) -> list[range]:
@@ -114,11 +119,11 @@ class StoreWriter:
         stop = self._plan.examples if stop is None else stop
         if first >= stop or self.is_finished:
             return []
-        self._check_open(f"`missing(first={first})`")
+        self._check_open(f"missing(first={first})")
         found = []
         try:
             for part in range(self.part_of(first), self.part_of(stop - 1) + 1):
-                with full_disk_told(self._folder):
+                with explain_full_disk(self._folder):
                     left = self._ledger.missing(part)
                 found += [
                     range(max(gap.start, first), min(gap.stop, stop))
@@ -160,13 +165,13 @@ class StoreWriter:
             was written before, holds rows that are not finite, or repeats an id of its
             part.
         """
-        call = f"`append(first={first})`"
+        call = f"append(first={first})"
         self._check_open(call)
         batch = check_batch(
             call, self._plan, rows=rows, ids=ids, columns=columns, skipped=skipped
         )
         covered = self._check_range(call, first, examples, batch)
-        with full_disk_told(self._folder):
+        with explain_full_disk(self._folder):
             self._ledger.agree_on_columns(call, batch)
             self._ledger.add(call, self.part_of(first), covered, batch)
 
@@ -208,7 +213,7 @@ class StoreWriter:
           FullDiskError: if there is no room; all rows are kept.
           ValueError: if examples are missing, or an id comes twice.
         """
-        with full_disk_told(self._folder):
+        with explain_full_disk(self._folder):
             try:
                 if not self.is_finished:
                     with start.store_locked(self._folder):
@@ -224,73 +229,77 @@ class StoreWriter:
 
     def _write_manifest(self) -> None:
         """Check what concerns the whole store, and declare it finished."""
-        call = f"`finish()` of {str(self._folder)!r}"
+        call = f"finish() of {str(self._folder)!r}"
         self._check_open(call)
         # Nothing remembered: the files of a part may have been deleted since.
         self._ledger = Ledger(self._folder, self._plan, self._temporary_folder)
         missing = self.missing()
         if missing:
-            some = ", ".join(f"{gap.start}-{gap.stop - 1}" for gap in missing[:5])
-            raise ValueError(
-                f"{call}: expected rows of all {self._plan.examples} examples, "
-                f"{sum(map(len, missing))} are missing: {some}"
-                f"{', ...' if len(missing) > 5 else ''}; embed what `missing()` lists, "
-                "and finish then."
-            )
+            some = shorten([f"{gap.start}-{gap.stop - 1}" for gap in missing], most=5)
+            expected = f"rows of all {self._plan.examples} examples"
+            got = f"{sum(map(len, missing))} missing: {some}"
+            remedy = "embed what `missing()` lists, and finish then"
+            raise ArgumentError(call, expected, got, remedy)
         records = (self._ledger.record(part) for part in range(self.parts))
         manifest = Manifest(
             plan=self._plan,
             columns=self._ledger.columns() or {"id": "string"},
             parts=[record for record in records if record is not None],
         )
-        start.refuse_stray_files(call, self._folder, set(manifest.files))
+        start.check_no_stray_files(call, self._folder, set(manifest.files))
         paths = [self._folder / name for name in manifest.files]
         tables = [path for path in paths if path.suffix == ".parquet"]
         logging.info("Looking for repeated ids among %d rows.", manifest.rows)
-        repeated = repeated_ids(lambda: stored_ids(tables), manifest.rows)
+        repeated = find_repeated(lambda: _stored_ids(tables), manifest.rows)
         if repeated:
-            some = ", ".join(
-                f"{name!r} in rows {one} and {two}" for name, one, two in repeated[:3]
-            )
-            raise ValueError(
-                f"{call}: expected ids that differ, got {len(repeated)} or more that "
-                f"repeat: {some}; all rows are kept, but a store cannot be finished "
-                "with them: make the ids unique, and embed into another folder."
+            some = shorten([f"{n!r} in rows {i} and {j}" for n, i, j in repeated])
+            raise ArgumentError(
+                call,
+                "ids that differ",
+                f"{len(repeated)} or more that repeat: {some}",
+                "all rows are kept, but a store cannot be finished with them: make "
+                "the ids unique, and embed into another folder",
             )
         write_manifest(self._folder, manifest, temporary_folder=self._temporary_folder)
 
     def _check_open(self, call: str) -> None:
-        """Refuse to write without the lock."""
+        """Raise unless this writer holds the lock."""
         if self._lock is None:
-            raise ValueError(
-                f"{call}: expected an open writer of an unfinished store, got one that "
-                "is closed, or whose store is finished; call it within "
-                "`with EmbeddingStore.create(...) as writer`."
-            )
+            expected = "an open writer of an unfinished store"
+            got = "one that is closed, or whose store is finished"
+            remedy = "call it within `with EmbeddingStore.create(...) as writer`"
+            raise ArgumentError(call, expected, got, remedy)
 
     def _check_range(
         self, call: str, first: int, examples: int | None, batch: Batch
     ) -> range:
-        """Return the examples of a batch; refuse those outside the store or a part."""
+        """Return the examples of a batch; raise if they leave the store or a part."""
         rows, skipped = batch.table.num_rows, len(batch.skipped)
         count = rows + skipped if examples is None else examples
         if count != rows + skipped or count < 1:
-            raise ValueError(
-                f"{call}: expected a row or a reason to skip for each of the examples, "
-                f"got {rows} rows and {skipped} skipped for {count} examples; leave "
-                "padding out."
-            )
+            expected = "a row or a reason to skip for each of the examples"
+            got = f"{rows} rows and {skipped} skipped for {count} examples"
+            raise ArgumentError(call, expected, got, "leave padding out")
         covered = range(first, first + count)
         if first < 0 or covered.stop > self._plan.examples:
-            raise ValueError(
-                f"{call}: expected examples of 0 to {self._plan.examples - 1}, got "
-                f"{first} to {covered.stop - 1}; number them as the data does."
-            )
+            expected = f"examples of 0 to {self._plan.examples - 1}"
+            got = f"{first} to {covered.stop - 1}"
+            raise ArgumentError(call, expected, got, "number them as the data does")
         whole = self._plan.part_range(self.part_of(first))
         if covered.stop > whole.stop:
-            raise ValueError(
-                f"{call}: expected examples of one part, {whole.start} to "
-                f"{whole.stop - 1}, got {first} to {covered.stop - 1}; split the batch "
-                "there, or choose part_examples as a multiple of the batch size."
+            raise ArgumentError(
+                call,
+                f"examples of one part, {whole.start} to {whole.stop - 1}",
+                f"{first} to {covered.stop - 1}",
+                "split the batch there, or choose part_examples as a multiple of the "
+                "batch size",
             )
         return covered
+
+
+def _stored_ids(paths: Iterable[Path]) -> Iterator[list[str]]:
+    """Yield the ids in metadata files, block by block."""
+    for path in paths:
+        with contextlib.closing(pq.ParquetFile(path)) as opened:
+            for batch in opened.iter_batches(columns=["id"]):
+                yield batch.column(0).to_pylist()

@@ -17,9 +17,10 @@ def test_examples_have_the_documented_keys(data_dir, tiny_splits):
     assert example["image"].dtype == np.uint8
     texts = {k for k, v in example.items() if isinstance(v, str)}
     assert texts == {
-        *("id", "text", "emoji", "name", "keywords", "subgroup", "concept"),
+        *("id", "text", "emoji", "name", "keywords", "subgroup", "concept", "thing"),
         *("rendering", "style", "background"),
     }
+    assert example["is_query"] == (example["rendering"] == "plain")
     assert info.class_names[example["label"]] == example["subgroup"]
     assert 0 <= example["category"] < len(info.category_names)
     assert example["id"] == f"{example['emoji']}/{example['rendering']}"

@@ -57,9 +57,7 @@ def test_the_first_duplicate_is_found():
     assert find(("a", None), ("b", "x"), ("a", None)) == (0, 2)
 
 
-@pytest.mark.parametrize("hashed", [lambda _: 0, lambda row: len(row[0])])
-def test_rows_of_one_hash_are_compared(monkeypatch, hashed):
-    monkeypatch.setattr(columns, "_hash", hashed)
+def test_the_first_two_rows_of_several_pairs_are_found(monkeypatch):
     monkeypatch.setattr(columns, "_BLOCK", 2)
 
     def find(*names):

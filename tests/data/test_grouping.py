@@ -9,7 +9,7 @@ from jaxalign.data.pipeline import image_text_batches
 
 # Interleaved, and of unequal numbers: a has 3, b has 1, c has 2.
 SOURCE = [
-    {"emoji": emoji, "id": f"{emoji}/{i}", "kind": "x" if emoji < "c" else "y"}
+    {"thing": emoji, "id": f"{emoji}/{i}", "kind": "x" if emoji < "c" else "y"}
     for emoji, i in (("a", 0), ("b", 0), ("a", 1), ("c", 0), ("c", 1), ("a", 2))
 ]
 
@@ -40,8 +40,8 @@ def test_any_key_can_group():
 
 def test_an_epoch_shows_each_group_once():
     for batch in _epochs(6):
-        assert sorted(batch["emoji"]) == ["a", "b", "c"]
-        assert [i[0] for i in batch["id"]] == batch["emoji"].tolist()
+        assert sorted(batch["thing"]) == ["a", "b", "c"]
+        assert [i[0] for i in batch["id"]] == batch["thing"].tolist()
 
 
 def test_every_rendering_has_its_turn_about_equally_often():

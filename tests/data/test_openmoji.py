@@ -135,7 +135,7 @@ def test_a_damaged_data_set_is_told(data_dir, tiny_splits, tmp_path, damage):
     folder = tmp_path / below
     shutil.copytree(data_dir / below, folder)
     damage(folder)
-    told = re.escape(repr(str(folder))) + "(?s:.*)delete it and start again"
+    told = re.escape(repr(str(folder))) + "(?s:.*)delete the folder"
     with pytest.raises(ValueError, match=told):
         openmoji.open_split(tmp_path, "learnt", tiny=True)
     if damage in (_break_info, _empty_info, _remove_info):

@@ -51,7 +51,7 @@ def folder(tmp_path):
 def test_a_listed_folder_is_read(folder, name):
     write = write_csv if name.endswith("csv") else write_jsonl
     write(folder / name, ROWS)
-    info = ja.dataset_info(str(folder))
+    info = ja.data.dataset_info(str(folder))
     assert info.splits == ("all",)
     assert info.class_names == ("big_dog", "cat")
     assert info.class_prompts == (("a photo of a big dog.",), ("a photo of a cat.",))
@@ -80,7 +80,7 @@ def test_columns_have_several_names(folder, picture_column, caption_column):
     write_csv(folder / "my.csv", rows)
     (example,) = ja.load_dataset(str(folder / "my.csv"), "all")
     assert (example["id"], example["text"], example["label"]) == ("a.png", "x", -1)
-    info = ja.dataset_info(str(folder / "my.csv"))
+    info = ja.data.dataset_info(str(folder / "my.csv"))
     assert info.class_names == info.class_prompts == ()
 
 
@@ -92,20 +92,20 @@ def test_splits_and_ids_of_their_own(folder):
     ]
     write_csv(folder / "captions.csv", rows)
     name = str(folder)
-    assert ja.dataset_info(name).splits == ("train", "test")
+    assert ja.data.dataset_info(name).splits == ("train", "test")
     train, test = (ja.load_dataset(name, split) for split in ("train", "test"))
     assert [example["id"] for example in train] == ["1", "2"]
     assert [example["path"] for example in train] == ["a.png", "a.png"]
     assert [example["text"] for example in test] == ["three"]
     assert train.fingerprint != test.fingerprint
-    with pytest.raises(ValueError, match="no such split; .* has train, test"):
+    with pytest.raises(ValueError, match="split='val'.*train, test"):
         ja.load_dataset(name, "val")
 
 
 def test_without_captions_the_class_is_the_caption(folder):
     rows = [{"path": name, "class": label} for name, label in PAIRS]
     write_jsonl(folder / "captions.jsonl", rows)
-    info = ja.dataset_info(str(folder))
+    info = ja.data.dataset_info(str(folder))
     assert info.class_captions == ("big dog", "cat")
     source = ja.load_dataset(str(folder), "all")
     assert [example["text"] for example in source] == ["cat", "big dog", ""]
@@ -118,7 +118,7 @@ def test_whole_numbers_are_classes_in_numerical_order(folder):
     numbers = [10, 9, -1]
     rows = [{"path": p, "label": n} for (p, _), n in zip(PAIRS, numbers, strict=True)]
     write_jsonl(folder / "metadata.jsonl", rows)
-    assert ja.dataset_info(str(folder)).class_names == ("9", "10")
+    assert ja.data.dataset_info(str(folder)).class_names == ("9", "10")
     source = ja.load_dataset(str(folder), "all")
     assert [example["label"] for example in source] == [1, 0, -1]
 
@@ -137,29 +137,32 @@ BAD_CSV = {
     ),
     "no text column": ("path\na.png\n", "expected a column caption, .* or class, got"),
     "semicolons": ("path;caption\na.png;x\n", "a CSV file needs a header and commas"),
-    "only a header": ("path,caption\n", "lists no pictures"),
-    "empty": ("", "lists no pictures"),
+    "only a header": ("path,caption\n", "expected a line a picture"),
+    "empty": ("", "expected a line a picture"),
     "a column twice": ("path,caption,caption\na,b,c\n", "expected each column once"),
-    "too few cells": ("path,caption\na.png,x\nc.png\n", "line 3: expected 2 cells"),
-    "too many": ('path,caption\n"a\n",x\nc.png,x,y\n', "line 4: expected 2 .*quotes"),
-    "open quote": ('path,caption\na.png,"x\n', "line 2: not a row of a CSV file"),
-    "no path": ("path,caption\n,x\n", "line 2: 'path' is empty"),
-    "no split": ("path,caption,split\na.png,x,\n", "line 2: 'split' is empty"),
+    "too few cells": ("path,caption\na.png,x\nc.png\n", "line 3.*: expected 2 cells"),
+    "too many": ('path,caption\n"a\n",x\nc.png,x,y\n', "line 4.*: expected 2 .*quotes"),
+    "open quote": ('path,caption\na.png,"x\n', "line 2.*a row of a CSV file"),
+    "no path": ("path,caption\n,x\n", "line 2, 'path'.*empty"),
+    "no split": ("path,caption,split\na.png,x,\n", "line 2, 'split'.*empty"),
     "twice": (
         "path,caption\na.png,x\nc.png,y\na.png,z\n",
         "got 'a.png' on the lines 2 and 4; a column `id`",
     ),
-    "Latin": ("path,caption\na.png,\xe9\n".encode("latin-1"), "is not UTF-8"),
-    "absolute": ("path,caption\n/etc/x.png,x\n", "line 2: .*leads out of it"),
-    "climbing": ("path,caption\nb/../../x.png,x\n", "line 2: .*leads out of it"),
-    "NUL in a path": ("path,caption\na\0.png,x\n", "line 2, 'path': .* NUL character"),
-    "NUL in an id": ("path,text,id\na.png,x,\0\n", "line 2, 'id': .*NUL .*remove it"),
-    "NUL in a split": ("path,text,split\na.png,x,\0\n", "line 2, 'split': .* NUL"),
+    "Latin": ("path,caption\na.png,\xe9\n".encode("latin-1"), "in UTF-8.*save it"),
+    "absolute": ("path,caption\n/etc/x.png,x\n", "line 2.*: .*leads out of it"),
+    "climbing": ("path,caption\nb/../../x.png,x\n", "line 2.*: .*leads out of it"),
+    "NUL in a path": (
+        "path,caption\na\0.png,x\n",
+        "line 2, 'path'.*: .* NUL character",
+    ),
+    "NUL in an id": ("path,text,id\na.png,x,\0\n", "line 2, 'id'.*: .*NUL .*remove it"),
+    "NUL in a split": ("path,text,split\na.png,x,\0\n", "line 2, 'split'.*: .* NUL"),
     "a label of digits": (
         f"path,label\na.png,1\nc.png,{'9' * 5000}\n",
-        "line 3, 'label': .*at most 1000 characters, got 5000 .*is a caption",
+        "line 3, 'label'.*: .*at most 1000 characters, got 5000 .*is a caption",
     ),
-    "Windows": ("path,caption\nC:\\x.png,x\n", "line 2: .*leads out of it"),
+    "Windows": ("path,caption\nC:\\x.png,x\n", "line 2.*: .*leads out of it"),
 }
 
 
@@ -169,40 +172,40 @@ def test_a_bad_csv_is_told_with_its_line(folder, case):
     encoded = content if isinstance(content, bytes) else content.encode()
     (folder / "captions.csv").write_bytes(encoded)
     with pytest.raises(ValueError, match=told) as caught:
-        ja.dataset_info(str(folder))
+        ja.data.dataset_info(str(folder))
     assert str(folder / "captions.csv") in str(caught.value)
 
 
 BAD_JSONL = {
-    "no object": ('["a.png", "x"]\n', "line 1: expected a JSON object"),
+    "no object": ('["a.png", "x"]\n', "line 1.*: expected a JSON object"),
     "no JSON": (
         '{"path": "a.png", "text": "x"}\n\n{"path"\n',
-        "line 3: expected a JSON",
+        "line 3.*: expected a JSON",
     ),
     "a column missing": (
         '{"path": "a.png", "text": "x"}\n{"path": "c.png"}\n',
-        "line 2: the column 'text' is missing",
+        "line 2, 'text'.*missing column",
     ),
     "a list": (
         '{"path": "a.png", "text": ["x"]}\n',
-        "line 1: expected text or a whole",
+        "line 1.*: expected text or a whole",
     ),
     "a truth": (
         '{"path": "a.png", "label": true}\n',
-        "whole number as 'label', got True",
+        "'label'.*whole number, got True",
     ),
     **{
         f"half a character in {name}": (
             json.dumps({"path": "a.png", "text": "x", name: "a\ud83d"}) + "\n",
-            rf"line 1, '{name}': .*surrogate pair, '\\ud83d'; write both halves",
+            rf"line 1, '{name}'.*: .*surrogate pair, '\\ud83d'; write both halves",
         )
         for name in ("path", "text", "label", "split", "id")
     },
     "a number as a label": (
         f'{{"path": "a.png", "label": {"9" * 5000}}}\n',
-        "line 1, 'label': .*at most 1000 characters, got 5000",
+        "line 1, 'label'.*: .*at most 1000 characters, got 5000",
     ),
-    "a null path": ('{"path": null, "text": "x"}\n', "line 1: 'path' is empty"),
+    "a null path": ('{"path": null, "text": "x"}\n', "line 1, 'path'.*empty"),
 }
 
 
@@ -211,7 +214,7 @@ def test_a_bad_jsonl_is_told_with_its_line(folder, case):
     content, told = BAD_JSONL[case]
     (folder / "captions.jsonl").write_text(content)
     with pytest.raises(ValueError, match=told):
-        ja.dataset_info(str(folder))
+        ja.data.dataset_info(str(folder))
 
 
 def test_unreadable_pictures_are_told_one_by_one(folder):
@@ -247,7 +250,7 @@ def test_a_changed_list_is_read_anew_and_known_by_its_fingerprint(folder):
 
 def test_a_list_is_read_once(folder, monkeypatch):
     write_csv(folder / "captions.csv", ROWS)
-    ja.dataset_info(str(folder))
+    ja.data.dataset_info(str(folder))
     monkeypatch.setattr(caption_files, "_csv_rows", None)
     assert len(ja.load_dataset(str(folder), "all")) == 3
 

@@ -13,13 +13,13 @@ F32 = eps(np.float32)
 
 @pytest.mark.parametrize(("rows", "columns"), [(9, 6), (6, 9)])
 def test_random_rotation_is_orthonormal(key, rows, columns):
-    rotation = np.asarray(ja.random_rotation(key, rows, columns), np.float64)
+    rotation = np.asarray(ja.data.random_rotation(key, rows, columns), np.float64)
     gram = rotation.T @ rotation if rows >= columns else rotation @ rotation.T
     np.testing.assert_allclose(gram, np.eye(len(gram)), atol=POLAR * F32)
 
 
 def test_rows_obey_the_planted_map(key):
-    planted = ja.planted_pairs(
+    planted = ja.data.planted_pairs(
         key, 500, 8, scale=0.7, mean_norms=(0.93, 0.33), decay=0.5, reflect=True
     )
     host = jax.device_get(planted)
@@ -36,7 +36,9 @@ def test_rows_obey_the_planted_map(key):
 
 def test_gap_agreement_and_noise(key):
     planted = jax.device_get(
-        ja.planted_pairs(key, 500, 8, noise=0.5, gap=0.0, agreement=1.0, reflect=True)
+        ja.data.planted_pairs(
+            key, 500, 8, noise=0.5, gap=0.0, agreement=1.0, reflect=True
+        )
     )
     source, target = planted.pairs["image"]
     np.testing.assert_allclose(planted.pairs["text"][0], source, atol=ROWS * F32)
@@ -46,14 +48,15 @@ def test_gap_agreement_and_noise(key):
     assert share == pytest.approx(0.25, rel=0.1)
     together, apart = (planted.source_means[name] for name in ("image", "text"))
     np.testing.assert_array_equal(together, apart)
-    planted = jax.device_get(ja.planted_pairs(key, 500, 8, gap=1.0, reflect=True))
+    planted = jax.device_get(ja.data.planted_pairs(key, 500, 8, gap=1.0, reflect=True))
     cosine = planted.source_means["image"] @ planted.source_means["text"] / 0.25
     assert abs(float(cosine)) < 0.9
 
 
 def test_same_key_same_bits(key):
     first, again = (
-        jax.device_get(ja.planted_pairs(key, 500, 8, reflect=True)) for _ in range(2)
+        jax.device_get(ja.data.planted_pairs(key, 500, 8, reflect=True))
+        for _ in range(2)
     )
     assert jax.tree.all(jax.tree.map(np.array_equal, first, again))
 
@@ -61,6 +64,6 @@ def test_same_key_same_bits(key):
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_say_what_to_do(key):
     with pytest.raises(ValueError, match="reflect"):
-        ja.planted_pairs(key, 5, 4, 3, reflect=True)
+        ja.data.planted_pairs(key, 5, 4, 3, reflect=True)
     with pytest.raises(ValueError, match="gap=2.0"):
-        ja.planted_pairs(key, 5, 4, gap=2.0)
+        ja.data.planted_pairs(key, 5, 4, gap=2.0)

@@ -67,7 +67,7 @@ def pets_dir(tmp_path_factory):
 
 def test_a_prepared_set_is_read_without_tensorflow(pets_dir):
     source = ja.load_dataset("oxford_iiit_pet", "test", data_dir=pets_dir)
-    info = ja.dataset_info("oxford_iiit_pet")
+    info = ja.data.dataset_info("oxford_iiit_pet")
     assert len(source) == 41
     for number in (0, 7, 39):
         example = source[number]
@@ -133,7 +133,7 @@ def test_classes_that_tfds_does_not_name(name, first, last):
 
 @pytest.mark.parametrize("name", TFDS_SETS)
 def test_info_is_whole_and_needs_neither_tfds_nor_data(name):
-    info = ja.dataset_info(name)
+    info = ja.data.dataset_info(name)
     assert info.class_captions == info.class_names
     assert len(info.class_prompts) == len(info.class_names)
     assert not any("_" in text for text in info.class_names)
@@ -142,7 +142,7 @@ def test_info_is_whole_and_needs_neither_tfds_nor_data(name):
     assert info.credit
     assert info.license
     code = (
-        f"import sys, jaxalign as ja; ja.dataset_info({name!r}); "
+        f"import sys, jaxalign as ja; ja.data.dataset_info({name!r}); "
         "print({'tensorflow_datasets', 'tensorflow', 'pyarrow'} & set(sys.modules))"
     )
     if name == "stl10":
@@ -226,7 +226,7 @@ def test_who_waits_for_the_lock_prepares_nothing(tmp_path, with_tensorflow):
 
 def test_a_failed_download_is_told(tmp_path, with_tensorflow):
     with_tensorflow(_Builder(tmp_path, ConnectionError("no route to host")))
-    told = r"could not download.*no route to host\); start again: what is in"
+    told = r"download and prepare.*no route to host; start again: what is in"
     with pytest.raises(ValueError, match=told):
         ja.load_dataset("oxford_iiit_pet", "test", data_dir=tmp_path)
 
@@ -366,7 +366,7 @@ def _remove_info(folder):
 def test_a_damaged_folder_is_told(pets_dir, tmp_path, damage):
     shutil.copytree(pets_dir, tmp_path, dirs_exist_ok=True)
     damage(tmp_path / PETS.name / "4.0.0")
-    with pytest.raises(ValueError, match="got a damaged one .*delete it and prepare"):
+    with pytest.raises(ValueError, match="got a damaged one .*delete the folder"):
         ja.load_dataset("oxford_iiit_pet", "test", data_dir=tmp_path)
 
 

@@ -61,7 +61,7 @@ def tars(tmp_path):
 )
 def test_folders_and_patterns_of_tars_are_read(tars, name):
     name = str(tars / name)
-    info = ja.dataset_info(name)
+    info = ja.data.dataset_info(name)
     assert (info.splits, info.class_names, info.class_prompts) == (("all",), (), ())
     source = ja.load_dataset(name, "all")
     assert [(e["id"], e["text"], e["label"]) for e in source] == [
@@ -119,7 +119,7 @@ def test_captions_and_labels_come_from_files_before_json(tmp_path):
             ("3.cls", b"big_cat"),
         ],
     )
-    info = ja.dataset_info(str(tmp_path))
+    info = ja.data.dataset_info(str(tmp_path))
     assert info.class_names == ("big_cat", "cat", "dog")
     assert info.class_captions is None
     source = ja.load_dataset(str(tmp_path), "all")
@@ -140,7 +140,7 @@ def test_labels_alone_decide_the_captions(tmp_path):
         for name, content in [(name, content), (name[:-3] + "cls", str(n).encode())]
     ]
     write_tar(tmp_path / "a.tar", members)
-    info = ja.dataset_info(str(tmp_path))
+    info = ja.data.dataset_info(str(tmp_path))
     assert info.class_captions == info.class_names == ("2", "10")
     source = ja.load_dataset(str(tmp_path), "all")
     assert [(e["text"], e["label"]) for e in source] == [("10", 1), ("2", 0), ("10", 1)]
@@ -172,32 +172,32 @@ BAD_TARS = {
     "link": ([("x.png", _special(tarfile.SYMTYPE, "/etc/passwd"))], "--dereference"),
     "hard link": ([PNG, ("y.png", _special(tarfile.LNKTYPE, "x.png"))], "got a link"),
     "device": ([("x.png", _special(tarfile.CHRTYPE))], "got a link, device"),
-    "member twice": ([PNG, TXT, PNG], "member 'x.png': expected each member once"),
+    "member twice": ([PNG, TXT, PNG], "member 'x.png'.*: expected each member once"),
     "other case": ([PNG, ("x.PNG", picture(2)), TXT], "expected each member once"),
     "two pictures": (
         [PNG, ("x.jpg", picture(2)), TXT],
         "expected one picture a sample",
     ),
-    "no texts": ([PNG, ("x.npy", b"")], "'x': expected a caption .*members npy, png"),
+    "no texts": ([PNG, ("x.npy", b"")], "'x'.*: expected a caption .*members npy, png"),
     "no pictures": (
         [TXT, ("x.tif", b"")],
         r"pictures? \(.jpg, .*kinds tif, txt in 1 tar",
     ),
     "nothing": ([], "kinds none in 1 tar"),
-    "not UTF-8": ([PNG, ("x.txt", b"\xff")], "member 'x.txt' is not UTF-8"),
+    "not UTF-8": ([PNG, ("x.txt", b"\xff")], "member 'x.txt'.*UTF-8"),
     "no JSON": ([PNG, ("x.json", b"{")], "expected a JSON object"),
     "a JSON list": ([PNG, ("x.json", b"[]")], "expected a JSON object"),
     "caption list": ([PNG, ("x.json", b'{"caption": ["x"]}')], r"caption, got \['x'\]"),
-    "NUL": ([PNG, TXT, ("a\0é.txt", b"")], r"member 'a\\x00é.txt': .* NUL character"),
+    "NUL": ([PNG, TXT, ("a\0é.txt", b"")], r"member 'a\\x00é.txt'.*: .* NUL character"),
     "half a character": (
         [PNG, ("x.json", b'{"caption": "\\ud83d"}')],
-        "'x': .*half of a surrogate pair",
+        "'x'.*: .*half of a surrogate pair",
     ),
     "label of digits": (
         [PNG, ("x.json", b'{"label": ' + b"9" * 5000 + b"}")],
-        "'x': .*at most 1000 characters, got 5000",
+        "'x'.*: .*at most 1000 characters, got 5000",
     ),
-    "long label": ([PNG, ("x.cls", b"9" * 5000)], "'x': .*got 5000 .*is a caption"),
+    "long label": ([PNG, ("x.cls", b"9" * 5000)], "'x'.*: .*got 5000 .*is a caption"),
     "label number": ([PNG, ("x.json", b'{"label": 0.5}')], "as its label, got 0.5"),
 }
 
@@ -207,7 +207,7 @@ def test_a_bad_tar_is_refused_whole(tmp_path, case):
     members, told = BAD_TARS[case]
     path = write_tar(tmp_path / "bad.tar", members)
     with pytest.raises(ValueError, match=told) as caught:
-        ja.dataset_info(str(path))
+        ja.data.dataset_info(str(path))
     assert str(path) in str(caught.value)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -219,8 +219,8 @@ def test_names_that_are_no_unicode_are_told(tmp_path):
     content[148:156] = b" " * 8
     content[148:156] = b"%06o\0 " % sum(content[:512])
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="its name is not UTF-8; rename it"):
-        ja.dataset_info(str(path))
+    with pytest.raises(ValueError, match="a name in UTF-8; rename it"):
+        ja.data.dataset_info(str(path))
 
 
 @pytest.mark.parametrize("module", [gzip, bz2, lzma])
@@ -228,8 +228,8 @@ def test_names_that_are_no_unicode_are_told(tmp_path):
 def test_compressed_tars_are_refused(tmp_path, module, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(module.compress(b"x" * 5000))
-    with pytest.raises(ValueError, match="is compressed; decompress it first"):
-        ja.dataset_info(str(path))
+    with pytest.raises(ValueError, match="compressed one; decompress it first"):
+        ja.data.dataset_info(str(path))
 
 
 def test_every_cut_of_a_tar_is_told(tmp_path):
@@ -253,7 +253,7 @@ def test_what_follows_the_end_of_a_tar_is_told(tmp_path):
         place = len(one) + zeros
         told = f"nothing after the end of the tar .* byte {place}: .*--concatenate"
         with pytest.raises(ValueError, match=told) as caught:
-            ja.dataset_info(str(path))
+            ja.data.dataset_info(str(path))
         assert repr(str(path)) in str(caught.value)
     path.write_bytes(one + bytes(200_000))  # a tape's blocks are filled up
     assert len(tar_index.index_tars([path])[0]) == 2
@@ -275,7 +275,7 @@ def test_a_damaged_header_is_told(tmp_path):
 def test_a_file_that_is_no_tar_is_told(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"no tar" * 200)
     with pytest.raises(ValueError, match="expected a whole tar file"):
-        ja.dataset_info(str(tmp_path))
+        ja.data.dataset_info(str(tmp_path))
 
 
 def test_two_tars_of_one_name_would_share_ids(tmp_path):
@@ -283,15 +283,15 @@ def test_two_tars_of_one_name_would_share_ids(tmp_path):
         (tmp_path / folder).mkdir()
         write_tar(tmp_path / folder / "0.tar", captioned(1))
     with pytest.raises(ValueError, match="expected tar files of different names"):
-        ja.dataset_info(str(tmp_path / "*" / "0.tar"))
+        ja.data.dataset_info(str(tmp_path / "*" / "0.tar"))
 
 
 def test_missing_tars_of_a_pattern_are_told(tars):
-    told = "2 of 4 tar files do not exist: .*train-002.tar, .*train-003.tar"
+    told = "2 missing of 4: .*train-002.tar, .*train-003.tar"
     with pytest.raises(ValueError, match=told):
-        ja.dataset_info(str(tars / "train-{000..003}.tar"))
-    with pytest.raises(ValueError, match="no tar file has such a name"):
-        ja.dataset_info(str(tars / "val-*.tar"))
+        ja.data.dataset_info(str(tars / "train-{000..003}.tar"))
+    with pytest.raises(ValueError, match="tar files that exist, got none"):
+        ja.data.dataset_info(str(tars / "val-*.tar"))
 
 
 def test_keys_without_a_picture_are_left_out_and_told(tmp_path, monkeypatch):
@@ -350,7 +350,7 @@ def test_fingerprints_see_every_change_and_no_move(tars, tmp_path):
 
 
 def test_tars_are_indexed_once(tars, monkeypatch):
-    ja.dataset_info(str(tars))
+    ja.data.dataset_info(str(tars))
     monkeypatch.setattr(webdataset, "index_tars", None)
     assert len(ja.load_dataset(str(tars), "all")) == 5
 

@@ -27,11 +27,13 @@ def main(port: str, process: str, folder: str) -> None:
     own = range(int(process) * half, (int(process) + 1) * half)
     root = Path(folder)
     models = [ja.load_encoders(root / name) for name in tiny_encoders.WRITTEN]
-    batches = ja.embedding_batches(Examples(), models, batch_size=4, examples=[own])
-    stream = list(ja.embed(models, batches, mesh=ja.data_mesh()))
+    batches = ja.embedding.embedding_batches(
+        Examples(), models, batch_size=4, examples=[own]
+    )
+    stream = list(ja.embed(models, batches, mesh=ja.sharding.data_mesh()))
     # The rows of a step are those of both processes, spread over four devices.
     assert stream[0][0].image.shape[0] == 8
-    sets = ja.gather(stream)
+    sets = ja.embedding.gather(stream)
     for name, rows in zip(tiny_encoders.WRITTEN, sets, strict=True):
         np.savez(
             root / f"{name}-{process}.npz",

@@ -13,7 +13,7 @@ import pytest
 
 from jaxalign.embedding import into_stores
 from jaxalign.embedding.batch import EmbeddingBatch
-from jaxalign.embedding.into_stores import refuse_long_gaps, short_name
+from jaxalign.embedding.into_stores import check_gaps, short_name
 
 
 def test_groups_are_written_in_order_and_told_when_they_are_on_disk():
@@ -23,7 +23,7 @@ def test_groups_are_written_in_order_and_told_when_they_are_on_disk():
         time.sleep(0.002 * (len(written) % 3))
         written.append(group)
 
-    for number, group in enumerate(into_stores._written(iter(range(20)), write)):
+    for number, group in enumerate(into_stores._write_behind(iter(range(20)), write)):
         assert group == number
         assert written[number] == number
     assert written == list(range(20))
@@ -38,7 +38,7 @@ def test_a_write_that_fails_ends_the_run_and_writes_nothing_more():
         written.append(group)
 
     with pytest.raises(OSError, match="no room"):
-        list(into_stores._written(iter(range(20)), write))
+        list(into_stores._write_behind(iter(range(20)), write))
     # What had been handed over before the failure showed may follow, in order.
     assert written[:3] == [0, 1, 2]
     assert len(written) < 3 + into_stores._WRITES_AHEAD + 1
@@ -69,18 +69,18 @@ def test_a_long_gap_ends_the_run_before_it_is_written():
         _group(6, [False, False, False]),
         _group(9, [False, True, True]),
     ]
-    passed = refuse_long_gaps(groups, 3)
+    passed = check_gaps(groups, 3)
     assert [int(next(passed)[0].index[0]) for _ in range(3)] == [0, 3, 6]
     with pytest.raises(ValueError, match=r"'p9' \(no such file\); see that the data"):
         next(passed)
-    assert len(list(refuse_long_gaps(groups, 4))) == 4
-    assert len(list(refuse_long_gaps(groups, None))) == 4
+    assert len(list(check_gaps(groups, 4))) == 4
+    assert len(list(check_gaps(groups, None))) == 4
 
 
 def test_padding_is_no_gap():
     (batch,) = _group(0, [True, False, False])
     padded = dataclasses.replace(batch, index=np.array([0, -1, -1]))
-    assert list(refuse_long_gaps([(padded,)], 0)) == [(padded,)]
+    assert list(check_gaps([(padded,)], 0)) == [(padded,)]
 
 
 def test_names_do_not_depend_on_where_things_lie(tmp_path, monkeypatch):

@@ -17,7 +17,9 @@ def test_two_processes_give_the_rows_of_one(tmp_path):
     run_in_two_processes("tests.embedding.embed_in_process", tmp_path)
     for name in tiny_encoders.WRITTEN:
         model = ja.load_encoders(tmp_path / name)
-        (whole,) = ja.gather(ja.embed(model, ja.embedding_batches(Examples(), model)))
+        (whole,) = ja.embedding.gather(
+            ja.embed(model, ja.embedding.embedding_batches(Examples(), model))
+        )
         parts = [np.load(tmp_path / f"{name}-{number}.npz") for number in range(2)]
         ids = np.concatenate([part["ids"] for part in parts])
         assert ids.tolist() == [str(i) for i in range(COUNT)]

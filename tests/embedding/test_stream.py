@@ -126,9 +126,9 @@ def test_batches_are_read_once_and_as_they_are_needed(models, source):
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 def test_a_mesh_changes_no_row(models, source, sets, partition):
-    mesh = ja.data_mesh()
+    mesh = ja.sharding.data_mesh()
     batches = list(embed(models[0], _batches(source), mesh=mesh, partition=partition))
-    sharding = ja.row_sharding(mesh)
+    sharding = ja.sharding.row_sharding(mesh)
     for batch in batches[0]:
         assert batch.image.sharding.is_equivalent_to(sharding, 2)
         assert batch.text.sharding.is_equivalent_to(sharding, 2)
@@ -140,7 +140,7 @@ def test_a_mesh_changes_no_row(models, source, sets, partition):
 
 def test_batches_that_no_mesh_can_split_are_refused(models, source):
     with pytest.raises(ValueError, match="8 devices, got 6 rows"):
-        list(embed(models, _batches(source, 6), mesh=ja.data_mesh()))
+        list(embed(models, _batches(source, 6), mesh=ja.sharding.data_mesh()))
 
 
 def test_pmap_needs_a_mesh(models, source):
@@ -150,10 +150,10 @@ def test_pmap_needs_a_mesh(models, source):
 
 def test_a_ragged_tail_compiles_nothing_anew(models, source):
     """All batches have one size and texts few lengths: two programs a model at most."""
-    encoders = models[0].on_mesh(ja.data_mesh())
+    encoders = models[0].on_mesh(ja.sharding.data_mesh())
     before = encoders._jitted_image_rows._program._cache_size()
     for _ in range(2):
-        list(embed(models[0], _batches(source), mesh=ja.data_mesh()))
+        list(embed(models[0], _batches(source), mesh=ja.sharding.data_mesh()))
     assert encoders._jitted_image_rows._program._cache_size() <= before + 1
 
 

@@ -29,7 +29,7 @@ def test_sizes_below_one_are_refused(family):
                 image = tiny_encoders.image_key(config)
                 key = "text_config" if read is text_config else image
                 setattr(getattr(config, key), name, value)
-                with pytest.raises(ValueError, match=f"{name} .* got {value}"):
+                with pytest.raises(ValueError, match=f"{name}={value}"):
                     read(config)
 
 
@@ -41,7 +41,7 @@ def test_checkpoints_of_a_zero_size_are_refused(family, tmp_path):
         values = config.to_dict()
         values[tiny_encoders.image_key(config)][name] = 0
         (tmp_path / "config.json").write_text(json.dumps(values))
-        with pytest.raises(ValueError, match=f"{name} .* got 0"):
+        with pytest.raises(ValueError, match=f"{name}.*at least 1"):
             checkpoint.load_model(tmp_path)
 
 

@@ -62,7 +62,7 @@ def test_second_calls_do_not_retrace(encoders, monkeypatch):
     def fail(*arguments):
         raise AssertionError("traced again")
 
-    monkeypatch.setattr("jaxalign.encoders.encoders._unit_rows", fail)
+    monkeypatch.setattr("jaxalign.encoders.encoders.unit_rows", fail)
     second = encoders.encode_image(pixels), encoders.encode_text(ids)
     jax.tree.map(np.testing.assert_array_equal, first, second)
     with pytest.raises(AssertionError, match="traced again"):

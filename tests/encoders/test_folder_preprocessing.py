@@ -35,7 +35,7 @@ def test_a_tokenizer_larger_than_the_vocabulary_is_refused(folders, tmp_path):
     folder = tiny_encoders.copy_folder(folders["clip"], tmp_path / "copy")
     config = tiny_encoders.make_config("clip", vocabulary=70)
     save_model(folder, tiny_encoders.random_parameters(config)[1], config)
-    with pytest.raises(ValueError, match="`tokenize`.*vocabulary is 70"):
+    with pytest.raises(ValueError, match="`tokenize`.*vocabulary of 70"):
         load_encoders(folder).embed_texts(["a"])
 
 
@@ -75,7 +75,7 @@ DAMAGED_SETTINGS = (
 @pytest.mark.usefixtures("no_shape_hook")
 def test_damaged_image_settings_are_one_error(folders, tmp_path):
     copy = tiny_encoders.copy_folder(folders["clip"], tmp_path / "copy")
-    told = r"preprocessor_config\.json in " + re.escape(repr(str(copy)))
+    told = r"preprocessor_config\.json.* in " + re.escape(repr(str(copy)))
     for content in DAMAGED_SETTINGS:
         (copy / "preprocessor_config.json").write_bytes(content)
         with pytest.raises(ValueError, match=told):
@@ -97,6 +97,6 @@ def test_image_preprocessing_of_another_size_is_refused(folder, tmp_path):
     path = copy / "preprocessor_config.json"
     settings = {**json.loads(path.read_text()), "size": sides, "crop_size": sides}
     path.write_text(json.dumps(settings))
-    told = r"preprocessor_config\.json.*\(16, 16, 3\).*\(12, 12, 3\)"
+    told = r"preprocessor_config\.json.*\(12, 12, 3\), got \(16, 16, 3\)"
     with pytest.raises(ValueError, match=told):
         load_encoders(copy).preprocess_images(tiny_encoders.pictures(1))

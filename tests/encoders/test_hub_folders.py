@@ -147,7 +147,7 @@ def test_a_tower_without_pooling_head_is_refused(tmp_path):
 
 
 def test_naflex_is_refused_and_fixed_resolution_named():
-    with pytest.raises(ValueError, match=r"got 'siglip2'.*siglip2-base-patch16-224"):
+    with pytest.raises(ValueError, match=r"='siglip2'.*siglip2-base-patch16-224"):
         find_family("siglip2")
 
 

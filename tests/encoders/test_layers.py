@@ -9,6 +9,7 @@ import scipy.special
 from flax import nnx
 
 from jaxalign.encoders import layers
+from jaxalign.encoders.configs import StackConfig
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -99,8 +100,13 @@ def test_attention_does_not_overflow():
     assert np.isfinite(layers.attend(large, large, large, heads=2)).all()
 
 
+def _sizes(width):
+    """Sizes of one block with three heads."""
+    return StackConfig(width, 1, 3, 12, "gelu", 1e-5, qkv_bias=True)
+
+
 def test_self_attention_projects_mixes_and_projects():
-    layer = layers.SelfAttention(12, 3, rngs=nnx.Rngs(0))
+    layer = layers.SelfAttention(_sizes(12), rngs=nnx.Rngs(0))
     x = jnp.asarray(_normal(2, 5, 12))
     query, key, value = (
         np.asarray(x) @ np.asarray(part.kernel[...], np.float64)
@@ -112,8 +118,8 @@ def test_self_attention_projects_mixes_and_projects():
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match="heads=.*num_attention_heads"):
-        layers.SelfAttention(10, 3, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="num_attention_heads=3"):
+        layers.SelfAttention(_sizes(10), rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("shape", [(7,), (2, 3, 7)])
@@ -162,7 +168,7 @@ def test_activations_in_float64(name):
 
 
 def test_unknown_activations_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="'gelu'.*'quick_gelu'.*'swish'"):
+    with pytest.raises(ValueError, match="hidden_act='swish'.*'quick_gelu'.*'gelu'"):
         layers.find_activation("swish")
 
 
@@ -184,9 +190,7 @@ def test_embedding_clips_ids_to_its_table():
 
 
 def test_block_adds_attention_and_mlp_to_its_input():
-    block = layers.Block(
-        12, heads=3, hidden=12, activation="gelu", epsilon=1e-5, rngs=nnx.Rngs(0)
-    )
+    block = layers.Block(_sizes(12), rngs=nnx.Rngs(0))
     x = jnp.asarray(_normal(2, 5, 12))
     for part in (block.attention.out, block.mlp.contract):
         part.kernel[...] = jnp.zeros_like(part.kernel[...])

@@ -321,17 +321,17 @@ def test_all_settings_of_another_model_are_named_at_once(folder):
 
 
 WRONG_SIZES = (
-    ("model_cfg", "embed_dim", None, "a whole number of at least 1, got null"),
-    ("vision_cfg", "width", "20", 'a whole number of at least 1, got "20"'),
-    ("vision_cfg", "layers", True, "a whole number of at least 1, got true"),
-    ("vision_cfg", "image_size", 0, "a whole number of at least 1, got 0"),
-    ("vision_cfg", "head_width", 6, "a divisor of the width, 20, got 6"),
-    ("vision_cfg", "head_width", 64, "a divisor of the width, 20, got 64"),
-    ("vision_cfg", "mlp_ratio", "4", 'a positive number, got "4"'),
-    ("vision_cfg", "mlp_ratio", 0, "a positive number, got 0"),
-    ("text_cfg", "heads", 3, "a divisor of the width, 16, got 3"),
-    ("model_cfg", "vision_cfg", None, "a JSON object, got null"),
-    ("model_cfg", "text_cfg", [1], r"a JSON object, got \[1\]"),
+    ("model_cfg", "embed_dim", None, "=None.*whole number of at least 1"),
+    ("vision_cfg", "width", "20", "='20'.*whole number of at least 1"),
+    ("vision_cfg", "layers", True, "=True.*whole number of at least 1"),
+    ("vision_cfg", "image_size", 0, "=0.*whole number of at least 1"),
+    ("vision_cfg", "head_width", 6, "a divisor of the width, 20.*got 6"),
+    ("vision_cfg", "head_width", 64, "a divisor of the width, 20.*got 64"),
+    ("vision_cfg", "mlp_ratio", "4", 'a positive number.*got "4"'),
+    ("vision_cfg", "mlp_ratio", 0, "a positive number.*got 0"),
+    ("text_cfg", "heads", 3, "a divisor of the width, 16.*got 3"),
+    ("model_cfg", "vision_cfg", None, "a JSON object.*got null"),
+    ("model_cfg", "text_cfg", [1], r"a JSON object.*got \[1\]"),
 )
 
 
@@ -340,7 +340,7 @@ def test_wrong_sizes_are_refused_by_name(folder):
     for section, name, value, expected in WRONG_SIZES:
         (folder / OPEN_CLIP_CONFIG).write_text(whole)
         _set(folder, section, **{name: value})
-        with pytest.raises(ValueError, match=f"{name} in .* to be {expected};"):
+        with pytest.raises(ValueError, match=f"{name}.*{expected}"):
             read_settings(folder)
 
 
@@ -349,8 +349,8 @@ def test_damaged_settings_are_refused(folder):
         (b"", OPEN_CLIP_CONFIG),
         (b'{"model_cfg": {', OPEN_CLIP_CONFIG),
         (b"[]", f"{OPEN_CLIP_CONFIG}.*list"),
-        (b"{}", "model_cfg in .* got null"),
-        (b'{"embed_dim": 18}', "model_cfg in .* got null"),
+        (b"{}", "model_cfg.* got null"),
+        (b'{"embed_dim": 18}', "model_cfg.* got null"),
     ):
         (folder / OPEN_CLIP_CONFIG).write_bytes(content)
         with pytest.raises(ValueError, match=told):
@@ -370,7 +370,8 @@ def test_missing_extra_and_misshaped_tensors_are_listed_at_once(folder):
     _rewrite(folder, spoil)
     with pytest.raises(ValueError, match=OPEN_CLIP_CONFIG) as caught:
         load_encoders(folder)
-    assert str(caught.value).split("\n")[1:] == [
+    told, _, remedy = str(caught.value).rpartition(";")
+    assert told.split("\n")[1:] == [
         "missing:",
         "  ln_final.bias",
         "  logit_scale",
@@ -382,7 +383,7 @@ def test_missing_extra_and_misshaped_tensors_are_listed_at_once(folder):
         f"  {BLOCK}.attn.in_proj_bias",
         "  visual.proj",
     ]
-    assert f"check {OPEN_CLIP_CONFIG} against the weights" in str(caught.value)
+    assert f"check {OPEN_CLIP_CONFIG} against the weights" in remedy
 
 
 def test_pickled_weights_are_never_read(folder):

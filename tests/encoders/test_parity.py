@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxalign.data.prompts import caption
+from jaxalign.data.openmoji_texts import caption
 from jaxalign.encoders import hub, pretrained
 from jaxalign.encoders.checkpoint import (
     abstract_model,

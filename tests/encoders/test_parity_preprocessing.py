@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxalign.data.prompts import caption
+from jaxalign.data.openmoji_texts import caption
 from jaxalign.encoders import hub
 from jaxalign.encoders.preprocessing import ImagePreprocessor, TextPreprocessor
 from tests import tiny_encoders

@@ -45,12 +45,12 @@ def _encode(encoders, modality, batch):
 def test_devices_share_rows_and_work_and_do_not_talk(
     loaded, partition, family, modality
 ):
-    encoders, mesh = loaded[family], ja.data_mesh()
+    encoders, mesh = loaded[family], ja.sharding.data_mesh()
     spread = encoders.on_mesh(mesh, partition)
     batch = _batch(encoders, modality)
     rows = _encode(spread, modality, batch)
     assert rows.shape == (COUNT, encoders.dim)
-    assert rows.sharding.is_equivalent_to(ja.row_sharding(mesh), 2)
+    assert rows.sharding.is_equivalent_to(ja.sharding.row_sharding(mesh), 2)
     np.testing.assert_allclose(rows, _encode(encoders, modality, batch), atol=ROWS)
     program, whole = (e.compile(modality, batch[0]) for e in (spread, encoders))
     text = program.as_text()
@@ -62,17 +62,17 @@ def test_devices_share_rows_and_work_and_do_not_talk(
 
 
 def test_rows_already_spread_are_encoded_where_they_lie(loaded):
-    encoders, mesh = loaded["clip"], ja.data_mesh()
+    encoders, mesh = loaded["clip"], ja.sharding.data_mesh()
     (pixels,) = _batch(encoders, "image")
-    spread = jax.device_put(pixels, ja.row_sharding(mesh))
+    spread = jax.device_put(pixels, ja.sharding.row_sharding(mesh))
     rows = encoders.on_mesh(mesh).encode_image(spread)
     np.testing.assert_allclose(rows, encoders.encode_image(pixels), atol=ROWS)
 
 
 def test_parameters_are_placed_once_a_mesh(loaded):
-    encoders, mesh = loaded["clip"], ja.data_mesh()
+    encoders, mesh = loaded["clip"], ja.sharding.data_mesh()
     spread = encoders.on_mesh(mesh)
-    assert encoders.on_mesh(ja.data_mesh()) is spread
+    assert encoders.on_mesh(ja.sharding.data_mesh()) is spread
     leaves = jax.tree.leaves(spread._parameters)
     assert all(leaf.sharding.is_fully_replicated for leaf in leaves)
     assert all(len(leaf.sharding.device_set) == 8 for leaf in leaves)
@@ -81,4 +81,4 @@ def test_parameters_are_placed_once_a_mesh(loaded):
 
 def test_another_partition_is_refused(loaded, no_shape_hook):
     with pytest.raises(ValueError, match="partition='xmap'"):
-        loaded["clip"].on_mesh(ja.data_mesh(), "xmap")
+        loaded["clip"].on_mesh(ja.sharding.data_mesh(), "xmap")

@@ -16,7 +16,8 @@ from optax import contrib
 
 from jaxalign.data import pipeline
 from jaxalign.data.grouping import DrawOne, GroupedSource
-from jaxalign.encoders import training
+from jaxalign.data.openmoji_texts import WriteTrainingCaption
+from jaxalign.encoders import layers, training
 from jaxalign.encoders.checkpoint import abstract_model
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.recipes import RECIPES
@@ -107,7 +108,7 @@ def test_losses_are_symmetric_in_the_order_of_pairs():
 
 
 def test_normalize_gives_unit_rows_in_float32():
-    rows = training.normalize(jnp.asarray(_unit(3, 5, 0) * 7, jnp.float16))
+    rows = layers.unit_rows(jnp.asarray(_unit(3, 5, 0) * 7, jnp.float16))
     assert rows.dtype == jnp.float32
     norms = np.linalg.norm(rows, axis=1)
     np.testing.assert_allclose(norms, 1.0, atol=4 * np.finfo(np.float32).eps)
@@ -206,7 +207,7 @@ def _source():
                 {
                     "image": np.clip(image, 0, 255).astype(np.uint8),
                     "id": f"{colour}/{rendering}",
-                    "emoji": colour,
+                    "thing": colour,
                     "name": f"{colour} apple",
                     "keywords": "apple, fish",
                     "subgroup": "food-fruit",
@@ -243,7 +244,7 @@ def _batches():
             transforms=[
                 DrawOne(),
                 pipeline.AugmentImage(),
-                pipeline.WriteTrainingCaption(),
+                WriteTrainingCaption(),
                 _WriteIds(),
             ],
         )

@@ -70,7 +70,7 @@ class TestErrors:
     def test_a_shard_that_is_missing(self, tmp_path):
         write_shards(tmp_path)
         (tmp_path / "model-00002-of-00002.safetensors").unlink()
-        with pytest.raises(ValueError, match="folder=.*00002-of-00002"):
+        with pytest.raises(ValueError, match="name=.*00002-of-00002"):
             read_tensors(tmp_path)
 
     def test_a_tensor_that_its_shard_lacks(self, tmp_path):
@@ -78,7 +78,7 @@ class TestErrors:
         values = json.loads(index.read_text())
         values["weight_map"]["lost"] = "model-00001-of-00002.safetensors"
         index.write_text(json.dumps(values))
-        with pytest.raises(ValueError, match="folder=.*lost"):
+        with pytest.raises(ValueError, match="name=.*lost"):
             read_tensors(tmp_path)
 
     def test_a_damaged_index(self, tmp_path):
@@ -109,9 +109,9 @@ class TestErrors:
 
     def test_a_folder_of_pickles(self, tmp_path):
         (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-        with pytest.raises(ValueError, match="folder=.*pytorch_model.bin"):
+        with pytest.raises(ValueError, match="name=.*pytorch_model.bin"):
             read_tensors(tmp_path)
 
     def test_an_empty_folder(self, tmp_path):
-        with pytest.raises(ValueError, match="folder=.*model.safetensors"):
+        with pytest.raises(ValueError, match="name=.*model.safetensors"):
             read_tensors(tmp_path)

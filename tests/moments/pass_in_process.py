@@ -34,12 +34,12 @@ def main(port: str, number: str, folder: str) -> None:
         process_id=int(number),
     )
     source, target, group = rows()
-    mesh = ja.data_mesh()
+    mesh = ja.sharding.data_mesh()
     assert mesh.size == 4
     assert mesh.is_multi_process
     for name, groups in RUNS:
         edges = SHARES[name]
-        batches = ja.array_pairs(
+        batches = ja.anchors.array_pairs(
             source,
             target,
             group=None if groups is None else group,
@@ -47,7 +47,7 @@ def main(port: str, number: str, folder: str) -> None:
             rows=range(edges[int(number)], edges[int(number) + 1]),
         )
         moments = ja.accumulate_moments(batches, mesh=mesh, groups=groups, grams=True)
-        solution = ja.solve_procrustes(moments)
+        solution = ja.solve.solve_procrustes(moments)
         np.savez(
             f"{folder}/{name}-{groups}-{number}.npz",
             rotation=solution.rotation,

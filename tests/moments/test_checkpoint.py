@@ -41,7 +41,7 @@ class Mortal:
 
 def pairs(group=None):
     source, target = rows_pair(np.random.default_rng(0), N, 6, 4, mean=0.93)
-    return ja.array_pairs(source, target, group=group, batch_size=BATCH)
+    return ja.anchors.array_pairs(source, target, group=group, batch_size=BATCH)
 
 
 def run(folder, *, dies_after=None, every=2, details=None, **options):
@@ -49,9 +49,11 @@ def run(folder, *, dies_after=None, every=2, details=None, **options):
     batches = pairs(group)
     if dies_after is not None:
         batches = Mortal(batches, dies_after)
-    with ja.PassCheckpoints(folder, every=every, details=details or {}) as checkpoints:
+    with ja.moments.PassCheckpoints(
+        folder, every=every, details=details or {}
+    ) as checkpoints:
         return ja.accumulate_moments(
-            batches, mesh=ja.data_mesh(), checkpoints=checkpoints, **options
+            batches, mesh=ja.sharding.data_mesh(), checkpoints=checkpoints, **options
         )
 
 
@@ -96,17 +98,17 @@ def test_another_pass_is_refused(tmp_path):
 @pytest.mark.usefixtures("no_shape_hook")
 def test_batches_without_a_place_are_refused(tmp_path):
     rows = np.ones((4, 3), np.float32)
-    with ja.PassCheckpoints(tmp_path) as checkpoints:
+    with ja.moments.PassCheckpoints(tmp_path) as checkpoints:
         with pytest.raises(ValueError, match="batches="):
             ja.accumulate_moments([(rows, rows)], checkpoints=checkpoints)
     with pytest.raises(ValueError, match="every=0"):
-        ja.PassCheckpoints(tmp_path, every=0)
+        ja.moments.PassCheckpoints(tmp_path, every=0)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="PassCheckpoints"):
-        ja.PassCheckpoints(tmp_path / "file" / "folder")
+        ja.moments.PassCheckpoints(tmp_path / "file" / "folder")
 
 
 def test_a_grain_iterator_keeps_its_place(tmp_path):
@@ -125,7 +127,7 @@ def test_a_grain_iterator_keeps_its_place(tmp_path):
         return iter(dataset.to_iter_dataset())
 
     def accumulate(name, batches):
-        with ja.PassCheckpoints(tmp_path / name, every=3) as checkpoints:
+        with ja.moments.PassCheckpoints(tmp_path / name, every=3) as checkpoints:
             return ja.accumulate_moments(batches, checkpoints=checkpoints)
 
     whole = accumulate("whole", batches())

@@ -22,8 +22,10 @@ def group_of(moments, index):
 
 
 def grouped(source, target, group, *, weights=None, groups=GROUPS):
-    empty = ja.init_moments(D_SOURCE, D_TARGET, groups=groups, grams=True)
-    return ja.update_moments(empty, source, target, weights=weights, group=group)
+    empty = ja.moments.init_moments(D_SOURCE, D_TARGET, groups=groups, grams=True)
+    return ja.moments.update_moments(
+        empty, source, target, weights=weights, group=group
+    )
 
 
 @settings(max_examples=10, deadline=None)
@@ -44,10 +46,10 @@ def test_each_group_is_its_rows_alone(seed, skewed, spread, weighted):
     means = np.float32([0.93, -0.93, 0.5, 0.0])[group][:, None]
     source, target = (np.float32(spread) * s + means for s in (source, target))
     weights = rng.integers(0, 3, N).astype(np.float32) if weighted else None
-    moments = ja.init_moments(D_SOURCE, D_TARGET, groups=GROUPS, grams=True)
+    moments = ja.moments.init_moments(D_SOURCE, D_TARGET, groups=GROUPS, grams=True)
     # Batches add up, whatever their groups.
     for part in (slice(0, N // 2), slice(N // 2, N)):
-        moments = ja.update_moments(
+        moments = ja.moments.update_moments(
             moments,
             source[part],
             target[part],
@@ -103,10 +105,12 @@ def test_under_jit_a_group_that_does_not_exist_is_left_out():
 def test_a_step_takes_memory_for_the_groups_once():
     # The sums are given back in place: a copy of all groups a block would be ruinous.
     groups, d, n = 64, 64, 512
-    empty = ja.init_moments(d, d, groups=groups)
+    empty = ja.moments.init_moments(d, d, groups=groups)
     rows = np.ones((n, d), np.float32)
     update = jax.jit(
-        lambda moments, group: ja.update_moments(moments, rows, rows, group=group),
+        lambda moments, group: ja.moments.update_moments(
+            moments, rows, rows, group=group
+        ),
         donate_argnums=0,
     )
     memory = update.lower(empty, np.zeros(n, np.int32)).compile().memory_analysis()
@@ -124,7 +128,9 @@ def test_errors_name_the_argument():
     rows = np.ones((5, D_SOURCE), np.float32), np.ones((5, D_TARGET), np.float32)
     numbers = np.zeros(5, np.int32)
     with pytest.raises(ValueError, match="group="):
-        ja.update_moments(ja.init_moments(D_SOURCE, D_TARGET), *rows, group=numbers)
+        ja.moments.update_moments(
+            ja.moments.init_moments(D_SOURCE, D_TARGET), *rows, group=numbers
+        )
     for wrong in (
         None,
         numbers[:4],
@@ -136,4 +142,4 @@ def test_errors_name_the_argument():
         with pytest.raises(ValueError, match="group="):
             grouped(*rows, wrong)
     with pytest.raises(ValueError, match="groups=0"):
-        ja.init_moments(3, 3, groups=0)
+        ja.moments.init_moments(3, 3, groups=0)

@@ -44,9 +44,9 @@ def test_split_pad_merge_and_remove_in_any_order(seed, shards, padding, removed)
     whole = parts[0]
     for index in 1 + rng.permutation(shards - 1):
         pair = (whole, parts[index])
-        whole = ja.merge_moments(*(pair if rng.random() < 0.5 else pair[::-1]))
+        whole = ja.moments.merge_moments(*(pair if rng.random() < 0.5 else pair[::-1]))
     out = removed % shards
-    rest = ja.subtract_moments(whole, parts[out])
+    rest = ja.moments.subtract_moments(whole, parts[out])
     kept = owner != out
     assert int(rest.rows) == kept.sum()
     if kept.sum() < N // 4:
@@ -59,10 +59,12 @@ def test_split_pad_merge_and_remove_in_any_order(seed, shards, padding, removed)
 def test_decay_before_each_batch_weighs_rows_by_their_age():
     rng = np.random.default_rng(0)
     source, target = rows_pair(rng, N, 6, 4, mean=0.5)
-    moments = ja.init_moments(6, 4, grams=True)
+    moments = ja.moments.init_moments(6, 4, grams=True)
     for start in range(0, N, 20):
         rows = slice(start, start + 20)
-        moments = ja.update_moments(moments, source[rows], target[rows], decay=0.5)
+        moments = ja.moments.update_moments(
+            moments, source[rows], target[rows], decay=0.5
+        )
     weights = np.repeat([0.25, 0.5, 1.0], 20)
     assert_moments_close(
         moments, reference_moments(source, target, weights), SUMS * F32
@@ -73,44 +75,44 @@ def test_decay_before_each_batch_weighs_rows_by_their_age():
 def test_decay_by_group_and_of_nothing():
     rng = np.random.default_rng(1)
     source, target = rows_pair(rng, N, 6, 4)
-    empty = ja.init_moments(6, 4, groups=2)
+    empty = ja.moments.init_moments(6, 4, groups=2)
     group = np.arange(N) % 2
-    moments = ja.update_moments(empty, source, target, group=group)
-    faded = ja.decay_moments(moments, np.array([1.0, 0.5], np.float32))
+    moments = ja.moments.update_moments(empty, source, target, group=group)
+    faded = ja.moments.decay_moments(moments, np.array([1.0, 0.5], np.float32))
     assert faded.count.tolist() == [N / 2, N / 4]
     np.testing.assert_array_equal(faded.source_mean, moments.source_mean)
     np.testing.assert_array_equal(
         faded.cross_covariance[1], 0.5 * moments.cross_covariance[1]
     )
-    same = ja.decay_moments(moments, 1.0)
+    same = ja.moments.decay_moments(moments, 1.0)
     assert jax.tree.all(jax.tree.map(np.array_equal, same, moments))
 
 
 def test_rows_stop_counting_at_the_largest_number():
     some = moments_of(*rows_pair(np.random.default_rng(2), 9, 6, 4))
     many = some.replace(rows=np.int32(2**30))
-    assert int(ja.merge_moments(many, some).rows) == 2**30 + 9
-    assert int(ja.merge_moments(many, many).rows) == MAX_ROWS
+    assert int(ja.moments.merge_moments(many, some).rows) == 2**30 + 9
+    assert int(ja.moments.merge_moments(many, many).rows) == MAX_ROWS
 
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_name_what_does_not_fit():
-    one, two = ja.init_moments(3, 3, groups=2), ja.init_moments(3, 3)
+    one, two = ja.moments.init_moments(3, 3, groups=2), ja.moments.init_moments(3, 3)
     for left, right, what in (
         (one, two, "groups"),
         ({}, two, "expected Moments"),
-        (two, ja.init_moments(3, 4), "widths"),
-        (two, ja.init_moments(3, 3, grams=True), "grams=True"),
+        (two, ja.moments.init_moments(3, 4), "widths"),
+        (two, ja.moments.init_moments(3, 3, grams=True), "grams=True"),
     ):
         with pytest.raises(ValueError, match=what):
-            ja.merge_moments(left, right)
+            ja.moments.merge_moments(left, right)
     with pytest.raises(ValueError, match="whole, part"):
-        ja.subtract_moments(two, two.replace(rows=np.int32(1)))
+        ja.moments.subtract_moments(two, two.replace(rows=np.int32(1)))
     rows = np.eye(3, dtype=np.float32)
     with pytest.raises(ValueError, match="weights="):
-        ja.update_moments(two, rows, rows, weights=np.array([1.0, -1.0, 1.0]))
+        ja.moments.update_moments(two, rows, rows, weights=np.array([1.0, -1.0, 1.0]))
     for factor in (-0.1, 1.5):
         with pytest.raises(ValueError, match="factor="):
-            ja.decay_moments(two, factor)
+            ja.moments.decay_moments(two, factor)
         with pytest.raises(ValueError, match="decay="):
-            ja.update_moments(two, rows, rows, decay=factor)
+            ja.moments.update_moments(two, rows, rows, decay=factor)

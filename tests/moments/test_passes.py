@@ -27,7 +27,7 @@ def rows(seed=0, n=N):
 
 
 def three_devices():
-    return ja.data_mesh(jax.devices()[:3])
+    return ja.sharding.data_mesh(jax.devices()[:3])
 
 
 def collectives(text):
@@ -39,10 +39,10 @@ def collectives(text):
 def test_any_number_of_devices_and_a_ragged_tail(devices, grouped):
     source, target = rows()
     group = np.arange(N) % GROUPS if grouped else None
-    batches = ja.array_pairs(source, target, group=group, batch_size=BATCH)
+    batches = ja.anchors.array_pairs(source, target, group=group, batch_size=BATCH)
     moments = ja.accumulate_moments(
         batches,
-        mesh=ja.data_mesh(jax.devices()[:devices]),
+        mesh=ja.sharding.data_mesh(jax.devices()[:devices]),
         groups=GROUPS if grouped else None,
         grams=True,
     )
@@ -64,7 +64,7 @@ def test_weights_and_device_arrays():
     for start in range(0, N, BATCH):
         part = slice(start, start + BATCH)
         batches.append(
-            ja.PairBatch(
+            ja.moments.PairBatch(
                 jax.device_put(source[part]),
                 jax.device_put(target[part]),
                 weights[part],
@@ -98,7 +98,7 @@ def test_the_result_is_at_rest_on_one_device_and_goes_on():
     half = 2 * BATCH
 
     def batches(rows):
-        return ja.array_pairs(source, target, rows=rows, batch_size=BATCH)
+        return ja.anchors.array_pairs(source, target, rows=rows, batch_size=BATCH)
 
     options = {"mesh": three_devices(), "grams": True}
     first = ja.accumulate_moments(batches(range(half)), **options)
@@ -125,7 +125,7 @@ def test_same_bits_every_time():
 
     def fit():
         return ja.accumulate_moments(
-            ja.array_pairs(source, target, batch_size=BATCH),
+            ja.anchors.array_pairs(source, target, batch_size=BATCH),
             mesh=three_devices(),
             grams=True,
         )
@@ -136,7 +136,7 @@ def test_same_bits_every_time():
 def test_decay_counts_batches():
     source, target = rows(4, 2 * BATCH)
     moments = ja.accumulate_moments(
-        ja.array_pairs(source, target, batch_size=BATCH),
+        ja.anchors.array_pairs(source, target, batch_size=BATCH),
         mesh=three_devices(),
         grams=True,
         decay=0.5,
@@ -150,7 +150,7 @@ def test_progress_counts_the_rows():
     source, target = rows(5)
     seen = []
     ja.accumulate_moments(
-        ja.array_pairs(source, target, batch_size=BATCH),
+        ja.anchors.array_pairs(source, target, batch_size=BATCH),
         mesh=three_devices(),
         grams=True,
         report=seen.append,
@@ -161,7 +161,7 @@ def test_progress_counts_the_rows():
 @pytest.mark.compiled_text
 def test_one_all_reduce_at_the_end_and_none_before():
     groups = GROUPS
-    mesh = ja.data_mesh()
+    mesh = ja.sharding.data_mesh()
     local = init_local(D_SOURCE, D_TARGET, mesh, groups=groups, grams=True)
     points = [np.zeros((groups, d), np.float32) for d in (D_SOURCE, D_TARGET)]
     finish = reduce_devices(mesh).lower(local, *points).compile().as_text()
@@ -176,8 +176,8 @@ def test_one_all_reduce_at_the_end_and_none_before():
     assert numbers == each * groups
 
     n = 64
-    spread = ja.row_sharding(mesh)
-    batch = ja.PairBatch(
+    spread = ja.sharding.row_sharding(mesh)
+    batch = ja.moments.PairBatch(
         *(jax.device_put(side, spread) for side in rows(6, n)),
         jax.device_put(np.ones(n, bool), spread),
         jax.device_put(np.arange(n) % groups, spread),
@@ -187,7 +187,7 @@ def test_one_all_reduce_at_the_end_and_none_before():
 
 
 def test_rows_cross_exactly_and_stop_at_the_largest_number():
-    mesh = ja.data_mesh()
+    mesh = ja.sharding.data_mesh()
     local = init_local(2, 2, mesh, groups=None, grams=False)
     counts = np.array([2**24 + 1, 3, 0, 2**26 + 7, 1, 1, 1, 1], np.int32)
     points = [np.zeros(2, np.float32)] * 2
@@ -234,7 +234,7 @@ def test_errors_name_the_argument():
         (group, 2, "group="),
         (group - 1, GROUPS, "group="),
     ):
-        batches = ja.array_pairs(*whole, group=numbers)
+        batches = ja.anchors.array_pairs(*whole, group=numbers)
         with pytest.raises(ValueError, match=argument):
             ja.accumulate_moments(batches, groups=groups)
 
@@ -258,7 +258,7 @@ def test_a_group_that_does_not_exist_is_found_on_a_device_too(batch, kept):
     with pytest.raises(ValueError, match="group.*1 rows"):
         ja.accumulate_moments(
             (
-                ja.PairBatch(source[p], target[p], None, jnp.asarray(group[p]))
+                ja.moments.PairBatch(source[p], target[p], None, jnp.asarray(group[p]))
                 for p in parts
             ),
             groups=GROUPS,
@@ -292,7 +292,7 @@ def test_float32_keeps_five_digits_over_ten_million_rows():
             sums[:] += np.sum(exact, axis=1)
             products[:] += exact[1].T @ exact[0]
 
-    moments = ja.accumulate_moments(batches(), mesh=ja.data_mesh())
+    moments = ja.accumulate_moments(batches(), mesh=ja.sharding.data_mesh())
     exact = products - np.outer(sums[1], sums[0]) / (block * blocks)
     error = np.linalg.norm(np.asarray(moments.cross_covariance, np.float64) - exact)
     assert int(moments.rows) == block * blocks == 10_000_000

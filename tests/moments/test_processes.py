@@ -17,11 +17,11 @@ def test_two_processes_give_the_moments_of_one(tmp_path):
     run_in_two_processes("tests.moments.pass_in_process", tmp_path)
     source, target, group = rows()
     for groups in (None, GROUPS):
-        empty = ja.init_moments(6, 4, groups=groups, grams=True)
-        expected = ja.update_moments(
+        empty = ja.moments.init_moments(6, 4, groups=groups, grams=True)
+        expected = ja.moments.update_moments(
             empty, source, target, group=None if groups is None else group
         )
-        rotation = np.asarray(ja.solve_procrustes(expected).rotation)
+        rotation = np.asarray(ja.solve.solve_procrustes(expected).rotation)
         for name in [name for name, of_run in RUNS if of_run == groups]:
             both = [
                 np.load(tmp_path / f"{name}-{groups}-{number}.npz")

@@ -25,15 +25,15 @@ def grouped(seed, mean=0.93):
 
 
 def moments_by(source, target, group):
-    empty = ja.init_moments(5, 4, groups=GROUPS, grams=True)
-    return ja.update_moments(empty, source, target, group=group)
+    empty = ja.moments.init_moments(5, 4, groups=GROUPS, grams=True)
+    return ja.moments.update_moments(empty, source, target, group=group)
 
 
 def reduced(moments, *subsets):
     """Reduce to one to three subsets, by one program; the moments of each."""
     weights = np.ones((3, GROUPS), np.float32)
     weights[: len(subsets)] = subsets
-    found = ja.reduce_groups(moments, weights)
+    found = ja.moments.reduce_groups(moments, weights)
     return [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(subsets))]
 
 
@@ -60,12 +60,12 @@ def test_leading_axes_booleans_and_the_default():
     source, target, group, moments = grouped(0)
     weights = np.random.default_rng(1).random((2, 3, GROUPS)) < 0.5
     weights[..., 0] = True
-    subsets = ja.reduce_groups(moments, weights)
+    subsets = ja.moments.reduce_groups(moments, weights)
     assert subsets.cross_covariance.shape == (2, 3, 4, 5)
     one = jax.tree.map(lambda leaf: leaf[1, 2], subsets)
     rows = weights[1, 2][group]
     assert_moments_close(one, reference_moments(source[rows], target[rows]), SUMS * F32)
-    everything = ja.reduce_groups(moments)
+    everything = ja.moments.reduce_groups(moments)
     assert_moments_close(everything, reference_moments(source, target), SUMS * F32)
 
 
@@ -93,7 +93,7 @@ def test_far_groups_of_tight_cones_keep_their_digits():
 def test_several_group_axes_count_as_one():
     source, target, group, moments = grouped(4)
     folded = jax.tree.map(lambda leaf: leaf.reshape(2, 3, *leaf.shape[1:]), moments)
-    found = ja.reduce_groups(folded, np.arange(GROUPS) % 2)
+    found = ja.moments.reduce_groups(folded, np.arange(GROUPS) % 2)
     odd = group % 2 == 1
     expected = reference_moments(source[odd], target[odd])
     assert_moments_close(found, expected, SUMS * F32)
@@ -120,10 +120,10 @@ def test_a_group_that_is_not_finite_spoils_only_what_holds_it():
 
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_name_the_argument():
-    moments = ja.init_moments(5, 4, groups=GROUPS)
+    moments = ja.moments.init_moments(5, 4, groups=GROUPS)
     for weights in (np.ones(GROUPS + 1), -np.ones(GROUPS), -jnp.ones(GROUPS)):
         with pytest.raises(ValueError, match="weights="):
-            ja.reduce_groups(moments, weights)
-    for wrong in (ja.init_moments(3, 3), np.ones((2, 2))):
+            ja.moments.reduce_groups(moments, weights)
+    for wrong in (ja.moments.init_moments(3, 3), np.ones((2, 2))):
         with pytest.raises(ValueError, match="moments="):
-            ja.reduce_groups(wrong, np.ones(2))
+            ja.moments.reduce_groups(wrong, np.ones(2))

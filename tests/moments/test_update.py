@@ -37,10 +37,10 @@ def test_batches_of_a_tight_cone_do_not_cancel():
     rng = np.random.default_rng(2)
     source, target = rows_pair(rng, 400, 32, 32, mean=0.93)
     source, target = 0.37 * source / np.sqrt(32) + 0.16, target
-    moments = ja.init_moments(32, 32, grams=True)
+    moments = ja.moments.init_moments(32, 32, grams=True)
     for start in range(0, 400, 40):
         rows = slice(start, start + 40)
-        moments = ja.update_moments(moments, source[rows], target[rows])
+        moments = ja.moments.update_moments(moments, source[rows], target[rows])
     expected = reference_moments(source, target)
     assert np.linalg.norm(expected["source_mean"]) > 0.8
     assert_moments_close(moments, expected, SUMS * F32)
@@ -59,7 +59,7 @@ def test_order_and_cuts_do_not_matter(seed, cuts):
     rng.shuffle(parts)
     merged = parts[0]
     for part in parts[1:]:
-        merged = ja.merge_moments(merged, part)
+        merged = ja.moments.merge_moments(merged, part)
     assert int(merged.rows) == 40
     assert_moments_close(merged, reference_moments(source, target), SUMS * F32)
 
@@ -67,21 +67,21 @@ def test_order_and_cuts_do_not_matter(seed, cuts):
 def test_merge_is_associative_and_commutative():
     rng = np.random.default_rng(3)
     a, b, c = (moments_of(*rows_pair(rng, n, 6, 4)) for n in (7, 30, 2))
-    left = ja.merge_moments(ja.merge_moments(a, b), c)
-    right = ja.merge_moments(a, ja.merge_moments(b, c))
+    left = ja.moments.merge_moments(ja.moments.merge_moments(a, b), c)
+    right = ja.moments.merge_moments(a, ja.moments.merge_moments(b, c))
     assert_moments_close(left, as_dict(right), SUMS * F32)
-    swapped = ja.merge_moments(c, ja.merge_moments(b, a))
+    swapped = ja.moments.merge_moments(c, ja.moments.merge_moments(b, a))
     assert_moments_close(left, as_dict(swapped), SUMS * F32)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_merging_with_nothing_is_exact(side):
     moments = moments_of(*rows_pair(np.random.default_rng(4), 9, 6, 4))
-    empty = ja.init_moments(6, 4, grams=True)
+    empty = ja.moments.init_moments(6, 4, grams=True)
     pair = (empty, moments) if side == "left" else (moments, empty)
-    merged = ja.merge_moments(*pair)
+    merged = ja.moments.merge_moments(*pair)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, merged, moments))
-    nothing = ja.merge_moments(empty, empty)
+    nothing = ja.moments.merge_moments(empty, empty)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, nothing, empty))
 
 
@@ -103,7 +103,9 @@ def test_padding_may_hold_anything(filler):
 def test_a_batch_of_padding_changes_nothing():
     moments = moments_of(*rows_pair(np.random.default_rng(6), 9, 6, 4))
     nan = np.full((5, 6), np.nan, np.float32)
-    same = ja.update_moments(moments, nan, nan[:, :4], weights=np.zeros(5, np.float32))
+    same = ja.moments.update_moments(
+        moments, nan, nan[:, :4], weights=np.zeros(5, np.float32)
+    )
     assert jax.tree.all(jax.tree.map(jnp.array_equal, same, moments))
 
 
@@ -123,11 +125,11 @@ def test_weights_are_those_of_repeated_rows():
 def test_subtract_undoes_merge():
     rng = np.random.default_rng(8)
     kept, gone = (moments_of(*rows_pair(rng, n, 6, 4)) for n in (30, 10))
-    rest = ja.subtract_moments(ja.merge_moments(kept, gone), gone)
+    rest = ja.moments.subtract_moments(ja.moments.merge_moments(kept, gone), gone)
     assert int(rest.rows) == 30
     assert_moments_close(rest, as_dict(kept), 3 * SUMS * F32)
-    emptied = ja.subtract_moments(kept, kept)
-    empty = ja.init_moments(6, 4, grams=True)
+    emptied = ja.moments.subtract_moments(kept, kept)
+    empty = ja.moments.init_moments(6, 4, grams=True)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, emptied, empty))
 
 
@@ -135,7 +137,7 @@ def test_a_batch_without_rows_changes_nothing():
     moments = moments_of(*rows_pair(np.random.default_rng(6), 9, 6, 4))
     none = np.zeros((0, 6), np.float32), np.zeros((0, 4), np.float32)
     for weights in (None, np.zeros(0, np.float32)):
-        same = ja.update_moments(moments, *none, weights=weights)
+        same = ja.moments.update_moments(moments, *none, weights=weights)
         assert jax.tree.all(jax.tree.map(jnp.array_equal, same, moments))
 
 
@@ -145,10 +147,11 @@ def test_vmap_is_a_loop_and_merge_takes_leading_axes():
     source = jnp.stack([x for x, _ in groups])
     target = jnp.stack([y for _, y in groups])
     empty = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (3, *leaf.shape)), ja.init_moments(4, 3)
+        lambda leaf: jnp.broadcast_to(leaf, (3, *leaf.shape)),
+        ja.moments.init_moments(4, 3),
     )
-    batched = jax.vmap(ja.update_moments)(empty, source, target)
-    twice = ja.merge_moments(batched, batched)
+    batched = jax.vmap(ja.moments.update_moments)(empty, source, target)
+    twice = ja.moments.merge_moments(batched, batched)
     for index, (x, y) in enumerate(groups):
         one = jax.tree.map(lambda leaf, i=index: leaf[i], batched)
         assert_moments_close(one, reference_moments(x, y), SUMS * F32)
@@ -177,26 +180,30 @@ def test_float64_under_x64():
 
 def test_sharded_rows_give_the_same():
     source, target = rows_pair(np.random.default_rng(12), 43, 6, 5, mean=0.9)
-    sharding = ja.row_sharding(ja.data_mesh())
-    padded = [ja.pad_rows(side, 48) for side in (source, target)]
+    sharding = ja.sharding.row_sharding(ja.sharding.data_mesh())
+    padded = [ja.sharding.pad_rows(side, 48) for side in (source, target)]
     rows = [jax.device_put(side, sharding) for side, _ in padded]
     mask = jax.device_put(padded[0][1], sharding)
     assert len(rows[0].sharding.device_set) == 8
-    moments = jax.jit(ja.update_moments)(ja.init_moments(6, 5), *rows, weights=mask)
+    moments = jax.jit(ja.moments.update_moments)(
+        ja.moments.init_moments(6, 5), *rows, weights=mask
+    )
     assert_moments_close(moments, reference_moments(source, target), SUMS * F32)
 
 
 def test_memory_is_given_away_on_request_alone():
     rows = rows_pair(np.random.default_rng(14), 9, 6, 4)
     kept = moments_of(*rows)
-    expected = ja.update_moments(kept, *rows, decay=0.5)
+    expected = ja.moments.update_moments(kept, *rows, decay=0.5)
     given = jax.tree.map(jnp.copy, kept)
-    found = ja.update_moments(given, *rows, decay=0.5, donate=True)
+    found = ja.moments.update_moments(given, *rows, decay=0.5, donate=True)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, found, expected))
     # The numbers of rows and the means are small; what grows with d x d is reused.
     assert given.cross_covariance.is_deleted()
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(kept))
-    step = jax.jit(lambda *given: ja.update_moments(*given, decay=0.5, donate=True))
+    step = jax.jit(
+        lambda *given: ja.moments.update_moments(*given, decay=0.5, donate=True)
+    )
     within = step(kept, *rows)
     assert_moments_close(within, as_dict(expected), SUMS * F32)
 
@@ -207,10 +214,10 @@ def test_second_call_does_not_retrace():
     @jax.jit
     def step(moments, source, target):
         traced.append(1)
-        return ja.update_moments(moments, source, target)
+        return ja.moments.update_moments(moments, source, target)
 
     source, target = rows_pair(np.random.default_rng(13), 8, 4, 4)
-    moments = ja.init_moments(4, 4)
+    moments = ja.moments.init_moments(4, 4)
     for _ in range(3):
         moments = step(moments, source, target)
     assert len(traced) == 1
@@ -222,11 +229,13 @@ def test_bad_pairs_are_skipped_on_request():
     weights = np.linspace(0.5, 2.0, 60)
     expected = reference_moments(source[kept], target[kept], weights=weights[kept])
     source[3], target[[5, 9]], source[20] = np.nan, np.inf, 0.0
-    empty = ja.init_moments(6, 4)
-    moments = ja.update_moments(empty, source, target, weights=weights, skip_bad=True)
+    empty = ja.moments.init_moments(6, 4)
+    moments = ja.moments.update_moments(
+        empty, source, target, weights=weights, skip_bad=True
+    )
     assert int(moments.rows) == 56
     assert_moments_close(moments, expected, SUMS * eps(np.float32))
-    batches = ja.array_pairs(source, target, weights=weights, batch_size=24)
+    batches = ja.anchors.array_pairs(source, target, weights=weights, batch_size=24)
     passed = ja.accumulate_moments(batches, skip_bad=True)
     assert int(passed.rows) == 56
     assert_moments_close(passed, expected, SUMS * eps(np.float32))
@@ -236,8 +245,8 @@ def test_bad_pairs_are_skipped_on_request():
 def test_errors_name_the_argument():
     for widths, argument in (((0, 3), "d_source=0"), ((3, 0), "d_target=0")):
         with pytest.raises(ValueError, match=argument):
-            ja.init_moments(*widths)
-    empty, rows = ja.init_moments(4, 3), np.ones((5, 4), np.float32)
+            ja.moments.init_moments(*widths)
+    empty, rows = ja.moments.init_moments(4, 3), np.ones((5, 4), np.float32)
     for source, target, weights, argument in (
         (rows, rows, None, "target="),
         (rows[:, :3], rows[:, :3], None, "source="),
@@ -245,4 +254,4 @@ def test_errors_name_the_argument():
         (rows, rows[:, :3], np.ones(4), "weights="),
     ):
         with pytest.raises(ValueError, match=argument):
-            ja.update_moments(empty, source, target, weights=weights)
+            ja.moments.update_moments(empty, source, target, weights=weights)

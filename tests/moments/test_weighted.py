@@ -51,20 +51,24 @@ def assert_exact(moments, *rows):
 @pytest.mark.parametrize("where", LIGHT)
 def test_light_rows_take_no_digits_of_the_others(where):
     source, target, weights, light = light_rows(where)
-    empty = ja.init_moments(6, 4, grams=True)
+    empty = ja.moments.init_moments(6, 4, grams=True)
     assert_exact(
-        ja.update_moments(empty, source, target, weights=weights),
+        ja.moments.update_moments(empty, source, target, weights=weights),
         *(source, target, weights),
     )
     # In groups with the others, and in one of their own.
     group = np.where(light & (np.arange(N) % 3 > 0), 2, np.arange(N) % 2)
-    empty = ja.init_moments(6, 4, groups=3, grams=True)
-    grouped = ja.update_moments(empty, source, target, weights=weights, group=group)
+    empty = ja.moments.init_moments(6, 4, groups=3, grams=True)
+    grouped = ja.moments.update_moments(
+        empty, source, target, weights=weights, group=group
+    )
     for index in range(3):
         own = group == index
         found = jax.tree.map(lambda leaf, i=index: leaf[i], grouped)
         assert_exact(found, source[own], target[own], weights[own])
-    subsets = ja.reduce_groups(grouped, np.array([[1, 1, 1], [1, 1, 0], [0, 1, 1]]))
+    subsets = ja.moments.reduce_groups(
+        grouped, np.array([[1, 1, 1], [1, 1, 0], [0, 1, 1]])
+    )
     for index, groups in enumerate([(0, 1, 2), (0, 1), (1, 2)]):
         own = np.isin(group, groups)
         found = jax.tree.map(lambda leaf, i=index: leaf[i], subsets)
@@ -73,24 +77,26 @@ def test_light_rows_take_no_digits_of_the_others(where):
 
 def test_light_parts_merge_and_leave_without_a_trace():
     source, target, weights, light = light_rows("first block")
-    empty = ja.init_moments(6, 4, grams=True)
+    empty = ja.moments.init_moments(6, 4, grams=True)
     # Weights of 0 in place of shorter parts: one program for all.
     parts = [
-        ja.update_moments(empty, source, target, weights=weights * kept)
+        ja.moments.update_moments(empty, source, target, weights=weights * kept)
         for kept in (light, ~light)
     ]
-    whole = ja.merge_moments(*parts)
+    whole = ja.moments.merge_moments(*parts)
     assert_exact(whole, source, target, weights)
-    assert_moments_close(ja.merge_moments(*parts[::-1]), as_dict(whole), SUMS * F32)
-    rest = ja.subtract_moments(whole, parts[0])
+    assert_moments_close(
+        ja.moments.merge_moments(*parts[::-1]), as_dict(whole), SUMS * F32
+    )
+    rest = ja.moments.subtract_moments(whole, parts[0])
     assert_exact(rest, source[~light], target[~light], weights[~light])
 
 
 def test_a_device_of_light_rows_alone():
     source, target, weights, _ = light_rows("first block")
     moments = ja.accumulate_moments(
-        [ja.PairBatch(source, target, weights)],
-        mesh=ja.data_mesh(jax.devices()[:2]),
+        [ja.moments.PairBatch(source, target, weights)],
+        mesh=ja.sharding.data_mesh(jax.devices()[:2]),
         grams=True,
     )
     assert_exact(moments, source, target, weights)

@@ -63,7 +63,12 @@ def test_without_a_map_it_does_not():
 def test_a_sample_takes_only_queries_of_the_pairs_classes():
     labels = np.repeat(np.arange(N), 2)
     examples = [
-        {"name": NAMES[label], "image": PICTURES[label], "rendering": rendering}
+        {
+            **dict.fromkeys(("name", "thing", "text"), NAMES[label]),
+            "image": PICTURES[label],
+            "rendering": rendering,
+            "is_query": rendering == "plain",
+        }
         for label in range(N)
         for rendering in ("plain", "varied")
     ]

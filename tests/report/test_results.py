@@ -49,7 +49,7 @@ def _full_disk(source, target):
         ("{", "run the experiment again"),
         ("[]", "got None"),
         ('{"format": "jaxalign-results/2"}', "upgrade this one"),
-        ('{"format": "jaxalign-results/1", "rows": []}', "versions.* are missing"),
+        ('{"format": "jaxalign-results/1", "rows": []}', "versions.*without"),
         (
             '{"format": "jaxalign-results/1", "versions": {}, "rows": [{}]}',
             "write the rows again",

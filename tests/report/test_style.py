@@ -3,7 +3,9 @@
 
 import re
 
-from jaxalign.report.style import STYLE
+from jaxalign.report.document import ENVIRONMENT
+
+STYLE = ENVIRONMENT.get_template("style.css").render()
 
 
 def test_every_colour_is_defined_for_light_and_dark():

@@ -58,10 +58,10 @@ def test_too_few(trust):
         "Too few anchors: 2,000; about 1,300 more are needed, by "
     )
     verdict = ja.report.describe_trust(changed(trust, more=45, at_least=True))[0]
-    assert "at least 45 more are needed before their errors tell" in verdict
+    assert "at least 45 more are needed before the errors show" in verdict
     fewer = changed(trust.replace(anchors=np.int32(5)), more=4, at_least=True)
     verdict = ja.report.describe_trust(fewer)[0]
-    assert "at least 4 more are needed before each direction" in verdict
+    assert "at least 4 more are needed to cover every direction" in verdict
 
 
 def test_directions_that_are_left_open(trust):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxalign.store.trouble import FullDiskError
+from jaxalign.store.disk_errors import FullDiskError
 from tests.store.writing import Data, empty, tree
 
 DATA = Data(examples=5, part_examples=3, skipped=frozenset({1}))
@@ -99,7 +99,9 @@ def test_the_kernel_itself_refuses_a_file(tmp_path, kind, limit):
         text=True,
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("jaxalign.store.trouble.FullDiskError: the store in"), last
+    assert last.startswith("jaxalign.store.disk_errors.FullDiskError: the store in"), (
+        last
+    )
     # No complaint of a parquet writer that was left alone.
     assert "ignored" not in done.stderr, done.stderr
     chunks = list((tmp_path / "store/.unfinished/chunks").rglob("*.arrow"))

@@ -57,12 +57,12 @@ def test_another_store_is_refused_untouched(tmp_path, begin, changes, match):
     ("changes", "match"),
     [
         ({"space": ""}, "pass `encoders.space`"),
-        ({"dtype": "int8"}, "expected a dtype of"),
+        ({"dtype": "int8"}, "dtype='int8'"),
         ({"modalities": {}}, "pass {'image': 512, 'text': 512}"),
         ({"modalities": {"audio": 3}}, "pass {'image': 512, 'text': 512}"),
-        ({"modalities": {"text": 0}}, r"at least 1, got {'text': 0}"),
-        ({"examples": 0}, "pass the number of examples"),
-        ({"part_examples": 2.5}, "pass the number of examples"),
+        ({"modalities": {"text": 0}}, r"text=0"),
+        ({"examples": 0}, r"\(examples=0"),
+        ({"part_examples": 2.5}, "part_examples=2.5"),
         ({"details": {"a": object()}}, "keep strings, numbers"),
         ({"details": {"a": float("nan")}}, "keep strings, numbers"),
         ({"process_index": -1}, "pass `jax.process_index"),
@@ -87,8 +87,8 @@ def test_details_are_compared_as_json(tmp_path):
     [
         ("jaxalign-store/2", "newer .*pip install --upgrade jaxalign"),
         ("jaxalign-store/0", "older .*install the jaxalign that wrote it"),
-        ("jaxalign-map/1", "this folder is no store"),
-        (None, "this folder is no store"),
+        ("jaxalign-map/1", "this folder is not a store"),
+        (None, "this folder is not a store"),
     ],
 )
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_second_run_is_refused_and_may_go_on_after_the_first(tmp_path):
         assert first.stdout is not None
         assert first.stdout.readline() == b"holding\n"
         before = tree(folder)
-        with pytest.raises(ValueError, match="another run is writing .*process 0"):
+        with pytest.raises(ValueError, match="another run .*process 0"):
             Data().create(folder)
         assert tree(folder) == before
         # Another process of the same run.
@@ -192,7 +192,7 @@ def test_a_second_run_is_refused_and_may_go_on_after_the_first(tmp_path):
 
 def test_one_process_does_not_open_two_writers(tmp_path):
     with Data().create(tmp_path):
-        with pytest.raises(ValueError, match="another run is writing"):
+        with pytest.raises(ValueError, match="another run that is writing"):
             Data().create(tmp_path)
 
 
@@ -243,7 +243,7 @@ def test_a_read_only_folder(tmp_path):
 
 def test_store_imports_fast_and_without_jax():
     code = (
-        "import sys, jaxalign as ja; ja.EmbeddingStore, ja.StoreWriter; "
+        "import sys, jaxalign as ja; ja.EmbeddingStore, ja.store.StoreWriter; "
         "print(sorted({'jax', 'flax', 'pandas', 'PIL', 'grain'} & set(sys.modules)))"
     )
     done = subprocess.run(

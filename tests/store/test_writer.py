@@ -89,7 +89,7 @@ def test_missing_lists_ranges_within_parts_and_within_the_question(tmp_path):
         assert writer.missing(2, 6) == [range(3, 4), range(4, 6)]
         assert writer.missing(6) == [range(6, 8), range(8, 10)]
         assert writer.missing(3, 3) == []
-        with pytest.raises(ValueError, match="8 are missing: 0-0, 3-3, 4-7, 8-9"):
+        with pytest.raises(ValueError, match="8 missing: 0-0, 3-3, 4-7, 8-9"):
             writer.finish()
 
 
@@ -192,7 +192,7 @@ def test_a_file_lost_before_the_end_is_noticed_there(tmp_path):
     with data.create(tmp_path) as writer:
         data.fill(writer)
         (tmp_path / "text_emb/text_emb_1.npy").unlink()
-        with pytest.raises(ValueError, match="4 are missing: 4-7"):
+        with pytest.raises(ValueError, match="4 missing: 4-7"):
             writer.finish()
 
 

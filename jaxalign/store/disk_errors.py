@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the disk can refuse, told in one message with what is kept and what to do."""
+"""Errors of the disk, in one message: what failed, what is kept and what to do."""
 
 import contextlib
 import errno
@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxalign.errors import ArgumentError, UserError
+
 _FULL = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG")
@@ -15,7 +17,7 @@ _FULL = {
 }
 
 
-class FullDiskError(OSError):
+class FullDiskError(UserError, OSError):
     """No room for the next rows; those appended before are kept."""
 
     def __str__(self) -> str:
@@ -23,8 +25,8 @@ class FullDiskError(OSError):
 
 
 @contextlib.contextmanager
-def full_disk_told(folder: Path) -> Iterator[None]:
-    """Turn what the system says of a full disk into one message.
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Turn the system's error of a full disk into one message.
 
     Raises:
       FullDiskError: with the system's errno.
@@ -42,25 +44,25 @@ def full_disk_told(folder: Path) -> Iterator[None]:
             error.errno,
             f"the store in {str(folder)!r} cannot grow: {os.strerror(error.errno)} "
             f"({free / 1e6:,.0f} MB free there); all that was appended before is kept: "
-            "make room, and start the same command again, which goes on from here.",
+            "make room, and start the same command again: it resumes.",
         ) from error
 
 
 @contextlib.contextmanager
-def unwritable_told(call: str, folder: Path) -> Iterator[None]:
-    """Turn what the system says of a folder that cannot be written into one message.
+def explain_unwritable(call: str, folder: Path) -> Iterator[None]:
+    """Turn the system's error of an unwritable folder into one message.
 
     Raises:
       FullDiskError: if the disk is full.
       ValueError: if the folder cannot be made or written.
     """
     try:
-        with full_disk_told(folder.absolute()):
+        with explain_full_disk(folder.absolute()):
             yield
     except FullDiskError:
         raise
     except OSError as error:
-        raise ValueError(
-            f"{call}: expected a folder that can be written, got {str(folder)!r} "
-            f"({error.strerror}); name another."
+        got = f"{str(folder)!r} ({error.strerror})"
+        raise ArgumentError(
+            call, "a folder that can be written", got, "name another"
         ) from error

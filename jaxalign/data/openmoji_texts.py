@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts for pictures: class prompt ensembles, evaluation and training captions.
+"""Texts for emoji: class prompt ensembles, evaluation and training captions.
 
 Class names are Unicode's subgroups, "animal-mammal". They become English by one rule
 (`readable_class`) and a short table of the names that the rule garbles.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import grain
 import numpy as np
 
 CAPTION_TEMPLATE = "an emoji of {}"
@@ -27,8 +29,8 @@ CAPTION_SHARES = {
     "keywords": 0.2,
     "class": 0.35,
 }
-"""What training captions tell, and how often. What emoji share (keywords, classes) ties
-two models' geometries together; names alone leave them free to place the emoji."""
+"""Kinds of training captions, and their shares. Shared properties of emoji (keywords,
+classes) align the geometries of two models; names alone leave them independent."""
 
 DETAIL_SHARE = 0.15
 """Share of training captions with words for the style, and as much, independently, with
@@ -48,7 +50,7 @@ _STYLE_WORDS = {
     "fill": ("without lines", "in flat colours"),
 }
 
-# Subgroups whose last word is no noun, or that read badly when turned round.
+# Subgroups whose last word is not a noun, or that read badly when turned round.
 _READABLE = {
     "face-hand": "face with hands",
     "face-hat": "face with a hat",
@@ -163,8 +165,18 @@ def training_caption(example: Mapping[str, object], rng: np.random.Generator) ->
     return text
 
 
+class WriteTrainingCaption(grain.transforms.RandomMap):
+    """Set `text` to a caption drawn at random, see `training_caption`."""
+
+    def random_map(
+        self, element: dict[str, Any], rng: np.random.Generator
+    ) -> dict[str, Any]:
+        """Add a random caption to one example."""
+        return {**element, "text": training_caption(element, rng)}
+
+
 def _some_keywords(keywords: str, rng: np.random.Generator) -> list[str]:
-    """Draw one to three of the keywords, in any order; none if there are none."""
+    """Draw one to three of the keywords in any order; [] if there are no keywords."""
     words = [word for word in keywords.split(", ") if word]
     if not words:
         return []

@@ -2,8 +2,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxalign.store import unique_ids
-from jaxalign.store.unique_ids import repeated_ids
+from jaxalign import repetitions
+from jaxalign.repetitions import find_repeated
 
 
 @settings(deadline=None)
@@ -16,7 +16,7 @@ def test_repeated_ids_are_those_that_a_dictionary_finds(ids, block, bucket):
     def blocks():
         return (ids[start : start + block] for start in range(0, len(ids), block))
 
-    found = repeated_ids(blocks, len(ids), bucket=bucket)
+    found = find_repeated(blocks, len(ids), bucket=bucket)
     expected = {name for name in ids if ids.count(name) > 1}
     assert {name for name, _, _ in found} == expected
     for name, one, two in found:
@@ -29,11 +29,11 @@ def test_equal_hashes_of_other_ids_are_no_repetition(monkeypatch):
     import numpy as np
 
     monkeypatch.setattr(
-        unique_ids, "hash_ids", lambda ids: np.zeros(len(ids), np.uint64)
+        repetitions, "hash_keys", lambda ids: np.zeros(len(ids), np.uint64)
     )
-    assert repeated_ids(lambda: iter([["a", "b"], ["c"]]), 3) == []
+    assert find_repeated(lambda: iter([["a", "b"], ["c"]]), 3) == []
 
 
 def test_a_store_of_one_id_stops_at_a_thousand():
     ids = [str(i) for i in range(1500)] * 2
-    assert len(repeated_ids(lambda: iter([ids]), len(ids), bucket=500)) <= 1000
+    assert len(find_repeated(lambda: iter([ids]), len(ids), bucket=500)) <= 1000

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from jaxalign.data import openmoji_table, prompts
+from jaxalign.data import openmoji_table, openmoji_texts
 
 EXAMPLE = {
     "name": "red apple",
@@ -23,19 +23,19 @@ READABLE = {
 
 @pytest.mark.parametrize(("subgroup", "words"), READABLE.items())
 def test_readable_class(subgroup, words):
-    assert prompts.readable_class(subgroup) == words
+    assert openmoji_texts.readable_class(subgroup) == words
 
 
 def test_readable_classes_are_distinct_words():
-    names = [prompts.readable_class(s) for s in openmoji_table.subgroups()]
+    names = [openmoji_texts.readable_class(s) for s in openmoji_table.subgroups()]
     assert len(set(names)) == len(names)
     assert not any("-" in name for name in names)
-    assert set(prompts._READABLE) <= set(openmoji_table.subgroups())
+    assert set(openmoji_texts._READABLE) <= set(openmoji_table.subgroups())
 
 
 def test_class_prompts_are_an_ensemble_of_each_class():
-    table = prompts.class_prompts(["drink", "face-hat"])
-    assert [len(texts) for texts in table] == [len(prompts.CLASS_TEMPLATES)] * 2
+    table = openmoji_texts.class_prompts(["drink", "face-hat"])
+    assert [len(texts) for texts in table] == [len(openmoji_texts.CLASS_TEMPLATES)] * 2
     assert "a kind of drink" in table[0]
     assert all("face with a hat" in text for text in table[1])
 
@@ -43,13 +43,13 @@ def test_class_prompts_are_an_ensemble_of_each_class():
 def test_training_captions_keep_their_shares():
     rng = np.random.default_rng(0)
     n = 4000
-    texts = [prompts.training_caption(EXAMPLE, rng) for _ in range(n)]
-    told = prompts.CAPTION_SHARES
+    texts = [openmoji_texts.training_caption(EXAMPLE, rng) for _ in range(n)]
+    told = openmoji_texts.CAPTION_SHARES
     assert sum(told.values()) == pytest.approx(1.0)
     some_keywords = told["name and keywords"] + told["keywords"]
     shares = {
         "red apple": told["name"] + told["name and keywords"],
-        "background": prompts.DETAIL_SHARE,
+        "background": openmoji_texts.DETAIL_SHARE,
         "ripe": some_keywords * 2 / 3,  # one of 1 to 3 of 3 keywords
         "fruit": told["class"] + some_keywords * 2 / 3,  # it is the class, too
     }
@@ -66,6 +66,5 @@ def test_training_captions_repeat_with_the_seed_and_need_no_keywords():
     bare = {**EXAMPLE, "keywords": ""}
     one, two = (np.random.default_rng(3) for _ in range(2))
     for _ in range(50):
-        assert prompts.training_caption(bare, one) == prompts.training_caption(
-            bare, two
-        )
+        first = openmoji_texts.training_caption(bare, one)
+        assert first == openmoji_texts.training_caption(bare, two)
