@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import ArrayLike
 from jaxalign.buckets import pad_to_size
+from jaxalign.precise import product
 from jaxalign.search.blocks import over_query_blocks, row_size
 from jaxalign.unit_rows import unit_sides
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 _BLOCK = 512
 # As in retrieval: scores that differ by less are ties, which count against the query.
 _TIE = 8 * float(np.finfo(np.float32).eps)
@@ -131,7 +131,7 @@ def _compare(queries, query_ids, index, index_ids, offsets):
     queries, index = unit_sides(queries, index)
 
     def compare(rows, ids):
-        cosines = jnp.matmul(rows, index.T, precision=_HIGHEST)  # (q, m)
+        cosines = product(rows, index.T)  # (q, m)
         scores = cosines - offsets.astype(index.dtype)[None, :]
         right = ids[:, None] == index_ids[None, :]
         rival = ~right & (index_ids >= 0)[None, :]

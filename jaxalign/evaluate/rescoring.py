@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -24,6 +23,7 @@ from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.metrics.recall import exact_recall
 from jaxalign.moments import Moments
+from jaxalign.precise import product
 from jaxalign.solve.scale import Scale
 from jaxalign.trust.grouping import (
     check_groups,
@@ -32,8 +32,6 @@ from jaxalign.trust.grouping import (
 )
 from jaxalign.trust.intervals import check_level, t_quantile
 from jaxalign.trust.replicates import STEP, near_weights, refit
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class RefittedMap(NamedTuple):
@@ -236,5 +234,5 @@ def _carry(refitted, rows):
         jax.tree.map(lambda leaf: leaf.astype(dtype), refitted),
     )
     centred = rows - refitted.source_mean[None, :]
-    turned = jnp.matmul(centred, refitted.rotation.T, precision=_HIGHEST)
+    turned = product(centred, refitted.rotation.T)
     return refitted.scale * turned + refitted.target_mean[None, :]

@@ -7,7 +7,6 @@ that needs rows has a `fit` instead. Whatever a family is fitted from, it gives 
 """
 
 import dataclasses
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +18,7 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.array_types import Array, Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.procrustes import Directions
 from jaxalign.solve.scale import Scale
 from jaxalign.status import Status
@@ -35,8 +35,7 @@ Needs = Literal["cross", "grams", "rows"]
 """What a fit reads: the cross-covariance, Gram matrices too, or rows."""
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class Solved:
     """What a family found; all arrays are batched alike.
 

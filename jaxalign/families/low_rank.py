@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jaxalign.errors import check_count, check_number
 from jaxalign.families.family import Family, Needs, Solved, status_of
 from jaxalign.moments import Moments
+from jaxalign.precise import product
 from jaxalign.solve.gram_spectrum import GramSpectrum, check_grams
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +65,8 @@ def _solve(moments, rank, strength):
     places = jax.lax.broadcasted_iota(jnp.int32, u.shape, u.ndim - 1)
     u = jnp.where(places < rank, u, jnp.zeros_like(u))
     ridge = spectrum.matrix(jnp.full_like(moments.count, strength))
-    within = jnp.matmul(jnp.swapaxes(u, -1, -2), ridge, precision=_HIGHEST)
-    matrix = jnp.matmul(u, within, precision=_HIGHEST)
+    within = product(jnp.swapaxes(u, -1, -2), ridge)
+    matrix = product(u, within)
     finite = jnp.all(jnp.isfinite(matrix), axis=(-2, -1))
     return Solved(
         matrix=matrix,

@@ -22,11 +22,10 @@ import jax.numpy as jnp
 from jaxalign.errors import ArgumentError, check_count
 from jaxalign.families.family import Family, Solved
 from jaxalign.moments import Moments
+from jaxalign.precise import product
 from jaxalign.solve.procrustes import identified_directions, solve_procrustes
 from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
 from jaxalign.status import Status
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +125,7 @@ def _solve(moments, most, *, whole, proper):
     if not whole:
         # (..., d_target, k) @ (..., k, d_source), 0 beyond the rank
         onto = jnp.swapaxes(directions.source, -1, -2)
-        part = jnp.matmul(directions.target, onto, precision=_HIGHEST)
+        part = product(directions.target, onto)
         # Of all directions it is the rotation, which has a derivative.
         full = (kept == min(matrix.shape[-2:]))[..., None, None]
         matrix = jnp.where(full, matrix, part)

@@ -22,12 +22,12 @@ from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.float_rows import check_float_rows, native_floats, wide_dtype
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.norms import check_norms, norm_range, rescale_rows
+from jaxalign.precise import product
 from jaxalign.read_ahead import ReadAhead, touch
 from jaxalign.unit_rows import unit_rows
 
 DTYPES = ("float16", "float32")
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 # Rows of a block, batches that wait to be written, bytes between two syncs.
 _BLOCK, _WAITING, _SYNC_BYTES = 1024, 2, 1 << 27
 
@@ -195,7 +195,7 @@ def _batch_carrier(
         return carry_by_map
     wide = jax.tree.map(lambda leaf: leaf.astype(wide_dtype(leaf.dtype)), part)
     scaled = wide.scale * wide.matrix
-    moved_mean = jnp.matmul(scaled, wide.source_mean, precision=_HIGHEST)
+    moved_mean = product(scaled, wide.source_mean)
     offset = wide.target_mean - moved_mean
     checked = None if normalize_input else norms
 
@@ -226,7 +226,7 @@ def _carry(rows, matrix, offset, norms, *, normalize, normalize_input):
         low, high = norm_range(part)
         if normalize_input:
             part = rescale_rows(part, norms)
-        moved = jnp.matmul(part, matrix.T, precision=_HIGHEST) + offset[None, :]
+        moved = product(part, matrix.T) + offset[None, :]
         if normalize:
             moved = unit_rows(moved)
         return moved, low, high

@@ -3,17 +3,13 @@
 
 from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
-
 from jaxalign.errors import ArgumentError
 from jaxalign.families.family import Structure
 from jaxalign.maps.numbers import MapNumbers
+from jaxalign.precise import product
 
 if TYPE_CHECKING:
     from jaxalign.maps.alignment_map import AlignmentMap
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def composed_structure(
@@ -47,11 +43,11 @@ def composed_structure(
 def compose(later: MapNumbers, earlier: MapNumbers) -> MapNumbers:
     """Multiply two maps that `check_composable` accepts."""
     # (d_target, d_middle) @ (d_middle, d_source)
-    matrix = jnp.matmul(later.matrix, earlier.matrix, precision=_HIGHEST)
+    matrix = product(later.matrix, earlier.matrix)
     target_means = {}
     for name, scale in later.scales.items():
         step = earlier.target_means[name] - later.source_means[name]
-        moved = jnp.matmul(later.matrix, step, precision=_HIGHEST)
+        moved = product(later.matrix, step)
         target_means[name] = scale * moved + later.target_means[name]
     return MapNumbers(
         matrix=matrix,

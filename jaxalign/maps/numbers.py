@@ -5,7 +5,6 @@ Maps of one shape share one compiled program, and can be stacked and mapped over
 """
 
 import functools
-import typing
 from typing import NamedTuple
 
 import flax.struct
@@ -17,14 +16,13 @@ from jaxalign.array_types import Array, ArrayLike, Modality
 from jaxalign.families.family import Structure
 from jaxalign.float_rows import wide_dtype
 from jaxalign.maps.norms import norm_range, rescale_rows
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.mlp import residual_layer
 from jaxalign.unit_rows import unit_rows
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 
-
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class MapNumbers:
     r"""Arrays of a map of rows, :math:`s (x - \bar x) M^\top + \bar y`: a PyTree.
 
@@ -118,7 +116,7 @@ def apply_part(
     if subtract:
         rows = rows - part.source_mean[None, :]
     # (n, d_source) @ (d_source, d_target)
-    moved = jnp.matmul(rows, part.matrix.T, precision=_HIGHEST)
+    moved = product(rows, part.matrix.T)
     if part.residual is not None:
         moved = moved + residual_layer(part.residual, rows)
     moved = part.scale * moved

@@ -21,10 +21,9 @@ from jaxalign.array_types import ArrayLike
 from jaxalign.buckets import first_rows, pad_to_size
 from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import float_rows
+from jaxalign.precise import product
 from jaxalign.search.blocks import few_rows_size
 from jaxalign.unit_rows import unit_sides
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def pair_cosines(
@@ -189,7 +188,7 @@ def _mean_cosine(left, right, count):
 @jax.jit
 def _mismatched_cosine(left, right, count):
     x, y = unit_sides(left, right)
-    all_pairs = jnp.vdot(jnp.sum(x, axis=0), jnp.sum(y, axis=0), precision=_HIGHEST)
+    all_pairs = product(jnp.sum(x, axis=0), jnp.sum(y, axis=0))
     n = count.astype(x.dtype)
     return (all_pairs - jnp.sum(x * y)) / jnp.maximum(n * (n - 1), 1)
 

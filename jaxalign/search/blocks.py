@@ -12,8 +12,7 @@ from jaxalign.array_types import ArrayLike
 from jaxalign.buckets import bucket_size, keeps_shape
 from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import native_floats
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.precise import product
 
 # Fewer rows take no less time.
 _LEAST = 256
@@ -31,7 +30,7 @@ class IndexBlocks(NamedTuple):
 
 def block_scores(query_block, block: IndexBlocks):
     """Cosine minus offset of unit rows, -inf for padding."""
-    cosines = jnp.matmul(query_block, block.rows.T, precision=_HIGHEST)  # (q, size)
+    cosines = product(query_block, block.rows.T)  # (q, size)
     return jnp.where(
         block.numbers[None, :] >= 0, cosines - block.offsets[None, :], -jnp.inf
     )

@@ -11,7 +11,6 @@ import functools
 from typing import Any, ClassVar, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -21,9 +20,8 @@ from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.float_rows import float_rows
 from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.precise import product
 from jaxalign.unit_rows import unit_rows
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 Side = Literal["source", "target"]
 """Of which model rows are, before they are prepared."""
@@ -190,6 +188,6 @@ def _units(rows, mean, matrix):
     if matrix is not None:
         matrix = matrix.astype(rows.dtype)
         # (n, d_target) @ (d_target, d_source) @ (d_source, d_target)
-        inside = jnp.matmul(rows, matrix, precision=_HIGHEST)
-        rows = jnp.matmul(inside, matrix.T, precision=_HIGHEST)
+        inside = product(rows, matrix)
+        rows = product(inside, matrix.T)
     return unit_rows(rows)

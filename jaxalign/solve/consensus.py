@@ -12,7 +12,6 @@ maps and the connection Laplacian", 2012, arXiv 1102.0075 (the spectral start).
 """
 
 import functools
-import typing
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -23,6 +22,8 @@ from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array
 from jaxalign.moments import Moments
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.consensus_checks import check_pairs
 from jaxalign.solve.consensus_errors import (
     cycle_error,
@@ -33,13 +34,10 @@ from jaxalign.solve.consensus_errors import (
 from jaxalign.solve.polar import factor_one
 from jaxalign.status import Checked, Status
 
-_HIGHEST = jax.lax.Precision.HIGHEST
-
 Pairs = Sequence[tuple[int, int]]
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class ConsensusSolution(Checked):
     """Maps of M models to one frame, and what it costs their P pairs.
 
@@ -71,7 +69,7 @@ class ConsensusSolution(Checked):
 
     def between(self, source: int, target: int) -> Float[Array, "d_target d_source"]:
         """Map from one model's centred rows to another's, through the frame."""
-        return _product(self.rotations[target].T, self.rotations[source])
+        return product(self.rotations[target].T, self.rotations[source])
 
 
 def solve_consensus(
@@ -136,12 +134,12 @@ def _solve(parts, *, pairs, widths, width, max_iterations):
     """Start, alternate, fix the gauge, measure."""
     crosses = [part.cross_covariance for part in parts]
     spectra = [jnp.linalg.svd(cross, full_matrices=False) for cross in crosses]
-    direct = [_product(u, vt) for u, _, vt in spectra]
+    direct = [product(u, vt) for u, _, vt in spectra]
     strengths = [jnp.sum(s) for _, s, _ in spectra]
     start = _spectral_start(direct, strengths, pairs, widths, width)
     rotations, iterations, converged = _alternate(crosses, start, pairs, max_iterations)
     gauge, _, _ = factor_one(rotations[0][:, :width], method="svd")
-    rotations = [_product(gauge.T, rotation) for rotation in rotations]
+    rotations = [product(gauge.T, rotation) for rotation in rotations]
     unique = jnp.all(
         jnp.stack(
             [
@@ -238,8 +236,8 @@ def _alternate(crosses, start, pairs, max_iterations):
 
 def _force(pull, rotation):
     """Part of the pull that is tangent to the maps with orthonormal rows, relative."""
-    across = _product(pull, rotation.T)
-    tangent = pull - _product(0.5 * (across + across.T), rotation)
+    across = product(pull, rotation.T)
+    tangent = pull - product(0.5 * (across + across.T), rotation)
     size = jnp.linalg.norm(pull)
     return jnp.linalg.norm(tangent) / jnp.where(size > 0, size, 1.0)
 
@@ -250,9 +248,9 @@ def _pull(crosses, rotations, pairs, model):
     for cross, (i, j) in zip(crosses, pairs, strict=True):
         if i == model:
             # (width, d_j) @ (d_j, d_i)
-            pull = pull + _product(rotations[j], cross)
+            pull = pull + product(rotations[j], cross)
         if j == model:
-            pull = pull + _product(rotations[i], cross.T)
+            pull = pull + product(rotations[i], cross.T)
     return pull
 
 
@@ -260,8 +258,3 @@ def _has_full_rank(pull):
     """Whether the last map was unique, by its singular values."""
     values = jnp.linalg.svd(pull, compute_uv=False)
     return values[-1] > values[0] * max(pull.shape) * float(jnp.finfo(pull.dtype).eps)
-
-
-def _product(left, right):
-    """Matrix product in full precision."""
-    return jnp.matmul(left, right, precision=_HIGHEST)

@@ -8,14 +8,12 @@ maps and the connection Laplacian", 2012, arXiv 1102.0075 (cycles as a test of f
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.moments import Moments
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.precise import product
 
 
 def frame_residual(
@@ -33,10 +31,10 @@ def frame_residual(
         if part.source_gram is None or part.target_gram is None:
             return jnp.full_like(part.source_energy, jnp.nan)
         energies = (
-            jnp.sum(_product(source, part.source_gram) * source),
-            jnp.sum(_product(target, part.target_gram) * target),
+            jnp.sum(product(source, part.source_gram) * source),
+            jnp.sum(product(target, part.target_gram) * target),
         )
-    gained = jnp.sum(_product(target, part.cross_covariance) * source)
+    gained = jnp.sum(product(target, part.cross_covariance) * source)
     return relative_error(energies[0] + energies[1], gained)
 
 
@@ -81,13 +79,8 @@ def cycle_error(
         i, j = j, i
     _, weights, directions = found[i, j]
     # (d_i, d_i): from i to j to k and back
-    around = _product(leg(k, i), _product(leg(j, k), leg(i, j)))
-    moved = _product(around, directions.T) - directions.T
+    around = product(leg(k, i), product(leg(j, k), leg(i, j)))
+    moved = product(around, directions.T) - directions.T
     total = jnp.sum(weights)
     squares = jnp.sum(jnp.square(moved), axis=0)
     return jnp.sqrt(jnp.sum(weights * squares) / jnp.where(total > 0, total, 1.0))
-
-
-def _product(left, right):
-    """Matrix product in full precision."""
-    return jnp.matmul(left, right, precision=_HIGHEST)

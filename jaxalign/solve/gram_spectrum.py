@@ -7,15 +7,13 @@ good ridge parameter", 1979.
 
 import typing
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.precise import product
 
 
 @typing.no_type_check
@@ -36,7 +34,7 @@ class GramSpectrum(typing.NamedTuple):
             values[..., -1:] * values.shape[-1] * float(jnp.finfo(values.dtype).eps)
         )
         # (..., d_target, d_source) @ (..., d_source, d_source)
-        turned = jnp.matmul(moments.cross_covariance, vectors, precision=_HIGHEST)
+        turned = product(moments.cross_covariance, vectors)
         return cls(values, values > cutoff, vectors, turned)
 
     def inverse(self, ridge: Float[Array, "*batch"]) -> Float[Array, "*batch s"]:
@@ -50,9 +48,7 @@ class GramSpectrum(typing.NamedTuple):
         """Least squares with that ridge, ``C (G + penalty I)^-1``."""
         basis = jnp.swapaxes(self.vectors, -1, -2)
         # (..., d_target, d_source) @ (..., d_source, d_source)
-        return jnp.matmul(
-            self.turned * self.inverse(ridge)[..., None, :], basis, precision=_HIGHEST
-        )
+        return product(self.turned * self.inverse(ridge)[..., None, :], basis)
 
 
 def check_grams(call: str, moments: object) -> None:

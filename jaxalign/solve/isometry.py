@@ -13,11 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.precise import product
 from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.solve.polar import PolarMethod, factor_one
 from jaxalign.solve.polar_gradient import polar_tangent
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
@@ -66,7 +65,7 @@ def _by_svd(cross, *, method, proper):
     del method
     u, values, vt = jnp.linalg.svd(cross, full_matrices=False)
     # (d_target, k) @ (k, d_source)
-    rotation = jnp.matmul(u, vt, precision=_HIGHEST)
+    rotation = product(u, vt)
     if proper:
         rotation = _turn_least(rotation, u[:, -1], vt[-1])
     return rotation, values, jnp.zeros((), cross.dtype)
@@ -77,14 +76,14 @@ def _by_iteration(cross, *, method, proper):
     rotation, steps, _ = factor_one(cross, method=method)
     tall = cross.shape[0] >= cross.shape[1]
     left, right = (rotation.T, cross) if tall else (cross, rotation.T)
-    stretch = jnp.matmul(left, right, precision=_HIGHEST)
+    stretch = product(left, right)
     stretch = 0.5 * (stretch + stretch.T)
     if not proper:
         values = jnp.linalg.eigvalsh(stretch)
         return rotation, _descending(values), steps
     values, vectors = jnp.linalg.eigh(stretch)
     least = vectors[:, 0]
-    image = jnp.matmul(rotation, least, precision=_HIGHEST)
+    image = product(rotation, least)
     return _turn_least(rotation, image, least), _descending(values), steps
 
 

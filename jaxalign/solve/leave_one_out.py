@@ -17,10 +17,9 @@ from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import paired_rows
 from jaxalign.moments import init_moments, update_moments
 from jaxalign.moments.weights import row_weights
+from jaxalign.precise import product
 from jaxalign.solve.gram_spectrum import GramSpectrum
 from jaxalign.solve.ridge_choice import DEFAULT_RIDGES, RidgeChoice
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def leave_one_out(
@@ -94,13 +93,13 @@ def _errors(moments, source, target, weights, ridges):
     target = jnp.asarray(target, dtype) - moments.target_mean[None, :]
     source, target = (jnp.where(kept, side, 0.0) for side in (source, target))
     # (n, d_source) @ (d_source, d_source)
-    turned = jnp.matmul(source, spectrum.vectors, precision=_HIGHEST)
+    turned = product(source, spectrum.vectors)
     eps = float(jnp.finfo(dtype).eps)
 
     def error(ridge):
         inverse = spectrum.inverse(ridge)[None, :]
         # (n, d_source) @ (d_source, d_target)
-        moved = jnp.matmul(turned * inverse, spectrum.turned.T, precision=_HIGHEST)
+        moved = product(turned * inverse, spectrum.turned.T)
         reach = jnp.sum(jnp.square(turned) * inverse, axis=-1)
         free = 1.0 - weights * (1.0 / moments.count + reach)
         squares = jnp.sum(jnp.square(target - moved), axis=-1)

@@ -5,10 +5,8 @@ Reference: Hoerl and Kennard, "Ridge regression: biased estimation for nonorthog
 problems", 1970.
 """
 
-import typing
 from typing import ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
@@ -16,13 +14,13 @@ from jaxtyping import Float, Int
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.gram_spectrum import GramSpectrum, check_grams
 from jaxalign.solve.scale import map_residual
 from jaxalign.status import Checked, Status
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class LinearSolution(Checked):
     """Best linear map for a batch of moments.
 

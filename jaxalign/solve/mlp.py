@@ -7,10 +7,8 @@ moments, and has no inverse.
 
 import functools
 import math
-import typing
 from typing import ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,14 +20,13 @@ from jaxalign.errors import ArgumentError, check_count
 from jaxalign.float_rows import float_rows, paired_rows
 from jaxalign.moments import init_moments, update_moments
 from jaxalign.moments.weights import row_weights
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.procrustes import solve_procrustes
 from jaxalign.status import Checked, Status
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 
-
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class MlpSolution(Checked):
     """A fitted residual perceptron; call it on rows.
 
@@ -207,16 +204,15 @@ def residual_layer(
       parameters: at least ``inner``, ``inner_bias`` and ``outer``.
       rows: ``(n, d_source)``, centred.
     """
-    matmul = functools.partial(jnp.matmul, precision=_HIGHEST)
     # (n, d_source) @ (d_source, hidden)
-    inner = matmul(rows, parameters["inner"].T) + parameters["inner_bias"][None, :]
+    inner = product(rows, parameters["inner"].T) + parameters["inner_bias"][None, :]
     # (n, hidden) @ (hidden, d_target)
-    return matmul(jax.nn.gelu(inner), parameters["outer"].T)
+    return product(jax.nn.gelu(inner), parameters["outer"].T)
 
 
 def _forward(parameters, rows):
     """Apply the residual perceptron to centred, scaled rows (n, d_source)."""
-    skip = jnp.matmul(rows, parameters["skip"].T, precision=_HIGHEST)
+    skip = product(rows, parameters["skip"].T)
     return skip + residual_layer(parameters, rows)
 
 

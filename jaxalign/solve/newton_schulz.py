@@ -18,9 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array
+from jaxalign.precise import product
 from jaxalign.solve.minimax import minimax_schedule
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def newton_schulz_factor(
@@ -50,8 +49,8 @@ def newton_schulz_factor(
     for a, b, c in schedule:
         gram = _gram(scaled)
         # (k, k) @ (k, k), then (rows, k) @ (k, k)
-        inner = b * gram + c * _product(gram, gram)
-        scaled = a * scaled + _product(scaled, inner)
+        inner = b * gram + c * product(gram, gram)
+        scaled = a * scaled + product(scaled, inner)
     factor, steps = polish(scaled)
     return factor, steps + len(schedule)
 
@@ -69,7 +68,7 @@ def scale_to_unit(
     safe = matrix / largest
     gram = _gram(safe)
     # The Gram's entries are at most `rows`: its square is far from overflow.
-    norm = jnp.sqrt(jnp.sqrt(jnp.linalg.norm(_product(gram, gram))))
+    norm = jnp.sqrt(jnp.sqrt(jnp.linalg.norm(product(gram, gram))))
     # Rounding must not leave a value above one.
     norm = norm * (1.0 + 16.0 * float(jnp.finfo(matrix.dtype).eps))
     return safe / jnp.where(norm > 0, norm, jnp.ones_like(norm))
@@ -98,8 +97,8 @@ def polish(
         current, _, steps = state
         missing = identity - _gram(current)
         # As an addition: what is right already is not rounded again.
-        change = 0.5 * missing + 0.375 * _product(missing, missing)
-        current = current + _product(current, change)
+        change = 0.5 * missing + 0.375 * product(missing, missing)
+        current = current + product(current, change)
         return current, jnp.linalg.norm(missing), steps + 1
 
     def unfinished(state):
@@ -114,9 +113,4 @@ def polish(
 
 def _gram(matrix):
     """Inner products of the columns."""
-    return _product(matrix.T, matrix)
-
-
-def _product(left, right):
-    """Matrix product in full precision."""
-    return jnp.matmul(left, right, precision=_HIGHEST)
+    return product(matrix.T, matrix)

@@ -10,7 +10,6 @@ import functools
 import typing
 from typing import Literal
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
@@ -18,19 +17,18 @@ from jaxtyping import Bool, Float, Int
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_option
 from jaxalign.float_rows import float_array, wide_dtype
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.newton_schulz import newton_schulz_factor, scale_to_unit
 from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.solve.polar_gradient import polar_tangent
 from jaxalign.solve.qdwh import qdwh_factor
 
-_HIGHEST = jax.lax.Precision.HIGHEST
-
 PolarMethod = Literal["svd", "qdwh", "newton_schulz"]
 POLAR_METHODS: tuple[str, ...] = typing.get_args(PolarMethod)
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class PolarFactor:
     """Polar factor of a batch of matrices.
 
@@ -148,7 +146,7 @@ def factor_one(
         u, _, vt = jnp.linalg.svd(matrix, full_matrices=False)
         zero, one = jnp.zeros((), matrix.dtype), jnp.ones((), matrix.dtype)
         # (rows, k) @ (k, columns)
-        return jnp.matmul(u, vt, precision=_HIGHEST), zero, one
+        return product(u, vt), zero, one
     if matrix.shape[0] < matrix.shape[1]:
         factor, steps, regular = factor_one(matrix.T, method=method)
         return factor.T, steps, regular
@@ -183,7 +181,7 @@ def orthogonality_error(
     if array.shape[-2] < array.shape[-1]:
         array = jnp.swapaxes(array, -1, -2)
     # (..., columns, rows) @ (..., rows, columns)
-    gram = jnp.matmul(jnp.swapaxes(array, -1, -2), array, precision=_HIGHEST)
+    gram = product(jnp.swapaxes(array, -1, -2), array)
     identity = jnp.broadcast_to(jnp.eye(gram.shape[-1], dtype=gram.dtype), gram.shape)
     return jnp.max(jnp.abs(gram - identity), axis=(-2, -1))
 
@@ -210,7 +208,7 @@ def _is_regular(factor, scaled):
     The iterations may lift a null direction that rounding has filled to a column that
     is orthonormal and arbitrary; Q'C then is positive only up to rounding.
     """
-    stretch = jnp.matmul(factor.T, scaled, precision=_HIGHEST)
+    stretch = product(factor.T, scaled)
     cutoff = max(scaled.shape) * float(jnp.finfo(scaled.dtype).eps)
     identity = jnp.eye(stretch.shape[-1], dtype=stretch.dtype)
     shifted = 0.5 * (stretch + stretch.T) - cutoff * identity

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.precise import product
 
 
 def polar_tangent(
@@ -44,12 +43,12 @@ def polar_tangent(
     if factor.shape[-2] < factor.shape[-1]:
         found, values = polar_tangent(_flip(factor), _flip(matrix), _flip(tangent))
         return _flip(found), values
-    stretch = _product(_flip(factor), matrix)
+    stretch = product(_flip(factor), matrix)
     stretch = 0.5 * (stretch + _flip(stretch))
     values, vectors = jnp.linalg.eigh(stretch)
-    inner = _product(_flip(factor), tangent)
+    inner = product(_flip(factor), tangent)
     turn = _solve_symmetric(
-        lambda x: _product(stretch, x) + _product(x, stretch),
+        lambda x: product(stretch, x) + product(x, stretch),
         lambda b, v, w: _between(
             v, _between(_flip(v), b, v) * _sums_inverse(w), _flip(v)
         ),
@@ -58,16 +57,16 @@ def polar_tangent(
         values,
     )
     outer = _solve_symmetric(
-        lambda x: _product(x, stretch),
+        lambda x: product(x, stretch),
         lambda b, v, w: _between(b, v * _inverse(w, w)[..., None, :], _flip(v)),
-        tangent - _product(factor, inner),
+        tangent - product(factor, inner),
         vectors,
         values,
     )
     # (..., k): v' (Q' dC) v, by column of V
-    slopes = jnp.sum(vectors * _product(inner, vectors), axis=-2) * jnp.sign(values)
+    slopes = jnp.sum(vectors * product(inner, vectors), axis=-2) * jnp.sign(values)
     order = jnp.argsort(-jnp.abs(values), axis=-1)
-    return _product(factor, turn) + outer, jnp.take_along_axis(slopes, order, axis=-1)
+    return product(factor, turn) + outer, jnp.take_along_axis(slopes, order, axis=-1)
 
 
 def _solve_symmetric(operator, inverse, right, vectors, values):
@@ -97,12 +96,7 @@ def _inverse(divisor, values):
 
 def _between(left, middle, right):
     """Product of three matrices."""
-    return _product(_product(left, middle), right)
-
-
-def _product(left, right):
-    """Matrix product in full precision."""
-    return jnp.matmul(left, right, precision=_HIGHEST)
+    return product(product(left, middle), right)
 
 
 def _flip(matrix):

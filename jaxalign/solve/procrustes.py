@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.moments import Moments
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.isometry import nearest_isometry
 from jaxalign.solve.polar import (
     PolarMethod,
@@ -34,8 +35,7 @@ Objective = Literal["least_squares", "trace"]
 OBJECTIVES: tuple[str, ...] = typing.get_args(Objective)
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class ProcrustesSolution(Checked):
     """Best orthogonal map for a batch of moments.
 

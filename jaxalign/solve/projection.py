@@ -22,10 +22,10 @@ from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
+from jaxalign.precise import product
 from jaxalign.solve.newton_schulz import polish
 from jaxalign.solve.over_matrices import over_matrices
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 # Iterations of each start before the best one goes on alone.
 _SCOUTING = 50
 
@@ -122,10 +122,10 @@ def _best_of_starts(packed, *, with_scale, max_iterations):
     eps = float(jnp.finfo(packed.dtype).eps)
     # Directions at rounding must not rule the start.
     shifted = jnp.maximum(values / largest, 0.0) + len(values) * eps
-    turned = _product(cross, vectors)
+    turned = product(cross, vectors)
 
     def start(power):
-        return _polar(_product(turned * (shifted ** (-power))[None, :], vectors.T))
+        return _polar(product(turned * (shifted ** (-power))[None, :], vectors.T))
 
     # Made in place: `over_matrices` takes no array from outside.
     starts = jax.lax.map(start, 0.5 * jnp.arange(3, dtype=packed.dtype))
@@ -164,14 +164,14 @@ def _descent(cross, gram, with_scale):
         error = factor * (factor * energy - 2.0 * inner)
         wanted = cross / factor
         slope = wanted - image
-        across = _product(slope, rotation.T)
-        tangent = slope - _product(0.5 * (across + across.T), rotation)
+        across = product(slope, rotation.T)
+        tangent = slope - product(0.5 * (across + across.T), rotation)
         size = jnp.linalg.norm(wanted) + jnp.linalg.norm(image)
         gradient = jnp.linalg.norm(tangent) / jnp.where(size > 0, size, 1.0)
         return error, wanted, gradient
 
     def begin(start):
-        image = _product(start, gram)
+        image = product(start, gram)
         error, wanted, gradient = measure(start, image)
         return _Descent(
             now=start,
@@ -193,7 +193,7 @@ def _descent(cross, gram, with_scale):
         # The image is linear in the map: no further product.
         ahead_image = image + weight * (image - before[1])
         new = _near_polar(ahead + wanted - ahead_image)
-        new_image = _product(new, gram)
+        new_image = product(new, gram)
         new_error, new_wanted, new_gradient = measure(new, new_image)
         # Equal errors differ by rounding; a plain step never does worse than that.
         slack = 8.0 * eps * (jnp.abs(error) + jnp.sum(jnp.abs(new_image * new)))
@@ -237,10 +237,10 @@ def _enough(dtype):
 
 def _near_polar(wide):
     """Polar factor of a matrix whose singular values are mostly near one."""
-    gram = _product(wide, wide.T)
+    gram = product(wide, wide.T)
     largest = jnp.max(jnp.abs(gram))
     safe = gram / jnp.where(largest > 0, largest, 1.0)
-    power = jnp.linalg.norm(_product(safe, safe)) ** 0.25
+    power = jnp.linalg.norm(product(safe, safe)) ** 0.25
     bound = jnp.sqrt(largest) * power
     # Newton-Schulz converges below sqrt(7 / 3) = 1.53.
     factor, _ = polish(wide.T / jnp.maximum(bound / 1.45, 1.0))
@@ -250,9 +250,4 @@ def _near_polar(wide):
 def _polar(wide):
     """Polar factor by SVD, at any rank."""
     u, _, vt = jnp.linalg.svd(wide, full_matrices=False)
-    return _product(u, vt)
-
-
-def _product(left, right):
-    """Matrix product in full precision."""
-    return jnp.matmul(left, right, precision=_HIGHEST)
+    return product(u, vt)

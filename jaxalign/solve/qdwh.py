@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array
+from jaxalign.precise import product
 from jaxalign.solve.newton_schulz import polish
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 # Enough for the least lower bound of float64; float32 needs five.
 _MOST_STEPS = 8
 # Cholesky errs by c times rounding; above this a QR factor takes its place.
@@ -79,7 +79,7 @@ def _weights(lower):
 def _step_by_cholesky(current, a, b, c):
     """X (b/c + (a - b/c) (I + c X'X)^-1)."""
     k = current.shape[-1]
-    shifted = jnp.eye(k, dtype=current.dtype) + c * _product(current.T, current)
+    shifted = jnp.eye(k, dtype=current.dtype) + c * product(current.T, current)
     factor = jnp.linalg.cholesky(shifted)
     # (k, k) \ (k, rows), twice
     solved = jax.scipy.linalg.cho_solve((factor, True), current.T).T
@@ -94,7 +94,7 @@ def _step_by_qr(current, a, b, c):
     )
     # (rows + k, k)
     q, _ = jnp.linalg.qr(stacked)
-    change = (a - b / c) / jnp.sqrt(c) * _product(q[:rows], q[rows:].T)
+    change = (a - b / c) / jnp.sqrt(c) * product(q[:rows], q[rows:].T)
     return (b / c) * current + change
 
 
@@ -102,7 +102,7 @@ def _lower_bound(scaled):
     """Estimate the least singular value, somewhat below, by inverse iteration."""
     k = scaled.shape[-1]
     eps = float(jnp.finfo(scaled.dtype).eps)
-    factor = jnp.linalg.cholesky(_product(scaled.T, scaled))
+    factor = jnp.linalg.cholesky(product(scaled.T, scaled))
 
     def solve(vector, _):
         solved = jax.scipy.linalg.cho_solve((factor, True), vector)
@@ -118,8 +118,3 @@ def _lower_bound(scaled):
     # NaN compares false: no factor, no knowledge.
     estimate = jnp.where(known, estimate, jnp.full_like(estimate, eps))
     return jnp.minimum(estimate, jnp.full_like(estimate, 0.9))
-
-
-def _product(left, right):
-    """Matrix product in full precision."""
-    return jnp.matmul(left, right, precision=_HIGHEST)

@@ -14,7 +14,6 @@ import typing
 from collections.abc import Sequence
 from typing import Literal
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -22,6 +21,8 @@ from jaxtyping import Float
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError, check_option
 from jaxalign.moments import Moments, merge_moments, reduce_groups, subtract_moments
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.gram_spectrum import GramSpectrum, check_grams
 from jaxalign.solve.scale import map_residual
 
@@ -43,8 +44,7 @@ DEFAULT_RIDGES: tuple[float, ...] = (
 )
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class RidgeChoice:
     """The ridge that predicts held-out anchors best.
 
@@ -182,7 +182,7 @@ def _held_out_errors(rest, fold, ridges):
         matrix = spectrum.matrix(ridge)
         spread = map_residual(fold, matrix, jnp.ones_like(fold.count), isometry=False)
         offset = fold.source_mean - rest.source_mean
-        missed = jnp.matmul(matrix, offset, precision=jax.lax.Precision.HIGHEST)
+        missed = product(matrix, offset)
         missed = missed + rest.target_mean - fold.target_mean
         return spread + fold.count * jnp.sum(jnp.square(missed))
 

@@ -14,7 +14,6 @@ import functools
 import typing
 from typing import ClassVar, Literal
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, Shaped
@@ -24,6 +23,8 @@ from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.float_rows import paired_rows
 from jaxalign.moments import Moments, init_moments, update_moments
 from jaxalign.moments.weights import row_weights
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.polar import PolarMethod, check_method
 from jaxalign.solve.procrustes import ProcrustesSolution, solve_procrustes
 from jaxalign.solve.scale import SCALES, Scale
@@ -37,8 +38,7 @@ LOSSES: tuple[str, ...] = typing.get_args(Loss)
 _TUNING = {"tukey": 4.685, "huber": 1.345, "l1": 0.0}
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class RobustSolution(Checked):
     """Map fitted on the pairs that agree, with robust weights of all pairs.
 
@@ -208,11 +208,7 @@ def _solve(source, target, weights, *, loss, scale, proper, method, max_iteratio
 def _errors(source, centred, moments, found):
     """Distance of each moved source row from its partner."""
     # (n, d_source) @ (d_source, d_target)
-    moved = jnp.matmul(
-        source - moments.source_mean[None, :],
-        found.rotation.T,
-        precision=jax.lax.Precision.HIGHEST,
-    )
+    moved = product(source - moments.source_mean[None, :], found.rotation.T)
     return jnp.linalg.norm(found.scale * moved - centred, axis=-1)
 
 

@@ -8,15 +8,13 @@ central dilation and a rigid motion", 1970 (the least-squares scale).
 import typing
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.precise import product
 
 Scale = Literal["none", "least_squares", "energy"]
 SCALES: tuple[str, ...] = typing.get_args(Scale)
@@ -50,7 +48,7 @@ def projected_energy(
     if moments.source_gram is None:
         return None
     # (..., d_target, d_source) @ (..., d_source, d_source)
-    turned = jnp.matmul(matrix, moments.source_gram, precision=_HIGHEST)
+    turned = product(matrix, moments.source_gram)
     return jnp.sum(turned * matrix, axis=(-2, -1))
 
 
@@ -136,7 +134,7 @@ def _rotated_energy(moments, matrix, isometry):
 def _energy_along(gram, basis):
     """Energy of rows with that Gram matrix, projected on orthonormal columns."""
     # (..., d, d) @ (..., d, k)
-    return _inner(basis, jnp.matmul(gram, basis, precision=_HIGHEST))
+    return _inner(basis, product(gram, basis))
 
 
 def _inner(left, right):

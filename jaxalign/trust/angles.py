@@ -11,13 +11,11 @@ constraints", 1998, physics/9806030.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.precise import product
 
 
 class Angles(NamedTuple):
@@ -60,7 +58,7 @@ def map_angles(
     if other.shape[0] < other.shape[1]:
         apart = jnp.swapaxes(apart, -1, -2)
     if basis is not None:
-        apart = jnp.matmul(apart, basis, precision=_HIGHEST)
+        apart = product(apart, basis)
     sines = 0.5 * jnp.linalg.svd(apart, compute_uv=False)
     angles = 2.0 * jnp.arcsin(jnp.minimum(sines, jnp.ones_like(sines)))
     return Angles(

@@ -10,9 +10,7 @@ References:
 """
 
 import functools
-import typing
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -20,6 +18,8 @@ from jaxtyping import Float
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments, reduce_groups
+from jaxalign.precise import HIGHEST, product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.procrustes import solve_procrustes
 from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
 from jaxalign.status import Status
@@ -36,11 +36,8 @@ from jaxalign.trust.grouping import (
 from jaxalign.trust.intervals import Interval, check_level, student_interval
 from jaxalign.trust.metrics import BACK, FitMetrics, over_metrics, symmetric_metrics
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 
-
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class DeltaIntervals:
     """First-order intervals of a fit's metrics.
 
@@ -124,10 +121,10 @@ def _delta(moments, *, level, scale, proper, curvature):
     solution = solve_procrustes(whole, proper=proper, scale=scale)
     sums = block_sums(blocks, whole)
     # <Q, C_b + n_b y_b x_b'>, (G,)
-    turned = jnp.matmul(sums.source, solution.rotation.T, precision=_HIGHEST)
+    turned = product(sums.source, solution.rotation.T)
     between = jnp.sum(turned * sums.target, axis=-1)
     trace = jnp.tensordot(
-        blocks.cross_covariance, solution.rotation, 2, precision=_HIGHEST
+        blocks.cross_covariance, solution.rotation, 2, precision=HIGHEST
     )
     first = jnp.stack(
         [trace + sums.count * between, *sums.energies, sums.count], axis=-1
@@ -156,9 +153,7 @@ def _delta(moments, *, level, scale, proper, curvature):
     # (4,) each
     slopes = jax.jacfwd(metrics)(at)
     errors = over_metrics(
-        lambda slope: jnp.sqrt(
-            factor * jnp.sum(jnp.square(jnp.matmul(first, slope, precision=_HIGHEST)))
-        ),
+        lambda slope: jnp.sqrt(factor * jnp.sum(jnp.square(product(first, slope)))),
         slopes,
     )
     centres = metrics(at)
@@ -178,7 +173,7 @@ def _delta(moments, *, level, scale, proper, curvature):
             [second[0] + total.curvature, *second[1:], jnp.zeros_like(second[0])]
         )
         # (4, 4), the blocks' covariance of the sums up to a factor
-        outer = jnp.matmul(first.T, first, precision=_HIGHEST)
+        outer = product(first.T, first)
         biases = over_metrics(
             lambda slope, hessian: (
                 0.5 * factor * (jnp.sum(slope * second) + jnp.sum(hessian * outer))

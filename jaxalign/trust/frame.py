@@ -18,8 +18,7 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.moments import Moments
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.precise import product
 
 
 class Frame(NamedTuple):
@@ -56,7 +55,7 @@ def singular_frame(cross, rank, *, proper: bool) -> Frame:
     flipped = cross.shape[0] < cross.shape[1]
     u, s, vt = jnp.linalg.svd(cross.T if flipped else cross, full_matrices=False)
     if proper:
-        turned = jnp.linalg.det(jnp.matmul(u, vt, precision=_HIGHEST)) < 0
+        turned = jnp.linalg.det(product(u, vt)) < 0
         sign = jnp.where(turned, -1.0, 1.0).astype(u.dtype)
         u, s = u.at[:, -1].multiply(sign), s.at[-1].multiply(sign)
     found = jnp.arange(s.shape[0], dtype=jnp.int32) < rank
@@ -108,8 +107,8 @@ def influence(frame: Frame, change) -> Influence:
     """Measure how Q answers to a change of C, ``(d_target, d_source)``."""
     change = change.T if frame.flipped else change
     # (rows, k) and (k, k)
-    moved = jnp.matmul(change, frame.v, precision=_HIGHEST)
-    inside = jnp.matmul(frame.u.T, moved, precision=_HIGHEST)
+    moved = product(change, frame.v)
+    inside = product(frame.u.T, moved)
     skew = inside - inside.T
     turn = skew * frame.inverse_sums
     # What leaves the span of U; a difference of squares may round below 0.
@@ -124,14 +123,14 @@ def influence(frame: Frame, change) -> Influence:
 def adjoint(frame: Frame, direction) -> Float[Array, "d_target d_source"]:
     r"""Gradient of :math:`\langle A, Q \rangle` with respect to C, A = `direction`."""
     direction = direction.T if frame.flipped else direction
-    moved = jnp.matmul(direction, frame.v, precision=_HIGHEST)
-    inside = jnp.matmul(frame.u.T, moved, precision=_HIGHEST)
+    moved = product(direction, frame.v)
+    inside = product(frame.u.T, moved)
     turn = (inside - inside.T) * frame.inverse_sums
     # (rows, k): the part within the span of U, then what leaves it.
-    within = jnp.matmul(frame.u, inside, precision=_HIGHEST)
-    columns = jnp.matmul(frame.u, turn, precision=_HIGHEST)
+    within = product(frame.u, inside)
+    columns = product(frame.u, turn)
     columns = columns + (moved - within) * frame.inverse[None, :]
-    gradient = jnp.matmul(columns, frame.v.T, precision=_HIGHEST)
+    gradient = product(columns, frame.v.T)
     return gradient.T if frame.flipped else gradient
 
 

@@ -14,12 +14,11 @@ from jaxalign.array_types import ArrayLike
 from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import float_array
 from jaxalign.moments import Moments, reduce_groups
+from jaxalign.precise import HIGHEST, product
 from jaxalign.solve.procrustes import solve_procrustes
 from jaxalign.trust.frame import adjoint, block_sums, singular_frame
 from jaxalign.trust.grouping import check_groups, degrees_of_freedom, flat_groups
 from jaxalign.trust.intervals import Interval, check_level, student_interval
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def rotation_interval(
@@ -87,9 +86,9 @@ def _functional(moments, direction, *, level, proper):
     gradient = adjoint(frame, direction)
     sums = block_sums(blocks, whole)
     # (G, d_source) @ (d_source, d_target), then row by row
-    turned = jnp.matmul(sums.source, gradient.T, precision=_HIGHEST)
+    turned = product(sums.source, gradient.T)
     between = jnp.sum(turned * sums.target, axis=-1)
-    within = jnp.tensordot(blocks.cross_covariance, gradient, 2, precision=_HIGHEST)
+    within = jnp.tensordot(blocks.cross_covariance, gradient, 2, precision=HIGHEST)
     dof, factor = degrees_of_freedom(blocks.count)
     changes = within + sums.count * between
     return student_interval(

@@ -6,18 +6,16 @@ are taken on a scale where errors are nearly symmetric, and carried back.
 """
 
 import statistics
-import typing
 
-import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
+from jaxalign.pytrees import pytree_dataclass
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class Interval:
     """An estimate between two bounds.
 

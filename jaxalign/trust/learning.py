@@ -9,13 +9,11 @@ Reference: Amari, Murata, "Statistical theory of learning curves under entropic 
 criterion", 1993.
 """
 
-import typing
-
-import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from jaxalign.array_types import Array
+from jaxalign.pytrees import pytree_dataclass
 
 # Anchors a direction from which on half of them err by the law. With 24 anchors of 16
 # directions it would ask for 16,000 more where 200 are enough; with 60, for 340.
@@ -25,8 +23,7 @@ _FEWEST_A_DIRECTION = 3
 SMALLEST_GAIN = 1e-3
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class LearningCurve:
     """Two points of the held-out error, and what follows from them; all scalars.
 

@@ -5,14 +5,13 @@ The trace of the fit, both energies and the count are all that the metrics need,
 a replicate or a derivative of the metrics is one of four numbers.
 """
 
-import typing
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-import flax.struct
 import jax.numpy as jnp
 
 from jaxalign.array_types import Array
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.scale import Scale
 
 METRICS = ("agreement", "relative_residual", "mean_square_residual")
@@ -20,8 +19,7 @@ METRICS = ("agreement", "relative_residual", "mean_square_residual")
 Value = TypeVar("Value")
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class FitMetrics(Generic[Value]):
     r"""Metrics of a fit, each an array or an interval.
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.moments import Moments, reduce_groups
+from jaxalign.precise import product
 from jaxalign.solve.procrustes import (
     ProcrustesSolution,
     identified_directions,
@@ -25,8 +26,6 @@ from jaxalign.status import Status
 from jaxalign.trust.angles import Angles, map_angles
 from jaxalign.trust.blocks import half_samples
 from jaxalign.trust.metrics import FitMetrics, to_symmetric
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 # How far weights go from 1, as a share of a half-sample's. What replicates do is then
 # stretched by its inverse. A whole step would fit each map on half the anchors, where
@@ -161,7 +160,7 @@ def _judge(moments, solution, rest):
     source = rest.source_mean - moments.source_mean
     target = rest.target_mean - moments.target_mean
     # (..., d_target, d_source) @ (..., d_source, 1)
-    turned = jnp.matmul(solution.rotation, source[..., None], precision=_HIGHEST)
+    turned = product(solution.rotation, source[..., None])
     missed = target - solution.scale[..., None] * turned[..., 0]
     within = map_residual(rest, solution.rotation, solution.scale)
     return HeldOutSums(

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an assessment of a map returns: numbers, intervals and bounds, no verdicts."""
 
-import typing
 from typing import ClassVar
 
 import flax.struct
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.status import Checked
 from jaxalign.trust.delta import DeltaIntervals
 from jaxalign.trust.intervals import Interval
@@ -15,8 +15,7 @@ from jaxalign.trust.learning import LearningCurve
 from jaxalign.trust.metrics import FitMetrics
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class AngleBound:
     """How far Q may be from the population's, in radians, scalars.
 
@@ -29,8 +28,7 @@ class AngleBound:
     bound: Float[Array, ""]
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class Trust(Checked):
     """How far to trust a map; scalars unless said otherwise.
 
