@@ -138,10 +138,15 @@ def expand_to(numbers: Array, leaf: Array) -> Array:
     return numbers.reshape(numbers.shape + (1,) * (leaf.ndim - numbers.ndim))
 
 
-def check_moments(call: str, moments: object) -> None:
-    """Raise `ArgumentError` unless `moments` is a `Moments`."""
+def check_moments(
+    call: str,
+    moments: object,
+    *,
+    remedy: str = "make them by `init_moments` and `update_moments`",
+) -> Moments:
+    """Return `moments`; raise `ArgumentError` unless they are `Moments`."""
     if not isinstance(moments, Moments):
-        remedy = "make them by `init_moments` and `update_moments`"
-        raise ArgumentError(
-            f"{call}(moments=...)", "Moments", type(moments).__name__, remedy
-        )
+        shape = getattr(moments, "shape", None)
+        got = type(moments).__name__ if shape is None else f"an array of shape {shape}"
+        raise ArgumentError(f"{call}(moments=...)", "Moments", got, remedy)
+    return moments

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
+from jaxalign.moments.statistics import check_moments
 from jaxalign.precise import product
 
 
@@ -52,17 +53,10 @@ class GramSpectrum(typing.NamedTuple):
 
 
 def check_grams(call: str, moments: object) -> None:
-    """Refuse what is no `Moments`, and moments without Gram matrices."""
-    if not isinstance(moments, Moments):
+    """Raise unless `moments` are `Moments` with Gram matrices."""
+    if check_moments(call, moments).source_gram is None:
         raise ArgumentError(
-            f"{call}(...)",
-            "Moments",
-            type(moments).__name__,
-            "make them by `init_moments(..., grams=True)` and `update_moments`",
-        )
-    if moments.source_gram is None:
-        raise ArgumentError(
-            f"{call}(...)",
+            f"{call}(moments=...)",
             "moments with Gram matrices",
             "none",
             "make them by `init_moments(d_source, d_target, grams=True)`",

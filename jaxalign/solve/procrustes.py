@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.moments import Moments
+from jaxalign.moments.statistics import check_moments
 from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.isometry import nearest_isometry
 from jaxalign.solve.polar import (
@@ -231,16 +232,9 @@ def _status(moments, factor, converged, unique):
 
 
 def _check_options(moments, method, proper, scale, objective):
-    """Refuse what is no `Moments`, and options that do not exist or do not fit."""
-    if not isinstance(moments, Moments):
-        shape = getattr(moments, "shape", None)
-        got = type(moments).__name__ if shape is None else f"an array of shape {shape}"
-        raise ArgumentError(
-            "solve_procrustes(moments=...)",
-            "Moments",
-            got,
-            "for a bare matrix use polar_factor",
-        )
+    """Raise for what is no `Moments`, and options that do not exist or do not fit."""
+    remedy = "for a bare matrix use polar_factor"
+    check_moments("solve_procrustes", moments, remedy=remedy)
     check_method("solve_procrustes", method)
     if objective is not None:
         check_option(

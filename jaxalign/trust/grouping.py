@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
+from jaxalign.moments.statistics import check_moments
 
 # Below this a t interval over blocks is too wide to say anything.
 FEWEST_BLOCKS = 8
@@ -37,14 +38,7 @@ def check_groups(call: str, moments: object) -> None:
     Raises:
       ValueError: saying what came instead.
     """
-    if not isinstance(moments, Moments):
-        raise ArgumentError(
-            f"{call}(moments=...)",
-            "Moments of blocks of rows",
-            type(moments).__name__,
-            "make them by `init_moments(..., groups=64)` and `update_moments(..., "
-            "group=block_of_rows(ids))`",
-        )
+    moments = check_moments(call, moments)
     groups = moments.count.size if moments.groups else 0
     if groups < FEWEST_BLOCKS:
         raise ArgumentError(
