@@ -27,13 +27,13 @@ from jaxalign.data import catalog, openmoji_texts
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
 from jaxalign.evaluate.baselines import CHOSEN, ORTHOGONAL, fit_baselines
-from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
 from jaxalign.metrics.spectrum import dimensions_used
+from jaxalign.pairing.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.report.gallery import sample_gallery
 from jaxalign.report.page import write_report
 from jaxalign.report.results import write_results

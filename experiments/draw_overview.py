@@ -17,8 +17,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from experiments import align, launch
 from experiments.splits import embed_split
 from jaxalign.data import catalog
-from jaxalign.evaluate.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.maps.fit import fit_map
+from jaxalign.pairing.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.report.figure_texts import take_texts_as_they_are
 from jaxalign.report.gallery import GalleryItem, sample_gallery
 

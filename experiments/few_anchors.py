@@ -24,8 +24,8 @@ import jaxalign as ja
 from experiments import launch
 from experiments.splits import check_splits, embed_both
 from jaxalign.data import catalog
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.rows import ResultRow
+from jaxalign.pairing.embedded_split import EmbeddedSplit
 from jaxalign.report.document import (
     figure,
     finding,

@@ -23,7 +23,7 @@ from experiments.objective_families import (
     pad_anchors,
 )
 from jaxalign.data import catalog
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
+from jaxalign.pairing.embedded_split import EmbeddedSplit
 from jaxalign.sharding import pad_rows
 from jaxalign.stiefel.objectives.rows import Centring
 

@@ -44,8 +44,8 @@ from experiments.objective_words import (
 )
 from experiments.splits import check_splits, embed_both
 from jaxalign.data import catalog
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.rows import ResultRow
+from jaxalign.pairing.embedded_split import EmbeddedSplit
 from jaxalign.report.document import (
     finding,
     paragraphs,

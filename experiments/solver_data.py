@@ -13,8 +13,8 @@ import jaxalign as ja
 from experiments.solver_problems import Problem
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.data import catalog
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.rows import ResultRow
+from jaxalign.pairing.embedded_split import EmbeddedSplit
 
 UNSEEN, HELD_OUT = "unseen classes", "held-out rows"
 _BLOCKS = 10

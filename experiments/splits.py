@@ -11,7 +11,7 @@ from jaxalign.data import catalog
 from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.errors import ArgumentError
-from jaxalign.evaluate.embedded_split import (
+from jaxalign.pairing.embedded_split import (
     EmbeddedSplit,
     embed_class_texts,
     embed_examples,

@@ -9,6 +9,7 @@ from . import families as families
 from . import maps as maps
 from . import metrics as metrics
 from . import moments as moments
+from . import pairing as pairing
 from . import report as report
 from . import search as search
 from . import sharding as sharding

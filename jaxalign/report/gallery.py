@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxalign.array_types import ArrayLike
 from jaxalign.errors import ArgumentError
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import MapRows
+from jaxalign.pairing.embedded_split import EmbeddedSplit
 from jaxalign.search.ranking import top_k
 
 Picture: TypeAlias = bytes | np.ndarray

@@ -21,8 +21,8 @@ from experiments.objective_words import (
     describe_study,
 )
 from jaxalign.embedding.batch import EmbeddedSet
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.rows import ResultRow
+from jaxalign.pairing.embedded_split import EmbeddedSplit
 from jaxalign.solve.polar import orthogonality_error
 from tests import tolerances
 from tests.experiments.launching import launch_here

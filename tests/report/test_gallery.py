@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from jaxalign.embedding.batch import EmbeddedSet
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.paired_set import PairedSet
+from jaxalign.pairing.embedded_split import EmbeddedSplit
 from jaxalign.report.gallery import find_gallery, picture_data_uri, sample_gallery
 from jaxalign.report.similarities import measure_similarities
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxalign.embedding.batch import EmbeddedSet
-from jaxalign.evaluate.embedded_split import EmbeddedSplit
+from jaxalign.pairing.embedded_split import EmbeddedSplit
 
 LABELS = np.array([4, 4, 2, 2, 7, 7])
 RENDERINGS = ["plain", "varied"] * 3

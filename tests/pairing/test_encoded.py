@@ -27,17 +27,17 @@ def test_as_from_stored_rows_and_from_any_place(models, modality):
     source, target = ja.embedding.gather(ja.embed(models, batches))
     rows = [getattr(side, modality) for side in (source, target)]
 
-    pairs = ja.anchors.encoded_pairs(*models, examples, modality, batch_size=4)
+    pairs = ja.pairing.encoded_pairs(*models, examples, modality, batch_size=4)
     moments = ja.accumulate_moments(pairs)
     assert int(moments.rows) == COUNT
     expected = reference_moments(*rows)
     assert_moments_close(moments, expected, ROWS * eps(np.float32))
 
-    pairs = ja.anchors.encoded_pairs(*models, examples, modality, batch_size=4)
+    pairs = ja.pairing.encoded_pairs(*models, examples, modality, batch_size=4)
     next(pairs)
     place = pairs.get_state()
     assert place == {"next_example": 4}
-    again = ja.anchors.encoded_pairs(*models, examples, modality, batch_size=4)
+    again = ja.pairing.encoded_pairs(*models, examples, modality, batch_size=4)
     again.set_state(place)
     rest = ja.accumulate_moments(again)
     expected = reference_moments(rows[0][4:], rows[1][4:])
@@ -47,7 +47,7 @@ def test_as_from_stored_rows_and_from_any_place(models, modality):
 def test_classes_are_groups(models):
     examples = Examples()
     labels = [examples[number]["label"] for number in range(COUNT)]
-    pairs = ja.anchors.encoded_pairs(
+    pairs = ja.pairing.encoded_pairs(
         *models,
         examples,
         "image",
@@ -64,7 +64,7 @@ def test_classes_are_groups(models):
 @pytest.mark.usefixtures("no_shape_hook")
 def test_errors_say_what_to_do(models):
     with pytest.raises(ValueError, match="expected 'image' or 'text'"):
-        ja.anchors.encoded_pairs(*models, Examples(), "audio")
-    pairs = ja.anchors.encoded_pairs(*models, Examples(), "image")
+        ja.pairing.encoded_pairs(*models, Examples(), "audio")
+    pairs = ja.pairing.encoded_pairs(*models, Examples(), "image")
     with pytest.raises(ValueError, match="place in other data"):
         pairs.set_state({"next_example": COUNT + 1})
