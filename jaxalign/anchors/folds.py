@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int
 
-from jaxalign.anchors.anchors import PairedRows
+from jaxalign.anchors.paired_rows import PairedRows
 from jaxalign.array_types import Modality
 
 

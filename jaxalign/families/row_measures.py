@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.anchors.anchors import PairedRows
 from jaxalign.anchors.inspection import as_float
+from jaxalign.anchors.paired_rows import PairedRows
 from jaxalign.families.family import Solved
 from jaxalign.moments import Moments
 from jaxalign.solve.mlp import residual_layer

@@ -256,7 +256,8 @@ class AlignmentMap:
                 "`later @ earlier`: expected an AlignmentMap on the right, got "
                 f"{type(earlier).__name__}; carry rows by `amap(rows, modality)`."
             )
-        check_composable(self, earlier)
+        meet = (self.source_space, earlier.target_space)
+        check_composable(self.numbers, earlier.numbers, meet)
         return AlignmentMap(
             compose(self.numbers, earlier.numbers),
             source_space=earlier.source_space,

@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What holds for the product of two maps, and the product itself."""
 
-from typing import TYPE_CHECKING
-
 from jaxalign.errors import ArgumentError
 from jaxalign.families.family import Structure
 from jaxalign.maps.numbers import MapNumbers
 from jaxalign.precise import product
-
-if TYPE_CHECKING:
-    from jaxalign.maps.alignment_map import AlignmentMap
 
 
 def composed_structure(
@@ -63,8 +58,16 @@ def compose(later: MapNumbers, earlier: MapNumbers) -> MapNumbers:
     )
 
 
-def check_composable(later: "AlignmentMap", earlier: "AlignmentMap") -> None:
-    """Raise for two maps that do not meet in one space, and those with no product."""
+def check_composable(
+    later: MapNumbers, earlier: MapNumbers, spaces: tuple[str | None, str | None]
+) -> None:
+    """Raise for two maps that do not meet in one space, and those with no product.
+
+    Args:
+      later: the map applied second.
+      earlier: the map applied first.
+      spaces: that rows of the later map come from, and those of the earlier end in.
+    """
     call = "later @ earlier"
     if "residual" in (later.structure, earlier.structure):
         raise ArgumentError(
@@ -73,26 +76,26 @@ def check_composable(later: "AlignmentMap", earlier: "AlignmentMap") -> None:
             "an MLP, which no single map can hold together with another",
             "carry rows by one after the other",
         )
-    if later.d_source != earlier.d_target:
+    goes_in, comes_out = later.matrix.shape[1], earlier.matrix.shape[0]
+    if goes_in != comes_out:
         raise ArgumentError(
             call,
             "equal widths where the maps meet",
-            f"{later.d_source} after {earlier.d_target}",
+            f"{goes_in} after {comes_out}",
             "the map applied first stands on the right",
         )
-    meet = (later.source_space, earlier.target_space)
-    if None not in meet and meet[0] != meet[1]:
+    if None not in spaces and spaces[0] != spaces[1]:
         raise ArgumentError(
             call,
             "one space where the maps meet",
-            f"{meet[0]!r} after {meet[1]!r}",
+            f"{spaces[0]!r} after {spaces[1]!r}",
             "the map applied first stands on the right, and `inverse()` turns a map "
             "around",
         )
-    if later.modalities != earlier.modalities:
+    if set(later.scales) != set(earlier.scales):
         raise ArgumentError(
             call,
             "the same modalities",
-            f"{list(later.modalities)} after {list(earlier.modalities)}",
+            f"{sorted(later.scales)} after {sorted(earlier.scales)}",
             "fit both maps on pairs of the same modalities",
         )
