@@ -16,11 +16,11 @@ from jaxalign.solve.scale import SCALES, Scale
 def check_family(call: str, family: Any, scale: Scale | None) -> Scale:
     """Validate a family and a scale; return the scale, by default the family's."""
     if not isinstance(family, Family):
-        raise ArgumentError(
-            f"{call}(family={family!r})",
-            "a family of maps",
-            remedy="pass one of `ja.families`, such as `ja.Orthogonal()`",
-        )
+        remedy = "pass one of `ja.families`, such as `ja.Orthogonal()`"
+        if hasattr(family, "shape"):
+            remedy = f"two matrices are one pair: `{call}((source_rows, target_rows))`"
+        got = family if isinstance(family, str | type) else type(family).__name__
+        raise ArgumentError(f"{call}(family=...)", "a family of maps", got, remedy)
     if scale is None:
         return family.default_scale
     check_option(call, "scale", scale, SCALES)

@@ -428,3 +428,12 @@ def test_few_and_many_anchors_by_default_keep_what_is_determined():
     many = ja.fit_map((source, target))
     assert many.structure == "isometry"
     np.testing.assert_allclose(many.rotation, planted, atol=PROCRUSTES * F32)
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_two_matrices_that_are_no_pair_are_told_to_be_one():
+    source, target = good()
+    with pytest.raises(ValueError, match=r"family=.*fit_map\(\(source_rows"):
+        ja.fit_map(source, target)
+    with pytest.raises(ValueError, match="family=.*ja.Orthogonal"):
+        ja.fit_map((source, target), ja.Orthogonal)
