@@ -101,10 +101,7 @@ def check_floating(call: str, argument: str, array: ArrayLike) -> None:
             "`rows.astype(numpy.float32)` by their scale"
         )
     raise ArgumentError(
-        f"{call}({argument}=...)",
-        "real floating rows",
-        dtype,
-        f"{remedy}",
+        f"{call}({argument}=...)", "real floating rows", dtype, f"{remedy}"
     )
 
 
@@ -172,9 +169,5 @@ def float_array(
     array = _as_array(call, argument, value, expected)
     check_floating(call, argument, array)
     if array.ndim < axes:
-        raise ArgumentError(
-            f"{call}({argument}=...)",
-            f"shape {expected}",
-            array.shape,
-        )
+        raise ArgumentError(f"{call}({argument}=...)", f"shape {expected}", array.shape)
     return native_floats(array)

@@ -157,15 +157,11 @@ def check_rows(n: int, rows: range | None, batch_size: int) -> range:
       ValueError: if they are not among `n`, or a batch holds none.
     """
     if batch_size < 1:
-        raise ArgumentError(
-            f"batch_size={batch_size}",
-            "at least 1 row a batch",
-        )
+        raise ArgumentError(f"batch_size={batch_size}", "at least 1 row a batch")
     rows = range(n) if rows is None else rows
     if rows.step != 1 or not 0 <= rows.start <= rows.stop <= n:
         raise ArgumentError(
-            f"rows={rows}",
-            f"consecutive rows of the {n} that there are",
+            f"rows={rows}", f"consecutive rows of the {n} that there are"
         )
     return rows
 

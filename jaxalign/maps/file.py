@@ -120,10 +120,7 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
     _check_sum(call, metadata.get("sha256"), checksum(text, tensors))
     if not isinstance(header, dict):
         raise ArgumentError(
-            call,
-            "a JSON object as header",
-            type(header).__name__,
-            "fit the map again",
+            call, "a JSON object as header", type(header).__name__, "fit the map again"
         )
     return tensors, header
 

@@ -68,9 +68,7 @@ def block_of_rows(
         )
     if not 2 <= blocks < 2**31:
         raise ArgumentError(
-            f"block_of_rows(blocks={blocks})",
-            "at least 2",
-            remedy="64 is usual",
+            f"block_of_rows(blocks={blocks})", "at least 2", remedy="64 is usual"
         )
     # Unsigned numbers wrap around by design; arrays do it without a warning.
     seeded = _mix(np.array([seed & (2**64 - 1)], np.uint64))

@@ -80,7 +80,5 @@ def check_level(call: str, level: float) -> None:
     """Raise unless `level` is above 0.5 and below 1."""
     if not 0.5 < level < 1:
         raise ArgumentError(
-            f"{call}(level={level})",
-            "above 0.5 and below 1",
-            remedy="0.95 is usual",
+            f"{call}(level={level})", "above 0.5 and below 1", remedy="0.95 is usual"
         )
