@@ -52,6 +52,7 @@ class StiefelSolution:
       status: a `Status` code, ``(*batch)``; NOT_CONVERGED where the steps ran out,
         OFF_MANIFOLD where they were changed after they were taken.
       history: of the run that `point` ends.
+      state: of the optimizer after the last step, to resume from.
       start: static; where the fit began, in words.
     """
 
@@ -65,6 +66,7 @@ class StiefelSolution:
     steps: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
     history: History
+    state: Any
     start: str = flax.struct.field(pytree_node=False, default="the given point")
 
     def check(self, *, allow: Iterable[Status] = ()) -> "StiefelSolution":
