@@ -94,7 +94,7 @@ class Family:
 
 
 def _cosine(rows: Rows, knob, centring: Centring):
-    return stiefel.cosine_objective(
+    return stiefel.contrib.cosine_objective(
         rows.source_images,
         rows.target_images,
         weights=rows.image_weights,
@@ -111,7 +111,7 @@ def _robust(rows: Rows, knob, centring: Centring, *, loss):
 
 def _csls(rows: Rows, knob, centring: Centring):
     n = len(rows.source_images)
-    return stiefel.csls_objective(
+    return stiefel.contrib.csls_objective(
         rows.source_images,
         rows.target_images,
         neighbours=min(10, n),
@@ -134,7 +134,7 @@ def _contrastive(rows: Rows, knob, centring: Centring, *, pairs):
         if centring == "map":
             partner = getattr(rows, f"target_{queries}s")
             mean = (weights @ partner) / weights.sum()
-        objective = stiefel.contrastive_objective(
+        objective = stiefel.contrib.contrastive_objective(
             source,
             getattr(rows, f"target_{found}s"),
             temperature=knob,
@@ -158,8 +158,8 @@ def _kernel(rows: Rows, knob, centring: Centring, *, pairs):
     moments = rows.moments()
     parts = []
     for anchors, references in pairs:
-        gram = stiefel.reference_gram(moments[references])
-        objective = stiefel.kernel_objective(moments[anchors], gram / gram.trace())
+        gram = stiefel.contrib.reference_gram(moments[references])
+        objective = stiefel.contrib.kernel_objective(moments[anchors], gram / gram.trace())
         parts.append((objective, 1.0 / len(pairs)))
     return stiefel.weighted_objective(parts)
 

@@ -78,7 +78,7 @@ def fit_stream(
 
     Args:
       loss: from a point, or a tree of points, and a batch to a scalar. For instance
-        ``lambda point, batch: cosine_objective(batch.source, batch.target)(point)``.
+        ``lambda point, rows: robust_objective(rows.source, rows.target)(point)``.
       init: orthonormal, in the component that is wanted: a stream passes once. The
         closed form of the anchors' moments serves best.
       optimizer: any of this room; give it a schedule that falls, or the point goes on

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.stiefel.objectives import cosine_objective
+from jaxalign.stiefel.contrib import cosine_objective
 from tests.stiefel.objectives.table import (
     SHAPES,
     random_map,
