@@ -29,7 +29,7 @@ def component(point: Float[ArrayLike, "*batch rows columns"]) -> Int[Array, "*ba
       square, whose manifold is in one piece, and where it is not finite.
 
     Raises:
-      ValueError: if `point` is no floating matrix.
+      ArgumentError: if `point` is no floating matrix.
 
     Notes:
       No retraction leaves the component that it started in. Cost O(d^3), one LU
@@ -64,7 +64,7 @@ def reflect(
       A point of the opposite determinant.
 
     Raises:
-      ValueError: if `point` is not square.
+      ArgumentError: if `point` is not square.
 
     >>> int(component(reflect(jnp.eye(2))))
     -1

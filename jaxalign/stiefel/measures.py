@@ -28,7 +28,7 @@ def value_and_gradient(
     """Evaluate every problem of a batch and its Euclidean gradient.
 
     Raises:
-      ValueError: if the values have axes that the points do not lead with.
+      ArgumentError: if the values have axes that the points do not lead with.
     """
 
     def total(point):

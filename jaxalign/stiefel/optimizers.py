@@ -20,6 +20,7 @@ step is given as `step_transform`, one of the gradient goes before the optimiser
 import optax
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.stiefel.geometry import Metric
 from jaxalign.stiefel.landing import land_updates, to_landing_direction
 from jaxalign.stiefel.pogo import orthonormalize_updates
@@ -71,7 +72,7 @@ def riemannian_sgd(
       columns)``, and no other parameters: see `label_paths`.
 
     Raises:
-      ValueError: for an unknown option, momentum in the canonical metric, or
+      ArgumentError: for an unknown option, momentum in the canonical metric, or
         `nesterov` without momentum.
 
     Notes:
@@ -93,9 +94,11 @@ def riemannian_sgd(
     True
     """
     if momentum is not None and metric != "euclidean":
-        raise ValueError(
-            f"`riemannian_sgd(metric={metric!r})`: expected 'euclidean' with momentum, "
-            "which is carried along by the Euclidean projection; leave `metric` out."
+        raise ArgumentError(
+            f"riemannian_sgd(metric={metric!r})",
+            "'euclidean' with momentum, which is carried along by the Euclidean "
+            "projection",
+            remedy="leave `metric` out",
         )
     _check_nesterov("riemannian_sgd", nesterov, momentum)
     if momentum is None:
@@ -142,7 +145,7 @@ def riemannian_adam(
       An optax transformation, as of `riemannian_sgd`.
 
     Raises:
-      ValueError: for an unknown option.
+      ArgumentError: for an unknown option.
 
     Notes:
       Four products a step and those of the retraction.
@@ -316,7 +319,7 @@ def pogo(
       An optax transformation, as of `riemannian_sgd`.
 
     Raises:
-      ValueError: for an unknown option, or `nesterov` without momentum.
+      ArgumentError: for an unknown option, or `nesterov` without momentum.
 
     Notes:
       Four products a step, momentum included: the least of all here. For points that
@@ -349,18 +352,21 @@ def _transforms(call, step_transform) -> list[optax.GradientTransformation]:
     if step_transform is None:
         return []
     if not isinstance(step_transform, optax.GradientTransformation):
-        raise ValueError(
-            f"`{call}(step_transform=...)`: expected an optax transformation, got "
-            f"{type(step_transform).__name__}; pass one such as "
-            "`optax.contrib.reduce_on_plateau()`."
+        raise ArgumentError(
+            f"{call}(step_transform=...)",
+            "an optax transformation",
+            type(step_transform).__name__,
+            "pass one such as `optax.contrib.reduce_on_plateau()`",
         )
     return [step_transform]
 
 
 def _check_nesterov(call, nesterov, momentum) -> None:
-    """Refuse to look ahead without momentum, which would change nothing."""
+    """Raise for `nesterov` without momentum, which would change nothing."""
     if nesterov and momentum is None:
-        raise ValueError(
-            f"`{call}(nesterov=True)`: expected momentum with it, got none; pass "
-            "momentum=0.9, or leave `nesterov` out."
+        raise ArgumentError(
+            f"{call}(nesterov=True)",
+            "momentum with it",
+            "momentum=None",
+            "pass momentum=0.9, or leave `nesterov` out",
         )

@@ -11,32 +11,36 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import wide_dtype
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def check_point(call: str, point: Any, name: str = "point") -> None:
-    """Refuse what is no floating matrix or stack of them."""
+    """Raise unless `point` is a floating matrix or a stack of them."""
     shape = getattr(point, "shape", (type(point).__name__,))
     dtype = getattr(point, "dtype", None)
     floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
     if len(shape) < 2 or 0 in shape[-2:] or not floating:
-        raise ValueError(
-            f"`{call}({name}=...)`: expected a floating array of shape (..., rows, "
-            f"columns), got {dtype} of shape {shape}; pass a matrix such as "
-            "`random_point(key, (d_target, d_source))`."
+        raise ArgumentError(
+            f"{call}({name}=...)",
+            "a floating array of shape (..., rows, columns)",
+            f"{dtype} of shape {shape}",
+            "pass a matrix such as `random_point(key, (d_target, d_source))`",
         )
 
 
 def check_pair(call: str, name: str, point: Any, vector: Any) -> None:
-    """Refuse a vector that is not of its point's shape."""
+    """Raise unless `vector` has the shape of its point."""
     check_point(call, point)
     check_point(call, vector, name)
     if point.shape != vector.shape:
-        raise ValueError(
-            f"`{call}({name}=...)`: expected the point's shape {point.shape}, got "
-            f"{vector.shape}; broadcast the two first."
+        raise ArgumentError(
+            f"{call}({name}=...)",
+            f"the point's shape {point.shape}",
+            vector.shape,
+            "broadcast the two first",
         )
 
 

@@ -82,7 +82,7 @@ def cosine_objective(
       The objective, between 0 and 2; a row without direction has cosine 0.
 
     Raises:
-      ValueError: if shapes do not fit, or an option is unknown.
+      ArgumentError: if shapes do not fit, or an option is unknown.
 
     Notes:
       O(n d_source d_target) an evaluation, twice that with the gradient. Where

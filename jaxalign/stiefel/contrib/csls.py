@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError, check_count
 from jaxalign.stiefel.objectives.points import as_point, over_problems
 from jaxalign.stiefel.objectives.rows import (
     Centring,
@@ -102,7 +103,7 @@ def csls_objective(
       nearest, and else above.
 
     Raises:
-      ValueError: if shapes do not fit, or an option is out of range.
+      ArgumentError: if shapes do not fit, or an option is out of range.
 
     Notes:
       O(n d_source d_target + n^2 d_target) an evaluation, all scores by blocks; the
@@ -137,15 +138,12 @@ def csls_objective(
     )
     n = source.shape[-2]
     if not 1 <= neighbours <= n:
-        raise ValueError(
-            f"`{call}(neighbours={neighbours})`: expected 1 to {n}, the number of "
-            "rows; pass more rows, or fewer neighbours."
+        raise ArgumentError(
+            f"{call}(neighbours={neighbours})",
+            f"1 to {n}, the number of rows",
+            remedy="pass more rows, or fewer neighbours",
         )
-    if block_size < 1:
-        raise ValueError(
-            f"`{call}(block_size={block_size})`: expected at least 1; leave it out for "
-            "the default."
-        )
+    check_count(call, "block_size", block_size)
     return CslsObjective(
         rows=rows,
         neighbours=neighbours,

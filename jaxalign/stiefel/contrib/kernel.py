@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
 from jaxalign.stiefel.objectives.least_squares import held_grams
@@ -90,7 +91,7 @@ def kernel_objective(
       The objective, at least 0 up to rounding.
 
     Raises:
-      ValueError: if `moments` is no `Moments` or holds no Grams, or widths differ.
+      ArgumentError: if `moments` is no `Moments` or holds no Grams, or widths differ.
 
     Notes:
       Two products, O(d^3), an evaluation, with or without the gradient. With
@@ -115,10 +116,12 @@ def kernel_objective(
     gram, target_gram = held_grams("kernel_objective", moments)
     shape = np.shape(reference_gram)
     if shape[-2:] != (moments.d_target, moments.d_target):
-        raise ValueError(
-            f"`kernel_objective(reference_gram=...)`: expected shape (..., "
-            f"{moments.d_target}, {moments.d_target}), of rows in the target space, "
-            f"got {shape}; make it by `reference_gram(moments of the references)`."
+        raise ArgumentError(
+            "kernel_objective(reference_gram=...)",
+            f"shape (..., {moments.d_target}, {moments.d_target}), of rows in the "
+            "target space",
+            shape,
+            "make it by `reference_gram(moments of the references)`",
         )
     reference = jnp.asarray(reference_gram).astype(gram.dtype)
     own = per_count(target_gram, moments.count)
@@ -148,7 +151,7 @@ def reference_gram(
       :math:`\frac1m \sum_j r_j r_j^\top`, ``(..., d_target, d_target)``.
 
     Raises:
-      ValueError: if `moments` is no `Moments`, or holds no Grams.
+      ArgumentError: if `moments` is no `Moments`, or holds no Grams.
 
     >>> import jaxalign as ja
     >>> rows = jnp.array([[1.0, 2.0], [1.0, -2.0]])

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 from jaxalign.solve.consensus import Pairs, solve_consensus
 from jaxalign.solve.consensus_checks import check_pairs
@@ -73,19 +74,23 @@ class ConsensusObjective:
         if isinstance(point, jax.Array) or hasattr(point, "ndim"):
             stacked = jnp.asarray(point)
             if stacked.ndim < 3 or stacked.shape[-3] != len(self.widths):
-                raise ValueError(
-                    "`consensus_objective(...)(point)`: expected shape (..., "
-                    f"{len(self.widths)}, {self.width}, d), one map a model, got "
-                    f"{stacked.shape}; stack them as `solve_consensus` lists them."
+                raise ArgumentError(
+                    "consensus_objective(...)(point)",
+                    f"shape (..., {len(self.widths)}, {self.width}, d), one map a "
+                    "model",
+                    stacked.shape,
+                    "stack them as `solve_consensus` lists them",
                 )
             point = [stacked[..., m, :, :] for m in range(len(self.widths))]
         maps = [jnp.asarray(one) for one in point]
         found = [one.shape[-2:] for one in maps]
         wanted = [(self.width, own) for own in self.widths]
         if found != wanted:
-            raise ValueError(
-                f"`consensus_objective(...)(point)`: expected maps of shapes {wanted}, "
-                f"got {found}; a map goes from its model to the frame."
+            raise ArgumentError(
+                "consensus_objective(...)(point)",
+                f"maps of shapes {wanted}",
+                found,
+                "a map goes from its model to the frame",
             )
         dtype = self.parts[0].count.dtype
         return [one.astype(dtype) for one in maps]
@@ -120,7 +125,7 @@ def consensus_objective(
       optimiser takes for a batch of M points.
 
     Raises:
-      ValueError: if moments and pairs do not fit, leave a model unconnected, or lack
+      ArgumentError: if moments and pairs do not fit, leave a model unconnected, or lack
         Grams that a narrower frame needs.
 
     Notes:
@@ -143,10 +148,12 @@ def consensus_objective(
     parts, widths, chosen = check_pairs(pair_moments, pairs, width, 1, call=call)
     for part, (i, j) in zip(parts, pairs, strict=True):
         if max(widths[i], widths[j]) > chosen and part.source_gram is None:
-            raise ValueError(
-                f"`{call}(pair_moments=...)`: expected moments with Gram matrices for "
-                f"the pair {(i, j)}, wider than the frame of {chosen}, got none; make "
-                "them by `init_moments(..., grams=True)`."
+            raise ArgumentError(
+                f"{call}(pair_moments=...)",
+                f"moments with Gram matrices for the pair {(i, j)}, wider than the "
+                f"frame of {chosen}",
+                "moments without them",
+                "make them by `init_moments(..., grams=True)`",
             )
     return ConsensusObjective(
         parts=tuple(jax.tree.map(jnp.asarray, part) for part in parts),

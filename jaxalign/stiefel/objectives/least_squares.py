@@ -12,6 +12,7 @@ import flax.struct
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
 from jaxalign.stiefel.objectives.points import (
@@ -74,7 +75,7 @@ def least_squares_objective(moments: Moments) -> LeastSquaresObjective:
       The objective, at least 0 up to rounding, at any matrix and not on points alone.
 
     Raises:
-      ValueError: if `moments` is no `Moments`, or holds no Grams.
+      ArgumentError: if `moments` is no `Moments`, or holds no Grams.
 
     Notes:
       One product, O(d_target d_source^2), an evaluation, with or without the gradient.
@@ -108,12 +109,14 @@ def held_grams(
     """Take both Grams, or refuse moments that hold none.
 
     Raises:
-      ValueError: saying how to get them.
+      ArgumentError: saying how to get them.
     """
     if moments.source_gram is None or moments.target_gram is None:
-        raise ValueError(
-            f"`{call}(moments=...)`: expected moments with Gram matrices, got none; "
+        raise ArgumentError(
+            f"{call}(moments=...)",
+            "moments with Gram matrices",
+            "moments without them",
             "make them by `init_moments(..., grams=True)`, or use "
-            "`procrustes_objective`, which needs none."
+            "`procrustes_objective`, which needs none",
         )
     return moments.source_gram, moments.target_gram

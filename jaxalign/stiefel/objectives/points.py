@@ -13,6 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.solve.polar import polar_factor
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -31,14 +32,16 @@ def as_point(
       like: a matrix of the data, ``(*g, d_target, d_source)``.
 
     Raises:
-      ValueError: if the last two axes differ.
+      ArgumentError: if the last two axes differ.
     """
     shape = getattr(point, "shape", (type(point).__name__,))
     if shape[-2:] != like.shape[-2:]:
-        raise ValueError(
-            f"`{call}(...)(point)`: expected shape (..., {like.shape[-2]}, "
-            f"{like.shape[-1]}), a map from source to target, got {shape}; transpose a "
-            "map of the other direction."
+        raise ArgumentError(
+            f"{call}(...)(point)",
+            f"shape (..., {like.shape[-2]}, {like.shape[-1]}), a map from source to "
+            "target",
+            shape,
+            "transpose a map of the other direction",
         )
     return jnp.asarray(point).astype(like.dtype)
 

@@ -69,7 +69,7 @@ def procrustes_objective(moments: Moments) -> ProcrustesObjective:
       The objective; its gradient is the constant :math:`-2 C / n`.
 
     Raises:
-      ValueError: if `moments` is no `Moments`.
+      ArgumentError: if `moments` is no `Moments`.
 
     Notes:
       O(d^2) an evaluation, with its gradient: no matrix product. The optimum is
