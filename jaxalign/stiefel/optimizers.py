@@ -105,16 +105,8 @@ def riemannian_sgd(
         direction = to_riemannian_gradient(metric=metric)
     else:
         direction = trace_tangent(momentum, nesterov=nesterov)
-    return optax.chain(
-        direction,
-        optax.scale_by_learning_rate(learning_rate),
-        *_transforms("riemannian_sgd", step_transform),
-        retract_updates(
-            retraction,
-            stabilize_every=stabilize_every,
-            project=step_transform is not None,
-        ),
-    )
+    step = _transforms("riemannian_sgd", step_transform)
+    return _retracting(direction, learning_rate, step, retraction, stabilize_every)
 
 
 def riemannian_adam(
@@ -154,16 +146,9 @@ def riemannian_adam(
       Becigneul and Ganea, "Riemannian adaptive optimization methods", 2019, arXiv
       1810.00760.
     """
-    return optax.chain(
-        scale_by_riemannian_adam(b1, b2, eps),
-        optax.scale_by_learning_rate(learning_rate),
-        *_transforms("riemannian_adam", step_transform),
-        retract_updates(
-            retraction,
-            stabilize_every=stabilize_every,
-            project=step_transform is not None,
-        ),
-    )
+    direction = scale_by_riemannian_adam(b1, b2, eps)
+    step = _transforms("riemannian_adam", step_transform)
+    return _retracting(direction, learning_rate, step, retraction, stabilize_every)
 
 
 def cayley_sgd(
@@ -196,16 +181,14 @@ def cayley_sgd(
       Li, Fuxin, Todorovic, "Efficient Riemannian optimization on the Stiefel manifold
       via the Cayley transform", 2020, arXiv 2002.01113, algorithm 1.
     """
-    return optax.chain(
+    step = _transforms("cayley_sgd", step_transform)
+    return _retracting(
         trace_tangent(momentum),
-        optax.scale_by_learning_rate(learning_rate),
-        *_transforms("cayley_sgd", step_transform),
+        learning_rate,
+        step,
+        "cayley_iterative",
+        stabilize_every,
         limit_cayley_step(bound),
-        retract_updates(
-            "cayley_iterative",
-            stabilize_every=stabilize_every,
-            project=step_transform is not None,
-        ),
     )
 
 
@@ -240,16 +223,14 @@ def cayley_adam(
     References:
       Li, Fuxin, Todorovic, 2020, arXiv 2002.01113, algorithm 2.
     """
-    return optax.chain(
+    step = _transforms("cayley_adam", step_transform)
+    return _retracting(
         scale_by_riemannian_adam(b1, b2, eps, norm_of="gradient"),
-        optax.scale_by_learning_rate(learning_rate),
-        *_transforms("cayley_adam", step_transform),
+        learning_rate,
+        step,
+        "cayley_iterative",
+        stabilize_every,
         limit_cayley_step(bound),
-        retract_updates(
-            "cayley_iterative",
-            stabilize_every=stabilize_every,
-            project=step_transform is not None,
-        ),
     )
 
 
@@ -344,6 +325,21 @@ def pogo(
         optax.scale_by_learning_rate(learning_rate),
         *transforms,
         orthonormalize_updates(precision=precision),
+    )
+
+
+def _retracting(
+    direction, learning_rate, transforms, retraction, stabilize_every, *limits
+) -> optax.GradientTransformationExtraArgs:
+    """Chain a direction, its learning rate, what is done to a step, and the step."""
+    return optax.chain(
+        direction,
+        optax.scale_by_learning_rate(learning_rate),
+        *transforms,
+        *limits,
+        retract_updates(
+            retraction, stabilize_every=stabilize_every, project=bool(transforms)
+        ),
     )
 
 
