@@ -24,16 +24,21 @@ from absl import flags
 import jaxalign as ja
 from experiments import launch, launch_stores, objective_study
 from experiments.launch_stores import SOURCE_STORE, TARGET_STORE
-from experiments.solver_course import compare, solver_bar
-from experiments.solver_data import (
-    Anchors,
-    encoder_anchors,
-    store_anchors,
+from experiments.solvers.anchors import Anchors, encoder_anchors, store_anchors
+from experiments.solvers.compare import (
+    COMPARED,
+    PLANTED,
+    TINY_COMPARED,
+    compare,
+    solver_bar,
 )
-from experiments.solver_page import Results, page_sections
-from experiments.solver_problems import PLANTED, tiny
-from experiments.solver_programs import SOLVERS, TINY_SOLVERS, Programs
-from experiments.solver_words import describe, describe_components, outcome_rows
+from experiments.solvers.report import (
+    Results,
+    describe,
+    describe_components,
+    outcome_rows,
+    page_sections,
+)
 from experiments.splits import Embedded, check_splits, embed_both
 from jaxalign.data import catalog
 from jaxalign.report.convergence import format_convergence
@@ -75,19 +80,19 @@ class Config:
     batch_size: int = 128
     rounds: int = 5
     replicates: int = 200
-    solvers: tuple[str, ...] = tuple(SOLVERS)
+    solvers: tuple[str, ...] = tuple(COMPARED)
     tiny: bool = False
 
 
 def run(config: Config, workdir: Path) -> Results:
     """Compare on every part, write, and return what came out."""
-    results, programs = Results(), Programs(config.solvers)
+    results = Results()
     if set(config.parts) - {"planted"}:
         # A folder or a model that is not there is found before the long work.
         _ = _open_stores(config) if config.source_store else _embed(config)
     parts = {
-        "planted": lambda: compare_planted(config, programs, results),
-        "data": lambda: compare_data(config, programs, results),
+        "planted": lambda: compare_planted(config, results),
+        "data": lambda: compare_data(config, results),
         "objectives": lambda: compare_objectives(config, results),
     }
     results.said.append("")
@@ -99,19 +104,16 @@ def run(config: Config, workdir: Path) -> Results:
     return results
 
 
-def compare_planted(config: Config, programs: Programs, results: Results) -> None:
+def compare_planted(config: Config, results: Results) -> None:
     """Run all solvers on the planted problems, and once from the wrong component."""
     cases = PLANTED
     if config.tiny:
-        cases = [tiny(case) for case in PLANTED if case.name in TINY_PLANTED]
+        cases = [case.tiny() for case in PLANTED if case.name in TINY_PLANTED]
     problems = [case.draw(config.seeds[0]) for case in cases]
     with solver_bar("Planted problems", len(problems), config.solvers) as report:
         for problem in problems:
             outcome = compare(
-                programs,
-                problem,
-                rounds=config.rounds,
-                report=report,
+                problem, config.solvers, rounds=config.rounds, report=report
             )
             results.planted.append(outcome)
             results.rows += outcome_rows(outcome, as_json(config))
@@ -119,7 +121,7 @@ def compare_planted(config: Config, programs: Programs, results: Results) -> Non
     results.components = describe_components(mirrored)
 
 
-def compare_data(config: Config, programs: Programs, results: Results) -> None:
+def compare_data(config: Config, results: Results) -> None:
     """Run all solvers on the models' anchors; learning rates are the first seed's."""
     settings = None
     count = 1 if config.source_store else len(config.seeds)
@@ -128,8 +130,8 @@ def compare_data(config: Config, programs: Programs, results: Results) -> None:
     with solver_bar("Anchors of models", count, config.solvers) as report:
         for anchors in (first, *anchors_of_seeds):
             outcome = compare(
-                programs,
                 anchors.problem,
+                config.solvers,
                 rounds=0 if settings else config.rounds,
                 settings=settings,
                 report=report,
@@ -270,7 +272,7 @@ def read_config() -> Config:
         config,
         seeds=config.seeds[:1],
         steps=min(50, config.steps),
-        solvers=TINY_SOLVERS,
+        solvers=TINY_COMPARED,
         rounds=1,
         replicates=50,
     )

@@ -159,7 +159,9 @@ def _kernel(rows: Rows, knob, centring: Centring, *, pairs):
     parts = []
     for anchors, references in pairs:
         gram = stiefel.contrib.reference_gram(moments[references])
-        objective = stiefel.contrib.kernel_objective(moments[anchors], gram / gram.trace())
+        objective = stiefel.contrib.kernel_objective(
+            moments[anchors], gram / gram.trace()
+        )
         parts.append((objective, 1.0 / len(pairs)))
     return stiefel.weighted_objective(parts)
 

@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 import jaxalign as ja
-from experiments.solver_problems import Problem
-from jaxalign.array_types import ArrayLike, Modality
+from experiments.solvers.problem import Problem, problem_of
+from jaxalign.array_types import Modality
 from jaxalign.data import catalog
 from jaxalign.evaluate.embedded_split import EmbeddedSplit
 from jaxalign.evaluate.rows import ResultRow
@@ -64,15 +64,17 @@ def encoder_anchors(
     for seed in seeds:
         classes, unseen = catalog.split_classes(split.labels, seed=seed)
         anchors = split.anchors(classes)
-        moments = {
-            "image": _moments(anchors.source_images, anchors.target_images),
-            "text": _moments(anchors.source_texts, anchors.target_texts),
-        }
-        problem = Problem(
-            f"seed {seed}",
-            f"{len(anchors.source_images):,} pictures of {len(classes)} classes",
+        moments: dict[Modality, ja.Moments] = {}
+        for modality, (source, target) in anchors.pairs.items():
+            widths = source.shape[1], target.shape[1]
+            # A map to a narrower space needs Grams.
+            empty = ja.init_moments(*widths, grams=widths[0] > widths[1])
+            moments[modality] = ja.update_moments(empty, source, target)
+        problem = problem_of(
             moments["image"],
-            steps,
+            f"seed {seed}",
+            f"{len(anchors.pairs['image'][0]):,} pictures of {len(classes)} classes",
+            steps=steps,
             seed=seed,
         )
         evaluate = functools.partial(
@@ -126,9 +128,8 @@ def store_anchors(
         )
     kept = jnp.asarray(np.arange(_BLOCKS) > 0, blocks.count.dtype)
     moments = ja.reduce_groups(blocks, kept)
-    problem = Problem(
-        "stores", f"{int(moments.rows):,} {modality} pairs", moments, steps
-    )
+    about = f"{int(moments.rows):,} {modality} pairs"
+    problem = problem_of(moments, "stores", about, steps=steps)
     rows = _first_block(walk())
 
     def evaluate(label: str, amap: ja.AlignmentMap) -> list[ResultRow]:
@@ -147,13 +148,6 @@ def store_anchors(
 
     spaces = (stores[0].space, stores[1].space)
     return Anchors(problem, modality, {modality: moments}, spaces, evaluate)
-
-
-def _moments(source: ArrayLike, target: ArrayLike) -> ja.Moments:
-    """Moments of rows, with Grams where a map needs them."""
-    widths = source.shape[1], target.shape[1]
-    empty = ja.init_moments(*widths, grams=widths[0] > widths[1])
-    return ja.update_moments(empty, source, target)
 
 
 def _first_block(batches) -> tuple[np.ndarray, np.ndarray]:
