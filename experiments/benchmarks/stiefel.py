@@ -22,8 +22,8 @@ from experiments.benchmarks import launch_benchmark
 from experiments.benchmarks.launch_benchmark import ROUNDS, chosen_sections
 from experiments.benchmarks.lines import Line, run_sections
 from experiments.benchmarks.stiefel_race import Race, time_growth, time_race
-from experiments.benchmarks.stiefel_settings import Budget
 from experiments.benchmarks.stiefel_steps import measure_drift, time_retractions
+from experiments.solvers.tuning import Budget
 
 _ONLY = flags.DEFINE_list(
     "only", [], "Race these alone: parts of names, such as pogo or geoopt."

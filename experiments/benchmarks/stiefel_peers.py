@@ -13,71 +13,62 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.benchmarks.stiefel_problem import Problem
-from experiments.benchmarks.stiefel_settings import Method, Setting, Watch, frobenius
+from experiments.solvers.problem import Judge, Problem
+from experiments.solvers.tuning import Method, Setting, grid, step_length
 
 
 def peers() -> list[Method]:
     """Return the optimisers of the libraries that are installed."""
-    found: list[Method] = []
-    if importlib.util.find_spec("geoopt"):
-        found += [
+    geometries = ("canonical", "euclidean")
+    maps = ("matrix_exp", "cayley", "householder")
+    # The rules of conjugate gradients, in float32 and float64.
+    rules = [
+        f"{rule}{wide}"
+        for rule in ("HestenesStiefel", "PolakRibiere", "LiuStorey")
+        for wide in ("", " float64")
+    ]
+    descent = functools.partial(_run_pymanopt, "descent")
+    conjugate = functools.partial(_run_pymanopt, "conjugate")
+    found = {
+        "geoopt": [
             Method(
                 "geoopt RiemannianSGD",
                 _geoopt("sgd"),
-                momenta=True,
-                nesterov=True,
-                variants=_GEO,
+                grid(geometries, momenta=True, nesterov=True),
             ),
             Method(
                 "geoopt RiemannianAdam",
                 _geoopt("adam"),
-                adam=True,
-                variants=_GEO,
-                likely=frobenius,
+                grid(geometries, adam=True),
+                unit=step_length,
             ),
-        ]
-    if importlib.util.find_spec("pymanopt"):
-        found += [
+        ],
+        "pymanopt": [
             Method(
-                "pymanopt SteepestDescent",
-                functools.partial(_run_pymanopt, "descent"),
-                line_search=True,
-                variants=("qr", "qr float64"),
+                "pymanopt SteepestDescent", descent, grid(("qr", "qr float64")), True
             ),
-            Method(
-                "pymanopt ConjugateGradient",
-                functools.partial(_run_pymanopt, "conjugate"),
-                line_search=True,
-                variants=tuple(
-                    f"{rule}{wide}"
-                    for rule in ("HestenesStiefel", "PolakRibiere", "LiuStorey")
-                    for wide in ("", " float64")
-                ),
-            ),
-        ]
-    if importlib.util.find_spec("torch"):
-        found += [
+            Method("pymanopt ConjugateGradient", conjugate, grid(rules), True),
+        ],
+        "torch": [
             Method(
                 "torch orthogonal, SGD",
                 _torch("sgd"),
-                momenta=True,
-                nesterov=True,
-                variants=_MAPS,
+                grid(maps, momenta=True, nesterov=True),
             ),
             Method(
                 "torch orthogonal, Adam",
                 _torch("adam"),
-                adam=True,
-                variants=_MAPS,
-                likely=lambda d: -7,
+                grid(maps, adam=True),
+                unit=lambda problem: 2.0**-7,
             ),
-        ]
-    return found
-
-
-_GEO = ("canonical", "euclidean")
-_MAPS = ("matrix_exp", "cayley", "householder")
+        ],
+    }
+    return [
+        method
+        for library, methods in found.items()
+        if importlib.util.find_spec(library)
+        for method in methods
+    ]
 
 
 def _rates(setting: Setting) -> Callable[[int], float]:
@@ -109,7 +100,7 @@ def _loop(optimizer, rate, steps, watch, read, before=None) -> np.ndarray:
 
 def _geoopt(kind: str):
     def run(
-        problem: Problem, setting: Setting, steps: int, watch: Watch | None = None
+        problem: Problem, setting: Setting, steps: int, watch: Judge | None = None
     ) -> np.ndarray:
         import geoopt  # pyright: ignore[reportMissingImports]
         import torch  # pyright: ignore[reportMissingImports]
@@ -143,7 +134,7 @@ def _geoopt(kind: str):
 
 def _torch(kind: str):
     def run(
-        problem: Problem, setting: Setting, steps: int, watch: Watch | None = None
+        problem: Problem, setting: Setting, steps: int, watch: Judge | None = None
     ) -> np.ndarray:
         import torch  # pyright: ignore[reportMissingImports]
 
@@ -183,7 +174,7 @@ def _torch(kind: str):
 class _WatchedSearch:
     """A line search that shows its result to the judge."""
 
-    def __init__(self, search, watch: Watch):
+    def __init__(self, search, watch: Judge):
         self._search, self._watch = search, watch
 
     def __deepcopy__(self, memo):
@@ -205,7 +196,7 @@ def _run_pymanopt(
     problem: Problem,
     setting: Setting,
     steps: int,
-    watch: Watch | None = None,
+    watch: Judge | None = None,
 ) -> np.ndarray:
     import pymanopt  # pyright: ignore[reportMissingImports]
     from pymanopt.optimizers import (  # pyright: ignore[reportMissingImports]

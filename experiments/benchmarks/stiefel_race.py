@@ -11,10 +11,10 @@ from tqdm import tqdm
 import jaxalign as ja
 from experiments.benchmarks.alternating import median_seconds
 from experiments.benchmarks.lines import Line
-from experiments.benchmarks.stiefel_ours import OURS, compile_seconds, own_methods
 from experiments.benchmarks.stiefel_peers import peers
-from experiments.benchmarks.stiefel_problem import TARGET, Problem, plant
-from experiments.benchmarks.stiefel_settings import Budget, Method, Trial, tune
+from experiments.solvers.problem import TARGET, Problem, plant
+from experiments.solvers.table import compiled_records, own_methods, part
+from experiments.solvers.tuning import Budget, Method, Trial, tune
 from jaxalign.solve.polar import POLAR_METHODS
 
 
@@ -42,15 +42,25 @@ class Race:
     only: tuple[str, ...] = ()
 
     def of(self, methods: Sequence[Method]) -> list[Method]:
-        """Return methods with the variants and momenta to be tried."""
-        if self.only:
-            methods = [
-                one for one in methods if any(word in one.name for word in self.only)
-            ]
+        """Return methods with the settings to be tried."""
+        methods = [
+            one
+            for one in methods
+            if not self.only or any(word in one.name for word in self.only)
+        ]
         if self.thorough:
-            return list(methods)
+            return methods
+        # The first variant, without momentum.
         return [
-            dataclasses.replace(one, variants=one.variants[:1], momenta=False)
+            dataclasses.replace(
+                one,
+                settings=tuple(
+                    setting
+                    for setting in one.settings
+                    if setting.variant == one.settings[0].variant
+                    and not setting.momentum
+                ),
+            )
             for one in methods
         ]
 
@@ -86,7 +96,7 @@ def time_growth(race: Race, rounds: int) -> Iterator[list[Line]]:
         # The fastest few are enough, where only the best one counts.
         order = sorted(
             (name for name in before if before[name] and before[name][0].reached),
-            key=lambda name: before[name][0].seconds,
+            key=lambda name: before[name][0].cost,
         )[:3]
         chosen = [one for one in methods if one.name in order]
         problem = plant(d, condition)
@@ -94,7 +104,7 @@ def time_growth(race: Race, rounds: int) -> Iterator[list[Line]]:
             chosen, problem, _scaled(race, d), {name: before[name] for name in order}
         )
         reached = [
-            (trials[0].seconds, name)
+            (trials[0].cost, name)
             for name, trials in found.items()
             if trials and trials[0].reached
         ]
@@ -199,16 +209,14 @@ def _race_lines(title, winners, seconds) -> list[Line]:
 
 def _compile_lines(title, problem, winners) -> list[Line]:
     """What compiling takes, which the times above leave out."""
-    own = {f"jaxalign {name}": ours.build for name, ours in OURS.items()}
-    own = {name: build for name, build in own.items() if name in winners}
-    return [
-        Line(
-            title,
-            f"compiling, {name}",
-            compile_seconds(own[name], problem, winners[name].setting),
-        )
-        for name in own
-    ]
+    lines = []
+    for name, trial in winners.items():
+        whose, _, solver = name.partition(" ")
+        if whose == "jaxalign":
+            form, _ = part(solver, trial.setting)
+            _, seconds = compiled_records(form, problem.shape)
+            lines.append(Line(title, f"compiling, {name}", seconds))
+    return lines
 
 
 def _closed_forms(problem: Problem) -> dict[str, Callable[[], object]]:
