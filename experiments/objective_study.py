@@ -32,7 +32,14 @@ from experiments.objective_choice import (
     cut_folds,
     score_closed_form,
 )
-from experiments.objective_families import FAMILIES, Schedule, descend, pad_anchors
+from experiments.objective_families import (
+    FAMILIES,
+    Schedule,
+    choose_rows,
+    descend,
+    moments_of,
+    pad_split,
+)
 from experiments.objective_words import (
     CHOSEN,
     CLOSED,
@@ -161,9 +168,9 @@ def study_seed(
 ) -> tuple[list[ResultRow], list[Choice]]:
     """Choose on the anchors of one split of the classes, refit, evaluate once."""
     anchor_classes, unseen = catalog.split_classes(split.labels, seed=seed)
-    anchors = pad_anchors(split.anchors(anchor_classes), *sizes.all)
+    anchors = pad_split(split, choose_rows(split, anchor_classes), sizes.all)
     folds = cut_folds(split, anchor_classes, sizes, folds=config.folds, seed=seed)
-    moments = anchors.moments()
+    moments = moments_of(anchors)
     pairs = split.pairs(unseen, *class_texts)
     rows: list[ResultRow] = []
     choices: list[Choice] = []
