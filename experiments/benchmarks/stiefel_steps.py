@@ -11,6 +11,7 @@ import numpy as np
 import jaxalign as ja
 from experiments.benchmarks.alternating import median_seconds
 from experiments.benchmarks.lines import Line
+from experiments.benchmarks.stiefel_race import Sizes
 from experiments.solvers.problem import orthogonality_error, plant
 from experiments.solvers.table import SOLVERS, STABILIZE_EVERY, build, part
 from experiments.solvers.tuning import Setting
@@ -31,12 +32,10 @@ PRODUCTS = {
 }
 
 
-def time_retractions(
-    widths: tuple[int, ...], rounds: int, rest: float
-) -> Iterator[list[Line]]:
+def time_retractions(sizes: Sizes, rounds: int) -> Iterator[list[Line]]:
     """Time steps against one product of two d x d matrices."""
-    for d in widths:
-        yield _time_width(d, rounds, rest)
+    for d in sizes.widths:
+        yield _time_width(d, rounds, sizes.rest)
 
 
 def _time_width(d: int, rounds: int, rest: float) -> list[Line]:
@@ -95,16 +94,16 @@ def _time_width(d: int, rounds: int, rest: float) -> list[Line]:
     return lines
 
 
-def measure_drift(
-    widths: tuple[int, ...], steps: int, thorough: bool
-) -> Iterator[list[Line]]:
+def measure_drift(sizes: Sizes, rounds: int) -> Iterator[list[Line]]:
     """Measure orthogonality after many steps that do not die down."""
-    for d in widths:
+    del rounds
+    steps = sizes.drift_steps
+    for d in sizes.drift_widths:
         lines = []
         problem = plant(d, 10.0)
         title = f"orthogonality error in eps, {steps:,} steps with noise, d = {d}"
         for name, solver in SOLVERS.items():
-            for variant in solver.variants if thorough else solver.variants[:1]:
+            for variant in solver.variants if sizes.thorough else solver.variants[:1]:
                 label = f"{name} {variant}".strip()
                 for every in (_every(label), None) if solver.stabilizes else (None,):
                     found = _drifted(name, variant, every, problem, steps)
