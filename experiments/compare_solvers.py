@@ -39,8 +39,8 @@ from experiments.solvers.report import (
     outcome_rows,
     page_sections,
 )
-from experiments.splits import Embedded, check_splits, embed_both
-from jaxalign.data import catalog
+from experiments.splits import Embedded, check_splits
+from experiments.two_models import TwoModels, read_models
 from jaxalign.report.convergence import format_convergence
 from jaxalign.report.document import run_section, write_document
 from jaxalign.report.results import library_versions
@@ -63,33 +63,34 @@ TINY_PLANTED = ("easy", "det -1")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(TwoModels):
     """What the experiment depends on; stored with every result."""
 
     parts: tuple[str, ...] = PARTS
-    source: str = "jaxalign/openmoji-clip"
-    target: str = "jaxalign/openmoji-siglip"
     source_store: str | None = None
     target_store: str | None = None
-    dtype: str = "float32"
-    dataset: str = "openmoji"
-    data_dir: str | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     study_seeds: tuple[int, ...] = objective_study.Config.seeds
     steps: int = 600
-    batch_size: int = 128
     rounds: int = 5
     replicates: int = 200
     solvers: tuple[str, ...] = tuple(COMPARED)
     tiny: bool = False
 
+    @property
+    def embeds(self) -> bool:
+        """Whether a part needs the models' embeddings, and no stores hold them."""
+        return bool(set(self.parts) - {"planted"}) and self.source_store is None
+
 
 def run(config: Config, workdir: Path) -> Results:
     """Compare on every part, write, and return what came out."""
     results = Results()
-    if set(config.parts) - {"planted"}:
-        # A folder or a model that is not there is found before the long work.
-        _ = _open_stores(config) if config.source_store else _embed(config)
+    # A folder or a model that is not there is found before the long work.
+    if config.embeds:
+        _embed(config)
+    elif config.source_store:
+        _open_stores(config)
     parts = {
         "planted": lambda: compare_planted(config, results),
         "data": lambda: compare_data(config, results),
@@ -116,7 +117,7 @@ def compare_planted(config: Config, results: Results) -> None:
                 problem, config.solvers, rounds=config.rounds, report=report
             )
             results.planted.append(outcome)
-            results.rows += outcome_rows(outcome, as_json(config))
+            results.rows += outcome_rows(outcome, config.as_json())
     mirrored = next(o for o in results.planted if o.problem.name == "det -1")
     results.components = describe_components(mirrored)
 
@@ -141,7 +142,7 @@ def compare_data(config: Config, results: Results) -> None:
             maps = {name: anchors.map_of(name, rotations[name]) for name in rotations}
             for name, amap in maps.items():
                 results.rows += anchors.evaluate(name, amap)
-            results.rows += outcome_rows(outcome, as_json(config), timed=not settings)
+            results.rows += outcome_rows(outcome, config.as_json(), timed=not settings)
             results.amap = results.amap or maps[outcome.best()]
             settings = outcome.settings
 
@@ -152,7 +153,7 @@ def _anchors(config: Config) -> Iterator[Anchors]:
         yield store_anchors(
             _open_stores(config),
             steps=config.steps,
-            config=as_json(config),
+            config=config.as_json(),
             batch_size=STORE_BATCH,
             most_pairs=TINY_PAIRS if config.tiny else None,
         )
@@ -163,7 +164,7 @@ def _anchors(config: Config) -> Iterator[Anchors]:
         embedded.texts,
         seeds=config.seeds,
         steps=config.steps,
-        config=as_json(config),
+        config=config.as_json(),
         replicates=config.replicates,
     )
 
@@ -178,17 +179,16 @@ def _open_stores(config: Config) -> tuple[ja.EmbeddingStore, ja.EmbeddingStore]:
 @functools.cache
 def _embed(config: Config) -> Embedded:
     """Embed the data set with both models, once."""
-    models = launch.load_model(config.source), launch.load_model(config.target)
-    data = {"data_dir": config.data_dir, "batch_size": config.batch_size}
-    return embed_both(models, config.dataset, **data)
+    return config.embed()
 
 
 def compare_objectives(config: Config, results: Results) -> None:
     """Compare other objectives with the closed form, on the same embeddings."""
-    shared = ("source", "target", "dtype", "dataset", "data_dir", "batch_size")
-    settings = objective_study.Config(
-        **{name: getattr(config, name) for name in shared}, seeds=config.study_seeds
-    )
+    shared = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(TwoModels)
+    }
+    settings = objective_study.Config(**shared, seeds=config.study_seeds)
     if config.tiny:
         settings = settings.tiny()
     study = objective_study.run_study(settings, *_embed(config))
@@ -202,27 +202,12 @@ def write(workdir: Path, config: Config, results: Results) -> None:
     ja.write_results(workdir / "results.json", results.rows)
     if results.amap is not None:
         results.amap.save(workdir / "map.safetensors")
-    credit = ""
-    if set(config.parts) - {"planted"} and not config.source_store:
-        info = catalog.dataset_info(config.dataset)
-        credit = f"{info.credit} {info.license}"
     write_document(
         workdir / "report.html",
         "Solvers of orthogonal Procrustes",
-        [*page_sections(results), run_section(as_json(config), library_versions())],
-        credit=credit,
+        [*page_sections(results), run_section(config.as_json(), library_versions())],
+        credit=config.credit() if config.embeds else "",
     )
-
-
-def as_json(config: Config) -> dict:
-    """Settings as JSON values."""
-    return {
-        **dataclasses.asdict(config),
-        "seeds": list(config.seeds),
-        "study_seeds": list(config.study_seeds),
-        "parts": list(config.parts),
-        "solvers": list(config.solvers),
-    }
 
 
 def read_config() -> Config:
@@ -251,19 +236,14 @@ def read_config() -> Config:
         )
     seeds = launch.parse_seeds()
     config = Config(
+        **read_models(),
         parts=parts,
-        source=launch.SOURCE.value,
-        target=launch.TARGET.value,
         source_store=SOURCE_STORE.value,
         target_store=TARGET_STORE.value,
-        dtype=launch.DTYPE.value,
-        dataset=launch.dataset_name(),
-        data_dir=launch.DATA_DIR.value,
         seeds=seeds,
         # A study of objectives needs more splits for its intervals.
         study_seeds=seeds if launch.SEEDS.present else Config.study_seeds,
         steps=_STEPS.value,
-        batch_size=launch.BATCH_SIZE.value,
         tiny=launch.TINY.value,
     )
     if not config.tiny:
@@ -282,7 +262,7 @@ def main() -> None:
     """Read the flags, run, and say what came out."""
     started = time.perf_counter()
     config = read_config()
-    if set(config.parts) - {"planted"} and not config.source_store:
+    if config.embeds:
         check_splits(config.dataset, ["learnt"])
     workdir = launch.open_workdir("runs/compare_solvers")
     results = run(config, workdir)

@@ -21,7 +21,7 @@ from experiments.objective_families import (
     choose_rows,
     descend,
     moments_of,
-    pad_split,
+    take_rows,
 )
 from jaxalign.data import catalog
 from jaxalign.evaluate.cosine import unit_rows
@@ -88,8 +88,8 @@ def cut_folds(
     """Cut the anchors of some classes into folds of whole classes."""
     return [
         Fold(
-            pad_split(split, choose_rows(split, fit_on), sizes.fitted),
-            pad_split(split, choose_rows(split, left, queries=True), sizes.held),
+            take_rows(split, choose_rows(split, fit_on), sizes.fitted),
+            take_rows(split, choose_rows(split, left, queries=True), sizes.held),
         )
         for fit_on, left in cut_classes(classes, folds=folds, seed=seed)
     ]

@@ -63,16 +63,19 @@ def choose_rows(
     return {"image": asked if queries else chosen, "text": asked}
 
 
-def pad_split(
-    split: EmbeddedSplit, chosen: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+def take_rows(
+    split: EmbeddedSplit,
+    chosen: Mapping[str, np.ndarray],
+    sizes: Mapping[str, int] | None = None,
 ) -> Rows:
-    """Pad the rows of some examples to so many of each modality."""
+    """Take the rows of some examples, padded to so many of each modality."""
     names = [example["name"] for example in split.examples]
     _, numbers = np.unique(names, return_inverse=True)
     rows: Rows = {}
     for modality, kept in chosen.items():
+        size = int(kept.sum()) if sizes is None else sizes[modality]
         source, target, ids = (
-            pad_rows(column[kept], sizes[modality])[0]
+            pad_rows(column[kept], size)[0]
             for column in (
                 getattr(split.source, modality),
                 getattr(split.target, modality),

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 import jaxalign as ja
+from experiments.objective_families import choose_rows, moments_of, take_rows
 from experiments.solvers.problem import Problem, problem_of
 from jaxalign.array_types import Modality
 from jaxalign.data import catalog
@@ -63,17 +64,11 @@ def encoder_anchors(
     """Give the pictures of half of the classes for each seed; the others are unseen."""
     for seed in seeds:
         classes, unseen = catalog.split_classes(split.labels, seed=seed)
-        anchors = split.anchors(classes)
-        moments: dict[Modality, ja.Moments] = {}
-        for modality, (source, target) in anchors.pairs.items():
-            widths = source.shape[1], target.shape[1]
-            # A map to a narrower space needs Grams.
-            empty = ja.init_moments(*widths, grams=widths[0] > widths[1])
-            moments[modality] = ja.update_moments(empty, source, target)
+        moments = moments_of(take_rows(split, choose_rows(split, classes)))
         problem = problem_of(
             moments["image"],
             f"seed {seed}",
-            f"{len(anchors.pairs['image'][0]):,} pictures of {len(classes)} classes",
+            f"{int(moments['image'].rows):,} pictures of {len(classes)} classes",
             steps=steps,
             seed=seed,
         )

@@ -20,11 +20,11 @@ from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
 from jaxalign.stiefel.objectives.least_squares import held_grams
 from jaxalign.stiefel.objectives.points import (
+    StartsFromCross,
     add,
     as_point,
     inner,
     per_count,
-    polar_start,
     product,
     quadratic_form,
 )
@@ -32,7 +32,7 @@ from jaxalign.stiefel.objectives.points import (
 
 @typing.no_type_check
 @flax.struct.dataclass
-class KernelObjective:
+class KernelObjective(StartsFromCross):
     """Mean squared difference of two similarity tables; make it by its factory.
 
     Attributes:
@@ -56,14 +56,6 @@ class KernelObjective:
         point = as_point("kernel_objective", point, self.cross)
         own = quadratic_form(point, self.gram, self.reference)
         return add(self.energy, add(own, -2.0 * inner(point, self.weighted)))
-
-    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
-        """Matrix whose polar factor is `closed_form_start`."""
-        return self.cross
-
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the Procrustes map of the anchors, near the optimum but not at it."""
-        return polar_start(self.start_matrix())
 
 
 def kernel_objective(

@@ -16,18 +16,18 @@ from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
 from jaxalign.stiefel.objectives.points import (
+    StartsFromCross,
     add,
     as_point,
     inner,
     per_count,
-    polar_start,
     quadratic_form,
 )
 
 
 @typing.no_type_check
 @flax.struct.dataclass
-class LeastSquaresObjective:
+class LeastSquaresObjective(StartsFromCross):
     """Mean squared error of any matrix; make it by its factory.
 
     Attributes:
@@ -47,14 +47,6 @@ class LeastSquaresObjective:
         point = as_point("least_squares_objective", point, self.cross)
         projected = quadratic_form(point, self.gram, None)
         return add(self.energy, projected - 2.0 * inner(point, self.cross))
-
-    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
-        """Matrix whose polar factor is `closed_form_start`."""
-        return self.cross
-
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the trace solution: the optimum only if ``d_source <= d_target``."""
-        return polar_start(self.start_matrix())
 
 
 def least_squares_objective(moments: Moments) -> LeastSquaresObjective:

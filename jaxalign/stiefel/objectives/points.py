@@ -143,3 +143,21 @@ def per_count(
 def polar_start(matrix: Float[Array, "..."]) -> Float[Array, "..."]:
     """Point of the largest inner product with `matrix`: the trace solution."""
     return polar_factor(matrix).factor
+
+
+class StartsFromCross:
+    """An objective that starts from the polar factor of a cross-covariance.
+
+    That is the optimum of Procrustes, and near that of its relatives: each factory says
+    how near.
+    """
+
+    cross: jax.Array
+
+    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
+        """Matrix whose polar factor is `closed_form_start`."""
+        return self.cross
+
+    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
+        """Find the point of the largest inner product with `start_matrix`."""
+        return polar_start(self.start_matrix())

@@ -14,17 +14,17 @@ from jaxalign.array_types import Array, ArrayLike
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
 from jaxalign.stiefel.objectives.points import (
+    StartsFromCross,
     add,
     as_point,
     inner,
     per_count,
-    polar_start,
 )
 
 
 @typing.no_type_check
 @flax.struct.dataclass
-class ProcrustesObjective:
+class ProcrustesObjective(StartsFromCross):
     """Mean squared error of a map with orthonormal columns; make it by its factory.
 
     Attributes:
@@ -41,14 +41,6 @@ class ProcrustesObjective:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
         point = as_point("procrustes_objective", point, self.cross)
         return add(self.energy, -2.0 * inner(point, self.cross))
-
-    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
-        """Matrix whose polar factor is `closed_form_start`."""
-        return self.cross
-
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the optimum itself, as `solve_procrustes` does by SVD."""
-        return polar_start(self.start_matrix())
 
 
 def procrustes_objective(moments: Moments) -> ProcrustesObjective:

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Shaped
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_option
 from jaxalign.float_rows import check_floating, native_floats, wide_dtype
-from jaxalign.stiefel.objectives.points import polar_start
+from jaxalign.stiefel.objectives.points import StartsFromCross
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -66,18 +66,14 @@ class PreparedRows:
         return jax.ShapeDtypeStruct(widths, self.source.dtype)
 
 
-class StartsFromPairs:
-    """An objective of paired rows, whose closed form is that of their pairs."""
+class StartsFromPairs(StartsFromCross):
+    """An objective of paired rows: starts from Procrustes, of unit rows for cosines."""
 
     rows: PreparedRows
 
     def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
         """Matrix whose polar factor is `closed_form_start`."""
         return self.rows.cross
-
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the plain Procrustes map of these rows, of unit rows for cosines."""
-        return polar_start(self.start_matrix())
 
 
 def prepare_rows(
