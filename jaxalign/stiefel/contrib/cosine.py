@@ -11,10 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.stiefel.objectives.points import (
-    as_point,
-    over_problems,
-)
 from jaxalign.stiefel.objectives.rows import (
     Centring,
     PreparedRows,
@@ -40,13 +36,7 @@ class CosineObjective(StartsFromPairs):
         self, point: Float[ArrayLike, "*batch d_target d_source"]
     ) -> Float[Array, "..."]:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
-        point = as_point("cosine_objective", point, self.rows.point_like())
-        rows = self.rows
-        return over_problems(
-            _one,
-            "(t,s),(n,s),(n,t),(t),(n)",
-            *(point, rows.source, rows.target, rows.added, rows.share),
-        )
+        return self.over_rows("cosine_objective", _one, point)
 
 
 def cosine_objective(

@@ -17,7 +17,6 @@ from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_count
-from jaxalign.stiefel.objectives.points import as_point, over_problems
 from jaxalign.stiefel.objectives.rows import (
     Centring,
     PreparedRows,
@@ -49,16 +48,10 @@ class CslsObjective(StartsFromPairs):
         self, point: Float[ArrayLike, "*batch d_target d_source"]
     ) -> Float[Array, "..."]:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
-        point = as_point("csls_objective", point, self.rows.point_like())
-        rows = self.rows
         one = functools.partial(
             _one, neighbours=self.neighbours, block_size=self.block_size
         )
-        return over_problems(
-            one,
-            "(t,s),(n,s),(n,t),(t),(n),(n)",
-            *(point, rows.source, rows.target, rows.added, rows.share, rows.kept),
-        )
+        return self.over_rows("csls_objective", one, point, ",(n)", self.rows.kept)
 
 
 def csls_objective(

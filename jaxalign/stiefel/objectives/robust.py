@@ -18,7 +18,7 @@ from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_option
-from jaxalign.stiefel.objectives.points import as_point, over_problems, polar_start
+from jaxalign.stiefel.objectives.points import over_problems, polar_start
 from jaxalign.stiefel.objectives.rows import (
     PreparedRows,
     StartsFromPairs,
@@ -55,13 +55,8 @@ class RobustObjective(StartsFromPairs):
         self, point: Float[ArrayLike, "*batch d_target d_source"]
     ) -> Float[Array, "..."]:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
-        point = as_point("robust_objective", point, self.rows.point_like())
-        rows = self.rows
-        return over_problems(
-            _huber if self.loss == "huber" else _l1,
-            "(t,s),(n,s),(n,t),(t),(n),()",
-            *(point, rows.source, rows.target, rows.added, rows.share, self.threshold),
-        )
+        loss = _huber if self.loss == "huber" else _l1
+        return self.over_rows("robust_objective", loss, point, ",()", self.threshold)
 
 
 def robust_objective(

@@ -15,6 +15,7 @@ Representation Learning", arXiv 2602.17584 (the map).
 
 import functools
 import typing
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.struct
@@ -26,7 +27,7 @@ from jaxtyping import Bool, Float, Shaped
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_option
 from jaxalign.float_rows import check_floating, native_floats, wide_dtype
-from jaxalign.stiefel.objectives.points import StartsFromCross
+from jaxalign.stiefel.objectives.points import StartsFromCross, as_point, over_problems
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -74,6 +75,28 @@ class StartsFromPairs(StartsFromCross):
     def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
         """Matrix whose polar factor is `closed_form_start`."""
         return self.rows.cross
+
+    def over_rows(
+        self,
+        call: str,
+        function: Callable[..., jax.Array],
+        point: Float[ArrayLike, "*batch d_target d_source"],
+        signature: str = "",
+        *more: jax.Array,
+    ) -> Float[Array, "..."]:
+        """Evaluate one problem's function of a point and its rows, see `over_problems`.
+
+        Args:
+          call: of the objective, for a message.
+          function: of point, source, target, added, share, and `more`.
+          point: the points.
+          signature: of `more`.
+          *more: other arrays of the problem.
+        """
+        point, rows = as_point(call, point, self.rows.point_like()), self.rows
+        arrays = (point, rows.source, rows.target, rows.added, rows.share, *more)
+        whole = "(t,s),(n,s),(n,t),(t),(n)" + signature
+        return over_problems(function, whole, *arrays)
 
 
 def prepare_rows(
