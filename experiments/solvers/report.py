@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a comparison of solvers says: rows, sentences, and the sections of a page."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import jaxalign as ja
 from experiments.solvers.anchors import HELD_OUT, UNSEEN
 from experiments.solvers.compare import MOMENTUM, RULE, Outcome
 from jaxalign.evaluate.rows import METRICS, ResultRow, average_over_seeds
+from jaxalign.report.convergence import Course
 from jaxalign.report.document import figure, finding, paragraphs, section, table
 
 _CLOSED = "closed form, svd"
@@ -69,23 +71,18 @@ def outcome_rows(
     """Give the numbers of every solver on a problem."""
     problem, convergence = outcome.problem, outcome.convergence
     found: dict[tuple[str, str], float | None] = {}
-    for mark in convergence.marks:
-        numbers = {"excess": mark.excess, "largest_drift": mark.drift}
-        numbers |= {"seconds": mark.seconds} if timed else {}
-        found |= {(mark.label, name): value for name, value in numbers.items()}
-    for course in convergence.courses:
-        steps = course.steps_to(convergence.target)
-        numbers = {
-            "excess": course.excess[-1],
-            "largest_drift": course.drift.max(),
-            "steps_to_target": steps,
-            "learning_rate": outcome.settings[course.label].rate,
-        }
-        if timed:
-            seconds = None if steps is None else steps * course.step_seconds
-            numbers["seconds_to_target"] = seconds
-            numbers["step_seconds"] = course.step_seconds
-        found |= {(course.label, name): value for name, value in numbers.items()}
+    for one in convergence.solvers():
+        excess, drift = one.end()
+        numbers: dict[str, float | None] = {"excess": excess, "largest_drift": drift}
+        if isinstance(one, Course):
+            numbers["steps_to_target"] = one.steps_to(convergence.target)
+            numbers["learning_rate"] = outcome.settings[one.label].rate
+            if timed:
+                numbers["seconds_to_target"] = one.seconds_to(convergence.target)
+                numbers["step_seconds"] = one.step_seconds
+        elif timed:
+            numbers["seconds"] = one.seconds
+        found |= {(one.label, name): value for name, value in numbers.items()}
     if problem.planted is not None:
         for label, rotation in outcome.rotations.items():
             found[label, "distance_to_planted"] = problem.distance(rotation)
@@ -141,19 +138,15 @@ def describe_components(outcome: Outcome) -> list[str]:
 
 def _describe_planted(outcomes: Sequence[Outcome]) -> str:
     """The closed form against the fastest optimiser, over problems."""
-    ratios, fastest, missed = [], [], {}
+    ratios, fastest, missed = [], [], collections.Counter()
     for outcome in outcomes:
-        convergence = outcome.convergence
-        marks = [m for m in convergence.marks if abs(m.excess) <= convergence.target]
-        best = convergence.fastest()
-        for course in convergence.courses:
-            if course.steps_to(convergence.target) is None:
-                missed[course.label] = missed.get(course.label, 0) + 1
-        if best is not None and marks:
+        found, target = outcome.convergence, outcome.convergence.target
+        missed.update(c.label for c in found.courses if c.steps_to(target) is None)
+        closed = [seconds for m in found.marks if (seconds := m.seconds_to(target))]
+        best = found.fastest()
+        if best is not None and closed:
             fastest.append(best.label)
-            steps = best.steps_to(convergence.target) or 0
-            seconds = min(mark.seconds for mark in marks)
-            ratios.append(steps * best.step_seconds / max(seconds, 1e-9))
+            ratios.append((best.seconds_to(target) or 0.0) / min(closed))
     if not ratios:
         return (
             "No optimiser reached 1e-6 of the start's excess on the planted problems."
