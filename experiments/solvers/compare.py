@@ -43,18 +43,18 @@ COMPARED = {
 }
 """By label: a solver of the table, and all of its setting but the rate."""
 TINY_COMPARED = ("riemannian_sgd, momentum", "riemannian_adam", "pogo")
-_REACH = 3
+_REACH = (-3, 2)
 _MOST_TIMED = 60
 # Threads of a library beside XLA's (OpenBLAS: the SVD, the judge) keep the processors
 # busy for a tenth of a second after their work is done, where matrices are large.
 _REST, _LARGE = 0.15, 100
 RULE = (
     "Learning rates are chosen by one rule: short runs at 2^k units, k from 0 outwards "
-    f"to {-_REACH} and {_REACH} until one reaches the target, then on while it takes "
-    "fewer steps, and half powers beside the best two; or the rate that comes nearest "
-    "to the target. The unit is one over the largest singular value of the gradient. "
-    "Adam divides the gradient's size out: its rate is a length, in units of the "
-    "square root of the width, and falls to 0 by a cosine, over as many steps as the "
+    f"to {_REACH[0]} and {_REACH[1]} until one reaches the target, then on while it "
+    "takes fewer steps, and half powers beside the best two; or the rate that comes "
+    "nearest to the target. The unit is one over the largest singular value of the "
+    "gradient. Adam divides the gradient's size out: its rate is a length, in units of "
+    "the square root of the width, and falls to 0 by a cosine, over as many steps as the "
     f"short run where these are enough, else over all. Momentum is {MOMENTUM} wherever "
     "it is used. Landing is drawn to the manifold as strongly as it may be."
 )

@@ -105,7 +105,8 @@ class Budget:
       rest: seconds before a run that is timed: threads of the judge's products keep the
         processors busy for a tenth of a second.
       finalists: settings of a method that go on from one width to the next.
-      reach: powers of two that are tried on either side of a likely rate.
+      reach: lowest and highest power of two that a likely rate is tried times, before
+        a setting has reached the target.
       timed: whether the cost is seconds; otherwise it is steps.
     """
 
@@ -114,7 +115,7 @@ class Budget:
     patience: float = 30.0
     rest: float = 0.15
     finalists: int = 3
-    reach: int = 5
+    reach: tuple[int, int] = (-5, 5)
     timed: bool = True
 
 
@@ -208,13 +209,15 @@ def _climb(method, problem, budget, setting, unit, centre, trials) -> None:
         attempt(0)
         return
     any_reached = any(one.reached for one in trials.values())
-    reach = min(_REACH_LATER, budget.reach) if any_reached else budget.reach
-    outwards = [centre + sign * k for k in range(reach + 1) for sign in (1, -1)]
+    lowest, highest = budget.reach
+    if any_reached:
+        lowest, highest = max(lowest, -_REACH_LATER), min(highest, _REACH_LATER)
+    outwards = sorted(range(lowest, highest + 1), key=lambda k: (abs(k), -k))
     until = time.perf_counter() + budget.patience
     first = None
-    for exponent in dict.fromkeys(outwards):
-        if attempt(exponent).reached:
-            first = exponent
+    for offset in outwards:
+        if attempt(centre + offset).reached:
+            first = centre + offset
             break
         if time.perf_counter() > until:
             break
@@ -224,7 +227,8 @@ def _climb(method, problem, budget, setting, unit, centre, trials) -> None:
         exponent, best = first, attempt(first)
         while (found := attempt(exponent + direction)).reached:
             exponent += direction
-            if found.cost > best.cost:
+            # A tie ends it too: rates beyond some change nothing for a bounded step.
+            if found.cost >= best.cost:
                 break
             best = found
 
