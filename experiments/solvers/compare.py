@@ -54,9 +54,10 @@ RULE = (
     "takes fewer steps, and half powers beside the best two; or the rate that comes "
     "nearest to the target. The unit is one over the largest singular value of the "
     "gradient. Adam divides the gradient's size out: its rate is a length, in units of "
-    "the square root of the width, and falls to 0 by a cosine, over as many steps as the "
-    f"short run where these are enough, else over all. Momentum is {MOMENTUM} wherever "
-    "it is used. Landing is drawn to the manifold as strongly as it may be."
+    "the square root of the width, and falls to 0 by a cosine, over as many steps as "
+    "the short run where these are enough, else over all. Momentum is "
+    f"{MOMENTUM} wherever it is used. Landing is drawn to the manifold as strongly as "
+    "it may be."
 )
 
 
