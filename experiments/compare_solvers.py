@@ -24,18 +24,23 @@ from absl import flags
 import jaxalign as ja
 from experiments import launch, launch_stores, objective_study
 from experiments.launch_stores import SOURCE_STORE, TARGET_STORE
-from experiments.solver_course import compare, solver_bar
-from experiments.solver_data import (
-    Anchors,
-    encoder_anchors,
-    store_anchors,
+from experiments.solvers.anchors import Anchors, encoder_anchors, store_anchors
+from experiments.solvers.compare import (
+    COMPARED,
+    PLANTED,
+    TINY_COMPARED,
+    compare,
+    solver_bar,
 )
-from experiments.solver_page import Results, page_sections
-from experiments.solver_problems import PLANTED, tiny
-from experiments.solver_programs import SOLVERS, TINY_SOLVERS, Programs
-from experiments.solver_words import describe, describe_components, outcome_rows
-from experiments.splits import Embedded, check_splits, embed_both
-from jaxalign.data import catalog
+from experiments.solvers.report import (
+    Results,
+    describe,
+    describe_components,
+    outcome_rows,
+    page_sections,
+)
+from experiments.splits import Embedded, check_splits
+from experiments.two_models import TwoModels, read_models
 from jaxalign.report.convergence import format_convergence
 from jaxalign.report.document import run_section, write_document
 from jaxalign.report.results import library_versions
@@ -58,36 +63,37 @@ TINY_PLANTED = ("easy", "det -1")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(TwoModels):
     """What the experiment depends on; stored with every result."""
 
     parts: tuple[str, ...] = PARTS
-    source: str = "jaxalign/openmoji-clip"
-    target: str = "jaxalign/openmoji-siglip"
     source_store: str | None = None
     target_store: str | None = None
-    dtype: str = "float32"
-    dataset: str = "openmoji"
-    data_dir: str | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     study_seeds: tuple[int, ...] = objective_study.Config.seeds
     steps: int = 600
-    batch_size: int = 128
     rounds: int = 5
     replicates: int = 200
-    solvers: tuple[str, ...] = tuple(SOLVERS)
+    solvers: tuple[str, ...] = tuple(COMPARED)
     tiny: bool = False
+
+    @property
+    def embeds(self) -> bool:
+        """Whether a part needs the models' embeddings, and no stores hold them."""
+        return bool(set(self.parts) - {"planted"}) and self.source_store is None
 
 
 def run(config: Config, workdir: Path) -> Results:
     """Compare on every part, write, and return what came out."""
-    results, programs = Results(), Programs(config.solvers)
-    if set(config.parts) - {"planted"}:
-        # A folder or a model that is not there is found before the long work.
-        _ = _open_stores(config) if config.source_store else _embed(config)
+    results = Results()
+    # A folder or a model that is not there is found before the long work.
+    if config.embeds:
+        _embed(config)
+    elif config.source_store:
+        _open_stores(config)
     parts = {
-        "planted": lambda: compare_planted(config, programs, results),
-        "data": lambda: compare_data(config, programs, results),
+        "planted": lambda: compare_planted(config, results),
+        "data": lambda: compare_data(config, results),
         "objectives": lambda: compare_objectives(config, results),
     }
     results.said.append("")
@@ -99,27 +105,24 @@ def run(config: Config, workdir: Path) -> Results:
     return results
 
 
-def compare_planted(config: Config, programs: Programs, results: Results) -> None:
+def compare_planted(config: Config, results: Results) -> None:
     """Run all solvers on the planted problems, and once from the wrong component."""
     cases = PLANTED
     if config.tiny:
-        cases = [tiny(case) for case in PLANTED if case.name in TINY_PLANTED]
+        cases = [case.tiny() for case in PLANTED if case.name in TINY_PLANTED]
     problems = [case.draw(config.seeds[0]) for case in cases]
     with solver_bar("Planted problems", len(problems), config.solvers) as report:
         for problem in problems:
             outcome = compare(
-                programs,
-                problem,
-                rounds=config.rounds,
-                report=report,
+                problem, config.solvers, rounds=config.rounds, report=report
             )
             results.planted.append(outcome)
-            results.rows += outcome_rows(outcome, as_json(config))
+            results.rows += outcome_rows(outcome, config.as_json())
     mirrored = next(o for o in results.planted if o.problem.name == "det -1")
     results.components = describe_components(mirrored)
 
 
-def compare_data(config: Config, programs: Programs, results: Results) -> None:
+def compare_data(config: Config, results: Results) -> None:
     """Run all solvers on the models' anchors; learning rates are the first seed's."""
     settings = None
     count = 1 if config.source_store else len(config.seeds)
@@ -128,8 +131,8 @@ def compare_data(config: Config, programs: Programs, results: Results) -> None:
     with solver_bar("Anchors of models", count, config.solvers) as report:
         for anchors in (first, *anchors_of_seeds):
             outcome = compare(
-                programs,
                 anchors.problem,
+                config.solvers,
                 rounds=0 if settings else config.rounds,
                 settings=settings,
                 report=report,
@@ -139,7 +142,7 @@ def compare_data(config: Config, programs: Programs, results: Results) -> None:
             maps = {name: anchors.map_of(name, rotations[name]) for name in rotations}
             for name, amap in maps.items():
                 results.rows += anchors.evaluate(name, amap)
-            results.rows += outcome_rows(outcome, as_json(config), timed=not settings)
+            results.rows += outcome_rows(outcome, config.as_json(), timed=not settings)
             results.amap = results.amap or maps[outcome.best()]
             settings = outcome.settings
 
@@ -150,7 +153,7 @@ def _anchors(config: Config) -> Iterator[Anchors]:
         yield store_anchors(
             _open_stores(config),
             steps=config.steps,
-            config=as_json(config),
+            config=config.as_json(),
             batch_size=STORE_BATCH,
             most_pairs=TINY_PAIRS if config.tiny else None,
         )
@@ -161,7 +164,7 @@ def _anchors(config: Config) -> Iterator[Anchors]:
         embedded.texts,
         seeds=config.seeds,
         steps=config.steps,
-        config=as_json(config),
+        config=config.as_json(),
         replicates=config.replicates,
     )
 
@@ -176,17 +179,16 @@ def _open_stores(config: Config) -> tuple[ja.EmbeddingStore, ja.EmbeddingStore]:
 @functools.cache
 def _embed(config: Config) -> Embedded:
     """Embed the data set with both models, once."""
-    models = launch.load_model(config.source), launch.load_model(config.target)
-    data = {"data_dir": config.data_dir, "batch_size": config.batch_size}
-    return embed_both(models, config.dataset, **data)
+    return config.embed()
 
 
 def compare_objectives(config: Config, results: Results) -> None:
     """Compare other objectives with the closed form, on the same embeddings."""
-    shared = ("source", "target", "dtype", "dataset", "data_dir", "batch_size")
-    settings = objective_study.Config(
-        **{name: getattr(config, name) for name in shared}, seeds=config.study_seeds
-    )
+    shared = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(TwoModels)
+    }
+    settings = objective_study.Config(**shared, seeds=config.study_seeds)
     if config.tiny:
         settings = settings.tiny()
     study = objective_study.run_study(settings, *_embed(config))
@@ -197,30 +199,15 @@ def compare_objectives(config: Config, results: Results) -> None:
 
 def write(workdir: Path, config: Config, results: Results) -> None:
     """Write the rows, the best map and the page."""
-    ja.write_results(workdir / "results.json", results.rows)
+    ja.report.write_results(workdir / "results.json", results.rows)
     if results.amap is not None:
         results.amap.save(workdir / "map.safetensors")
-    credit = ""
-    if set(config.parts) - {"planted"} and not config.source_store:
-        info = catalog.dataset_info(config.dataset)
-        credit = f"{info.credit} {info.license}"
     write_document(
         workdir / "report.html",
         "Solvers of orthogonal Procrustes",
-        [*page_sections(results), run_section(as_json(config), library_versions())],
-        credit=credit,
+        [*page_sections(results), run_section(config.as_json(), library_versions())],
+        credit=config.credit() if config.embeds else "",
     )
-
-
-def as_json(config: Config) -> dict:
-    """Settings as JSON values."""
-    return {
-        **dataclasses.asdict(config),
-        "seeds": list(config.seeds),
-        "study_seeds": list(config.study_seeds),
-        "parts": list(config.parts),
-        "solvers": list(config.solvers),
-    }
 
 
 def read_config() -> Config:
@@ -249,19 +236,14 @@ def read_config() -> Config:
         )
     seeds = launch.parse_seeds()
     config = Config(
+        **read_models(),
         parts=parts,
-        source=launch.SOURCE.value,
-        target=launch.TARGET.value,
         source_store=SOURCE_STORE.value,
         target_store=TARGET_STORE.value,
-        dtype=launch.DTYPE.value,
-        dataset=launch.dataset_name(),
-        data_dir=launch.DATA_DIR.value,
         seeds=seeds,
         # A study of objectives needs more splits for its intervals.
         study_seeds=seeds if launch.SEEDS.present else Config.study_seeds,
         steps=_STEPS.value,
-        batch_size=launch.BATCH_SIZE.value,
         tiny=launch.TINY.value,
     )
     if not config.tiny:
@@ -270,7 +252,7 @@ def read_config() -> Config:
         config,
         seeds=config.seeds[:1],
         steps=min(50, config.steps),
-        solvers=TINY_SOLVERS,
+        solvers=TINY_COMPARED,
         rounds=1,
         replicates=50,
     )
@@ -280,7 +262,7 @@ def main() -> None:
     """Read the flags, run, and say what came out."""
     started = time.perf_counter()
     config = read_config()
-    if set(config.parts) - {"planted"} and not config.source_store:
+    if config.embeds:
         check_splits(config.dataset, ["learnt"])
     workdir = launch.open_workdir("runs/compare_solvers")
     results = run(config, workdir)

@@ -12,39 +12,30 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxalign.evaluate.cosine import unit_rows
 
 import jaxalign as ja
 from experiments.objective_families import (
     FAMILIES,
     Rows,
     Schedule,
+    choose_rows,
     descend,
-    pad_anchors,
+    moments_of,
+    take_rows,
 )
 from jaxalign.data import catalog
 from jaxalign.pairing.embedded_split import EmbeddedSplit
-from jaxalign.sharding import pad_rows
 from jaxalign.stiefel.objectives.rows import Centring
+from jaxalign.unit_rows import unit_rows
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-class Held(NamedTuple):
-    """Anchors that a fold leaves out, padded: pictures and captions of one thing."""
-
-    source_images: np.ndarray
-    target_images: np.ndarray
-    source_texts: np.ndarray
-    target_texts: np.ndarray
-    kept: np.ndarray
-
-
 class Fold(NamedTuple):
-    """Anchors to fit on, and held-out ones."""
+    """Anchors to fit on, and held-out ones: pictures and captions of one thing."""
 
     rows: Rows
-    held: Held
+    held: Rows
 
 
 class Candidate(NamedTuple):
@@ -58,11 +49,11 @@ class Candidate(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Rows of pictures and texts that all seeds' anchors and folds are padded to."""
+    """Rows of each modality that all seeds' anchors and folds are padded to."""
 
-    all: tuple[int, int]
-    fitted: tuple[int, int]
-    held: int
+    all: dict[str, int]
+    fitted: dict[str, int]
+    held: dict[str, int]
 
 
 def cut_classes(
@@ -76,17 +67,19 @@ def cut_classes(
 
 def common_sizes(split: EmbeddedSplit, seeds: Sequence[int], folds: int) -> Sizes:
     """Find sizes that hold every seed's anchors: one compilation serves all."""
-    everything, fitted, held = [], [], []
+    found = ({}, {}, {})
+
+    def grow(sizes, chosen):
+        for modality, kept in chosen.items():
+            sizes[modality] = max(sizes.get(modality, 0), int(kept.sum()))
+
     for seed in seeds:
         classes, _ = catalog.split_classes(split.labels, seed=seed)
-        everything.append(_count(split, classes))
+        grow(found[0], choose_rows(split, classes))
         for fit_on, left in cut_classes(classes, folds=folds, seed=seed):
-            fitted.append(_count(split, fit_on))
-            held.append(_count(split, left)[1])
-    (images, texts), (fit_images, fit_texts) = (
-        np.max(sizes, axis=0).tolist() for sizes in (everything, fitted)
-    )
-    return Sizes((images, texts), (fit_images, fit_texts), max(held))
+            grow(found[1], choose_rows(split, fit_on))
+            grow(found[2], choose_rows(split, left, queries=True))
+    return Sizes(*found)
 
 
 def cut_folds(
@@ -95,31 +88,16 @@ def cut_folds(
     """Cut the anchors of some classes into folds of whole classes."""
     return [
         Fold(
-            pad_anchors(split.anchors(fitted), *sizes.fitted),
-            _hold(split, held, sizes.held),
+            take_rows(split, choose_rows(split, fit_on), sizes.fitted),
+            take_rows(split, choose_rows(split, left, queries=True), sizes.held),
         )
-        for fitted, held in cut_classes(classes, folds=folds, seed=seed)
+        for fit_on, left in cut_classes(classes, folds=folds, seed=seed)
     ]
-
-
-def _count(split: EmbeddedSplit, classes: np.ndarray) -> tuple[int, int]:
-    chosen = split.of_classes(classes)
-    return int(chosen.sum()), int((chosen & split.is_query).sum())
-
-
-def _hold(split: EmbeddedSplit, classes: np.ndarray, size: int) -> Held:
-    """Take the query renderings of classes and their captions, padded."""
-    chosen = split.of_classes(classes) & split.is_query
-    source_images, kept = pad_rows(split.source.image[chosen], size)
-    target_images, _ = pad_rows(split.target.image[chosen], size)
-    source_texts, _ = pad_rows(split.source.text[chosen], size)
-    target_texts, _ = pad_rows(split.target.text[chosen], size)
-    return Held(source_images, target_images, source_texts, target_texts, kept)
 
 
 @functools.partial(jax.jit, static_argnames="centring")
 def count_hits(
-    points: jax.Array, rows: Rows, held: Held, *, centring: Centring
+    points: jax.Array, rows: Rows, held: Rows, *, centring: Centring
 ) -> tuple[jax.Array, jax.Array]:
     """Search held-out anchors by some rotations.
 
@@ -133,21 +111,21 @@ def count_hits(
       ``(c,)`` hits of source image -> target image, and the mean of those of source
       image -> target text and target image -> source text. A tie is no hit.
     """
-    moments = rows.moments()
-    rivals = held.kept[None, :] & ~jnp.eye(len(held.kept), dtype=bool)
+    kept = held["image"].weights > 0
+    rivals = kept[None, :] & ~jnp.eye(len(kept), dtype=bool)
 
     def hits(queries, index):
         # (h, d_target) @ (d_target, h)
         scores = jnp.matmul(unit_rows(queries), unit_rows(index).T, precision=_HIGHEST)
         best = jnp.max(jnp.where(rivals, scores, -jnp.inf), axis=1)
-        return jnp.sum((jnp.diagonal(scores) > best) & held.kept)
+        return jnp.sum((jnp.diagonal(scores) > best) & kept)
 
     def one(point):
         mapped, found = {}, {}
-        for name, part in moments.items():
-            source = getattr(held, f"source_{name}s") - part.source_mean[None, :]
+        for name, part in moments_of(rows).items():
+            source = held[name].source - part.source_mean[None, :]
             mapped[name] = jnp.matmul(source, point.T, precision=_HIGHEST)
-            found[name] = getattr(held, f"target_{name}s")
+            found[name] = held[name].target
             if centring == "map":
                 mapped[name] += part.target_mean[None, :]
             else:
@@ -164,7 +142,7 @@ def score_closed_form(folds: Sequence[Fold], centring: Centring) -> dict[bool, f
     """Score the closed form of the images, by whether crossings are what counts."""
     found = []
     for fold in folds:
-        amap = ja.map_from_moments(fold.rows.moments(), scale="none")
+        amap = ja.fit_map(moments_of(fold.rows), ja.families.PAPER)
         hits = count_hits(amap.rotation[None], *fold, centring=centring)
         found.append([float(one[0]) for one in hits])
     images, crossings = np.sum(found, axis=0) / _asked(folds)
@@ -206,4 +184,4 @@ def choose(
 
 
 def _asked(folds: Sequence[Fold]) -> int:
-    return sum(int(fold.held.kept.sum()) for fold in folds)
+    return sum(int(fold.held["image"].weights.sum()) for fold in folds)

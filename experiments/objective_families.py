@@ -7,16 +7,16 @@ that one program serves every candidate, fold and seed of a family.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxalign.evaluate.methods import Anchors
 
 import jaxalign as ja
+from jaxalign.pairing.embedded_split import EmbeddedSplit
 from jaxalign.sharding import pad_rows
 from jaxalign.stiefel.objectives.rows import Centring
 
@@ -27,46 +27,76 @@ PULLS = (1.0, 0.0)
 """Weights of the closed form's own objective beside each, strongest first."""
 
 
-class Rows(NamedTuple):
-    """Anchors padded to a fixed size; weight 0 is padding."""
+class Side(NamedTuple):
+    """Pairs of one modality, padded to a fixed size.
 
-    source_images: np.ndarray
-    target_images: np.ndarray
-    image_ids: np.ndarray
-    image_weights: np.ndarray
-    source_texts: np.ndarray
-    target_texts: np.ndarray
-    text_ids: np.ndarray
-    text_weights: np.ndarray
+    Attributes:
+      source: rows of the source model.
+      target: rows of the target model.
+      ids: numbers of the things that rows show or name.
+      weights: 1, and 0 for padding.
+    """
 
-    def moments(self) -> dict[str, ja.Moments]:
-        """Moments of either modality, with Grams."""
-        return {
-            "image": _moments(
-                self.source_images, self.target_images, self.image_weights
-            ),
-            "text": _moments(self.source_texts, self.target_texts, self.text_weights),
-        }
+    source: np.ndarray
+    target: np.ndarray
+    ids: np.ndarray
+    weights: np.ndarray
 
 
-def pad_anchors(anchors: Anchors, images: int, texts: int) -> Rows:
-    """Pad anchors to so many rows of each modality; ids become numbers."""
-    names = np.unique(np.asarray(anchors.image_ids))
-    padded = []
-    for (source, target), ids, size in (
-        (anchors.pairs["image"], anchors.image_ids, images),
-        (anchors.pairs["text"], anchors.text_ids, texts),
-    ):
-        left, kept = pad_rows(np.asarray(source, np.float32), size)
-        right, _ = pad_rows(np.asarray(target, np.float32), size)
-        numbers, _ = pad_rows(np.searchsorted(names, np.asarray(ids)), size)
-        padded += [left, right, numbers.astype(np.int32), kept.astype(np.float32)]
-    return Rows(*padded)
+Rows = dict[str, Side]
+"""By modality, "image" and "text"."""
 
 
-def _moments(source, target, weights) -> ja.Moments:
-    empty = ja.init_moments(source.shape[1], target.shape[1], grams=True)
-    return ja.update_moments(empty, source, target, weights=weights)
+def choose_rows(
+    split: EmbeddedSplit, classes: np.ndarray, *, queries: bool = False
+) -> dict[str, np.ndarray]:
+    """Return which examples of classes give pictures, and which give captions.
+
+    Args:
+      split: the data set.
+      classes: which.
+      queries: take pictures in the query rendering alone, which has the caption, and
+        not in all renderings.
+    """
+    chosen = split.of_classes(classes)
+    asked = chosen & split.is_query
+    return {"image": asked if queries else chosen, "text": asked}
+
+
+def take_rows(
+    split: EmbeddedSplit,
+    chosen: Mapping[str, np.ndarray],
+    sizes: Mapping[str, int] | None = None,
+) -> Rows:
+    """Take the rows of some examples, padded to so many of each modality."""
+    names = [example["name"] for example in split.examples]
+    _, numbers = np.unique(names, return_inverse=True)
+    rows: Rows = {}
+    for modality, kept in chosen.items():
+        size = int(kept.sum()) if sizes is None else sizes[modality]
+        source, target, ids = (
+            pad_rows(column[kept], size)[0]
+            for column in (
+                getattr(split.source, modality),
+                getattr(split.target, modality),
+                numbers.astype(np.int32),
+            )
+        )
+        weights = np.arange(len(ids)) < kept.sum()
+        rows[modality] = Side(source, target, ids, weights.astype(np.float32))
+    return rows
+
+
+def moments_of(rows: Rows) -> dict[str, ja.Moments]:
+    """Accumulate moments of either modality, with Grams."""
+    found = {}
+    for modality, side in rows.items():
+        widths = side.source.shape[1], side.target.shape[1]
+        empty = ja.moments.init_moments(*widths, grams=True)
+        found[modality] = ja.moments.update_moments(
+            empty, side.source, side.target, weights=side.weights
+        )
+    return found
 
 
 Make = Callable[[Rows, Any, Centring], Any]
@@ -94,30 +124,27 @@ class Family:
 
 
 def _cosine(rows: Rows, knob, centring: Centring):
-    return stiefel.cosine_objective(
-        rows.source_images,
-        rows.target_images,
-        weights=rows.image_weights,
-        centring=centring,
+    source, target, _, weights = rows["image"]
+    return stiefel.contrib.cosine_objective(
+        source, target, weights=weights, centring=centring
     )
 
 
 def _robust(rows: Rows, knob, centring: Centring, *, loss):
     # Errors of centred rows, however the map is used.
-    return stiefel.robust_objective(
-        rows.source_images, rows.target_images, weights=rows.image_weights, loss=loss
-    )
+    source, target, _, weights = rows["image"]
+    return stiefel.robust_objective(source, target, weights=weights, loss=loss)
 
 
 def _csls(rows: Rows, knob, centring: Centring):
-    n = len(rows.source_images)
-    return stiefel.csls_objective(
-        rows.source_images,
-        rows.target_images,
-        neighbours=min(10, n),
-        weights=rows.image_weights,
+    source, target, _, weights = rows["image"]
+    return stiefel.contrib.csls_objective(
+        source,
+        target,
+        neighbours=min(10, len(source)),
+        weights=weights,
         centring=centring,
-        block_size=n,
+        block_size=len(source),
     )
 
 
@@ -125,53 +152,49 @@ def _contrastive(rows: Rows, knob, centring: Centring, *, pairs):
     """Mean over pairs of modalities, times the temperature: in units of cosines."""
     parts = []
     for queries, found in pairs:
-        source = getattr(rows, f"source_{queries}s")
-        ids, weights = (getattr(rows, f"{queries}_{name}") for name in _PER_ROW)
-        others, kept = (getattr(rows, f"{found}_{name}") for name in _PER_ROW)
+        asked, index = rows[queries], rows[found]
         # A map adds the mean of the queries' own modality; of two centred sides each
         # loses its own.
         mean = None
         if centring == "map":
-            partner = getattr(rows, f"target_{queries}s")
-            mean = (weights @ partner) / weights.sum()
-        objective = stiefel.contrastive_objective(
-            source,
-            getattr(rows, f"target_{found}s"),
+            mean = (asked.weights @ asked.target) / asked.weights.sum()
+        objective = stiefel.contrib.contrastive_objective(
+            asked.source,
+            index.target,
             temperature=knob,
-            weights=weights,
-            target_weights=kept,
-            labels=ids,
-            target_labels=others,
+            weights=asked.weights,
+            target_weights=index.weights,
+            labels=asked.ids,
+            target_labels=index.ids,
             target_mean=mean,
             centring=centring,
-            block_size=len(source),
+            block_size=len(asked.source),
         )
         parts.append((objective, knob / len(pairs)))
     return stiefel.weighted_objective(parts)
 
 
-_PER_ROW = ("ids", "weights")
-
-
 def _kernel(rows: Rows, knob, centring: Centring, *, pairs):
     """Mean over pairs of anchors and references; references have one unit of energy."""
-    moments = rows.moments()
+    moments = moments_of(rows)
     parts = []
     for anchors, references in pairs:
-        gram = stiefel.reference_gram(moments[references])
-        objective = stiefel.kernel_objective(moments[anchors], gram / gram.trace())
+        gram = stiefel.contrib.reference_gram(moments[references])
+        objective = stiefel.contrib.kernel_objective(
+            moments[anchors], gram / gram.trace()
+        )
         parts.append((objective, 1.0 / len(pairs)))
     return stiefel.weighted_objective(parts)
 
 
 def _procrustes(rows: Rows, knob, centring: Centring):
     """Images and texts, the knob being the weight of the texts."""
-    moments = rows.moments()
+    parts = {
+        modality: stiefel.procrustes_objective(moments)
+        for modality, moments in moments_of(rows).items()
+    }
     return stiefel.weighted_objective(
-        [
-            (stiefel.procrustes_objective(moments["image"]), 1.0 - knob),
-            (stiefel.procrustes_objective(moments["text"]), knob),
-        ]
+        [(parts["image"], 1.0 - knob), (parts["text"], knob)]
     )
 
 
@@ -250,24 +273,28 @@ def descend(
     objective = family.make(rows, knob, centring)
     if family.closed:
         return objective.closed_form_start()[None]
-    closed = (
-        _procrustes(rows, 0.5, centring)
-        if family.texts
-        else stiefel.procrustes_objective(rows.moments()["image"])
-    )
+    closed = _procrustes(rows, 0.5 if family.texts else 0.0, centring)
     objective = stiefel.weighted_objective([(objective, 1.0), (closed, pull)])
-    steps = schedule.steps[-1]
-    optimizer = stiefel.riemannian_adam(
-        optax.cosine_decay_schedule(schedule.length, steps)
-    )
-
-    def step(now, _):
-        point, state = now
-        updates, state = optimizer.update(jax.grad(objective)(point), state, point)
-        point = point + updates
-        return (point, state), point
-
     start = closed.closed_form_start()
-    _, points = jax.lax.scan(step, (start, optimizer.init(start)), None, length=steps)
-    points = jnp.asarray(points)[np.array(schedule.steps) - 1]
-    return ja.polar_factor(points, method="newton_schulz").factor
+    optimizer = stiefel.riemannian_adam(
+        optax.cosine_decay_schedule(schedule.length, schedule.steps[-1])
+    )
+    every = math.gcd(*schedule.steps)
+
+    def stretch(now, _):
+        point, state = now
+        found = stiefel.fit(
+            objective,
+            point,
+            optimizer,
+            state=state,
+            steps=every,
+            tolerance=0.0,
+            components="given",
+            record_every=every,
+        )
+        return (found.point, found.state), found.point
+
+    count = schedule.steps[-1] // every
+    _, points = jax.lax.scan(stretch, (start, optimizer.init(start)), length=count)
+    return points[np.array(schedule.steps) // every - 1]

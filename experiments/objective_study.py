@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import flags
-from jaxalign.evaluate.recipes import Recipe, Searcher
 from tqdm import tqdm
 
 import jaxalign as ja
@@ -33,7 +32,14 @@ from experiments.objective_choice import (
     cut_folds,
     score_closed_form,
 )
-from experiments.objective_families import FAMILIES, Schedule, descend, pad_anchors
+from experiments.objective_families import (
+    FAMILIES,
+    Schedule,
+    choose_rows,
+    descend,
+    moments_of,
+    take_rows,
+)
 from experiments.objective_words import (
     CHOSEN,
     CLOSED,
@@ -42,7 +48,8 @@ from experiments.objective_words import (
     describe_study,
     study_sections,
 )
-from experiments.splits import check_splits, embed_both
+from experiments.splits import check_splits
+from experiments.two_models import TwoModels, read_models
 from jaxalign.data import catalog
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.pairing.embedded_split import EmbeddedSplit
@@ -53,6 +60,7 @@ from jaxalign.report.document import (
     write_document,
 )
 from jaxalign.report.results import library_versions
+from jaxalign.search.use import SearchMap, Use
 from jaxalign.stiefel.objectives.rows import Centring
 
 TINY_FAMILIES = (
@@ -66,9 +74,9 @@ TINY_FAMILIES = (
 ClassTexts = tuple[np.ndarray, np.ndarray]
 """One row a class, by the source model and by the target model."""
 
-USES: dict[Centring, Recipe] = {
-    "map": Recipe(scale="none"),
-    "both": Recipe(scale="none", add_target_mean=False, centre_target=True),
+USES: dict[Centring, Use] = {
+    "map": Use.PAPER,
+    "both": Use(centre="both", divide="whole", offsets=0),
 }
 """How a map is used, by the centring of the objectives that are fitted for it."""
 TABLES: dict[Centring, str] = {
@@ -78,21 +86,15 @@ TABLES: dict[Centring, str] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(TwoModels):
     """What the study depends on; stored with every result."""
 
-    source: str = "jaxalign/openmoji-clip"
-    target: str = "jaxalign/openmoji-siglip"
-    dtype: str = "float32"
-    dataset: str = "openmoji"
-    data_dir: str | None = None
     families: tuple[str, ...] = tuple(FAMILIES)
     centrings: tuple[Centring, ...] = ("map", "both")
     folds: int = 2
     steps: tuple[int, ...] = (5, 15, 40)
     step_length: float = 0.1
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    batch_size: int = 128
     replicates: int = 200
 
     def tiny(self) -> "Config":
@@ -161,16 +163,16 @@ def study_seed(
 ) -> tuple[list[ResultRow], list[Choice]]:
     """Choose on the anchors of one split of the classes, refit, evaluate once."""
     anchor_classes, unseen = catalog.split_classes(split.labels, seed=seed)
-    anchors = pad_anchors(split.anchors(anchor_classes), *sizes.all)
+    anchors = take_rows(split, choose_rows(split, anchor_classes), sizes.all)
     folds = cut_folds(split, anchor_classes, sizes, folds=config.folds, seed=seed)
-    moments = anchors.moments()
+    moments = moments_of(anchors)
     pairs = split.pairs(unseen, *class_texts)
     rows: list[ResultRow] = []
     choices: list[Choice] = []
     for centring in config.centrings:
         table = TABLES[centring]
         evaluate = _evaluation(pairs, centring, seed, config)
-        maps = {CLOSED: ja.map_from_moments(moments, scale="none")}
+        maps = {CLOSED: ja.fit_map(moments, ja.families.PAPER)}
         scores = score_closed_form(folds, centring)
         # The closed form comes first: where others are no better, it is chosen.
         candidates = {
@@ -189,8 +191,8 @@ def study_seed(
             )
             at = config.steps.index(best.step) if best.step else 0
             fit_on = "all" if family.texts else "image"
-            maps[name] = ja.map_from_rotation(
-                points[at], moments, fit_on=fit_on, scale="none"
+            maps[name] = ja.fit_map(
+                moments, ja.Given(points[at]), fit_on=fit_on, scale="none"
             )
             candidates[family.texts].append(best)
             choices.append(Choice(seed, table, name, best, scores[family.texts]))
@@ -208,24 +210,21 @@ def _evaluation(
     pairs: ja.PairedSet, centring: Centring, seed: int, config: Config
 ) -> Callable[[str, ja.AlignmentMap], list[ResultRow]]:
     """Make what evaluates a map in the way that a centring is for."""
-    run = ja.Run(TABLES[centring], seed, as_json(config), config.replicates)
+    run = ja.evaluate.Run(TABLES[centring], seed, config.as_json(), config.replicates)
 
     def evaluate(method: str, amap: ja.AlignmentMap) -> list[ResultRow]:
-        rows = ja.evaluate_map(method, Searcher(amap, USES[centring]), pairs, run=run)
+        searched = SearchMap(amap, USES[centring])
+        rows = ja.evaluate_map(method, searched, pairs, run=run)
         return [row for row in rows if row.metric in MEASURED]
 
     return evaluate
 
 
-def run(
-    config: Config, source: ja.Encoders, target: ja.Encoders, workdir: Path
-) -> Study:
+def run(config: Config, workdir: Path) -> Study:
     """Embed, run the study, write its files."""
-    data = {"data_dir": config.data_dir, "batch_size": config.batch_size}
-    embedded = embed_both((source, target), config.dataset, **data)
+    embedded = config.embed()
     study = run_study(config, *embedded)
-    info = catalog.dataset_info(config.dataset)
-    ja.write_results(workdir / "results.json", study.rows)
+    ja.report.write_results(workdir / "results.json", study.rows)
     write_document(
         workdir / "report.html",
         f"Objectives of a map: {config.source} to {config.target}",
@@ -233,39 +232,24 @@ def run(
             finding(study.words[0]),
             paragraphs(study.words[1:]),
             *study.sections,
-            run_section(as_json(config), library_versions()),
+            run_section(config.as_json(), library_versions()),
         ],
-        credit=f"{info.credit} {info.license}",
+        credit=config.credit(),
     )
     return study
-
-
-def as_json(config: Config) -> dict:
-    """Settings as JSON values."""
-    settings = dataclasses.asdict(config)
-    lists = {name: list(v) for name, v in settings.items() if isinstance(v, tuple)}
-    return {**settings, **lists}
 
 
 def main() -> None:
     """Read the flags, run, and say what came out."""
     started = time.perf_counter()
-    config = Config(
-        source=launch.SOURCE.value,
-        target=launch.TARGET.value,
-        dtype=launch.DTYPE.value,
-        dataset=launch.dataset_name(),
-        data_dir=launch.DATA_DIR.value,
-        batch_size=launch.BATCH_SIZE.value,
-    )
+    config = Config(**read_models())
     if launch.SEEDS.present:
         config = dataclasses.replace(config, seeds=launch.parse_seeds())
     if launch.TINY.value:
         config = config.tiny()
     check_splits(config.dataset, ["learnt"])
-    source, target = launch.load_model(config.source), launch.load_model(config.target)
     workdir = launch.open_workdir("runs/objective_study")
-    study = run(config, source, target, workdir)
+    study = run(config, workdir)
     print("\n\n".join(textwrap.fill(text, 96) for text in study.words))
     print(
         f"\nWritten to {workdir}: report.html (open it), results.json."

@@ -5,6 +5,8 @@ import collections
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from experiments.objective_choice import Candidate
 from experiments.objective_families import FAMILIES
 from jaxalign.evaluate.rows import METRICS, ResultRow, average_over_seeds
@@ -115,10 +117,14 @@ def _advise(basis: str, changes: Sequence[SeedDifference]) -> str:
     )
 
 
+def _scale(metric: str) -> tuple[float, int]:
+    """Factor and digits of a metric as it is shown, shares in percent."""
+    return (100.0, 1) if METRICS[metric].unit == "share" else (1.0, 3)
+
+
 def _change(one: SeedDifference) -> str:
-    """A difference with its interval, shares in percent."""
-    share = METRICS[one.metric].unit == "share"
-    factor, digits = (100.0, 1) if share else (1.0, 3)
+    """A difference with its interval."""
+    factor, digits = _scale(one.metric)
     text = f"{factor * one.mean:+.{digits}f}"
     if one.interval is None:
         return text
@@ -130,17 +136,13 @@ def study_sections(
     rows: Sequence[ResultRow], tables: Sequence[str], choices: Iterable[Choice]
 ) -> list[str]:
     """Give the sections of a page: differences by table, and what was chosen."""
-    choices = list(choices)
-    parts = []
+    parts = [section("How to read this", paragraphs(_HOW))]
     for name in tables:
+        heading = f"Differences to the closed form: {_short(name)}"
         own = [row for row in rows if row.table == name]
-        parts.append(
-            section(
-                f"Differences to the closed form: {_short(name)}", _differences(own)
-            )
-        )
-    parts.append(section("What held-out anchors chose", _chosen(choices, tables)))
-    return [section("How to read this", paragraphs(_HOW)), *parts]
+        parts.append(section(heading, _differences(own)))
+    chosen = _chosen(list(choices), tables)
+    return [*parts, section("What held-out anchors chose", chosen)]
 
 
 _HOW = (
@@ -182,9 +184,8 @@ def _differences(rows: Sequence[ResultRow]) -> str:
         for method in (CLOSED, *methods, CHOSEN[texts]):
             entries = []
             for metric in MEASURED:
-                mean = means[method, metric]
-                share = METRICS[metric].unit == "share"
-                entry = f"{100 * mean:.1f}" if share else f"{mean:.3f}"
+                factor, digits = _scale(metric)
+                entry = f"{factor * means[method, metric]:.{digits}f}"
                 if method != CLOSED:
                     # An interval stays on one line.
                     change = _change(found[method, metric]).replace(", ", ",\xa0")
@@ -203,12 +204,10 @@ def _chosen(choices: Sequence[Choice], tables: Sequence[str]) -> str:
         lines = []
         for method in dict.fromkeys(c.method for c in choices):
             own = [c for c in choices if (c.table, c.method) == (name, method)]
-            gain = sum(c.candidate.score - c.closed for c in own) / len(own)
-            counts = collections.Counter(
-                _setting(c.candidate, method) for c in own
-            ).most_common()
-            settings = "; ".join(f"{text} ({count}x)" for text, count in counts)
-            held = sum(c.candidate.score for c in own) / len(own)
+            held = np.mean([c.candidate.score for c in own])
+            gain = held - np.mean([c.closed for c in own])
+            counts = collections.Counter(_setting(c.candidate, method) for c in own)
+            settings = "; ".join(f"{text} ({n}x)" for text, n in counts.most_common())
             lines.append([method, f"{100 * held:.1f} ({100 * gain:+.1f})", settings])
         heads = ["objective", "held-out anchors @1 (to the closed form)", "chosen"]
         html += f"<h3>{_short(name)}</h3>{table(heads, lines)}"

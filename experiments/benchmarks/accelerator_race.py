@@ -10,17 +10,16 @@ import numpy as np
 
 from experiments.benchmarks.accelerator_record import Measurement, timed
 from experiments.benchmarks.accelerator_timing import Job, Timing, time_in_turns
-from experiments.benchmarks.stiefel_ours import OURS, run_ours
-from experiments.benchmarks.stiefel_problem import (
+from experiments.solvers.problem import (
     LARGEST_ERROR,
     TARGET,
     Judge,
     Problem,
     orthogonality_error,
     plant,
-    suboptimality,
 )
-from experiments.benchmarks.stiefel_settings import Setting
+from experiments.solvers.table import run
+from experiments.solvers.tuning import Setting
 from jaxalign.solve.polar import POLAR_METHODS, polar_factor
 
 _WIDTH, _TINY_WIDTH, _CONDITION = 512, 16, 10.0
@@ -45,12 +44,11 @@ def time_race(job: Job) -> Iterator[list[Measurement]]:
     for name, (optimizer, setting) in RACERS.items():
         if job.deadline.passed:
             continue
-        build = OURS[optimizer].build
         judge = Judge(problem, job.deadline.left)
-        run_ours(build, problem, setting, _MOST_STEPS, judge)
+        run(optimizer, problem, setting, _MOST_STEPS, judge)
         steps[name] = judge.steps
         calls[f"jaxalign {name}"] = functools.partial(
-            run_ours, build, placed, setting, judge.steps
+            run, optimizer, placed, setting, judge.steps
         )
 
     def closed_form(method) -> Callable[[], np.ndarray]:
@@ -73,7 +71,7 @@ def _line(
     if timing.value is not None:
         point = np.asarray(timing.value)
         errors = {
-            "excess": abs(suboptimality(problem, point)[0]),
+            "excess": abs(problem.excess(point)[0]),
             "orthogonality": orthogonality_error(point),
         }
         # NaN compares false.

@@ -21,56 +21,38 @@ from experiments import launch
 from experiments.benchmarks import launch_benchmark
 from experiments.benchmarks.launch_benchmark import ROUNDS, chosen_sections
 from experiments.benchmarks.lines import Line, run_sections
-from experiments.benchmarks.stiefel_race import Race, time_growth, time_race
-from experiments.benchmarks.stiefel_settings import Budget
+from experiments.benchmarks.stiefel_race import Sizes, time_growth, time_race
 from experiments.benchmarks.stiefel_steps import measure_drift, time_retractions
+from experiments.solvers.tuning import Budget
 
 _ONLY = flags.DEFINE_list(
     "only", [], "Race these alone: parts of names, such as pogo or geoopt."
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """How large each comparison is."""
-
-    race: Race = Race()
-    widths: tuple[int, ...] = (128, 512, 768)
-    drift_widths: tuple[int, ...] = (64, 128)
-    drift_steps: int = 10_000
-
-
 TINY = Sizes(
-    race=Race(
-        widths=(16,),
-        conditions=(10.0,),
-        growth_width=16,
-        budget=Budget(steps=200, seconds=0.1, rest=0.0, finalists=1),
-        rest=0.0,
-        thorough=False,
-    ),
     widths=(16,),
+    conditions=(10.0,),
+    growth_width=16,
     drift_widths=(8,),
     drift_steps=50,
+    budget=Budget(steps=200, seconds=0.1, rest=0.0, finalists=1),
+    rest=0.0,
+    thorough=False,
 )
 
 SECTIONS: dict[str, Callable[[Sizes, int], Iterator[list[Line]]]] = {
-    "race": lambda sizes, rounds: time_race(sizes.race, rounds),
-    "growth": lambda sizes, rounds: time_growth(sizes.race, rounds),
-    "retractions": lambda sizes, rounds: time_retractions(
-        sizes.widths, rounds, sizes.race.rest
-    ),
-    "drift": lambda sizes, rounds: measure_drift(
-        sizes.drift_widths, sizes.drift_steps, sizes.race.thorough
-    ),
+    "race": time_race,
+    "growth": time_growth,
+    "retractions": time_retractions,
+    "drift": measure_drift,
 }
 
 
 def main() -> None:
     """Run the sections, print their lines as they come, and keep them."""
     sizes = TINY if launch.TINY.value else Sizes()
-    race = dataclasses.replace(sizes.race, only=tuple(_ONLY.value))
-    sizes = dataclasses.replace(sizes, race=race)
+    sizes = dataclasses.replace(sizes, only=tuple(_ONLY.value))
     sections = {
         name: functools.partial(section, sizes, ROUNDS.value)
         for name, section in SECTIONS.items()

@@ -13,177 +13,140 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.benchmarks.stiefel_problem import Problem
-from experiments.benchmarks.stiefel_settings import Method, Setting, Watch, frobenius
+from experiments.solvers.problem import Judge, Problem
+from experiments.solvers.tuning import Method, Setting, grid, step_length
 
 
 def peers() -> list[Method]:
     """Return the optimisers of the libraries that are installed."""
-    found: list[Method] = []
-    if importlib.util.find_spec("geoopt"):
-        found += [
+    geometries = ("canonical", "euclidean")
+    maps = ("matrix_exp", "cayley", "householder")
+    # The rules of conjugate gradients, in float32 and float64.
+    rules = [
+        f"{rule}{wide}"
+        for rule in ("HestenesStiefel", "PolakRibiere", "LiuStorey")
+        for wide in ("", " float64")
+    ]
+    run, search = functools.partial, functools.partial(Method, line_search=True)
+    sgd, adam = {"momenta": True, "nesterov": True}, {"adam": True}
+    found = {
+        "geoopt": [
             Method(
                 "geoopt RiemannianSGD",
-                _geoopt("sgd"),
-                momenta=True,
-                nesterov=True,
-                variants=_GEO,
+                run(_run_torch, _geoopt, "SGD"),
+                grid(geometries, **sgd),
             ),
             Method(
                 "geoopt RiemannianAdam",
-                _geoopt("adam"),
-                adam=True,
-                variants=_GEO,
-                likely=frobenius,
+                run(_run_torch, _geoopt, "Adam"),
+                grid(geometries, **adam),
+                unit=step_length,
             ),
-        ]
-    if importlib.util.find_spec("pymanopt"):
-        found += [
-            Method(
+        ],
+        "pymanopt": [
+            search(
                 "pymanopt SteepestDescent",
-                functools.partial(_run_pymanopt, "descent"),
-                line_search=True,
-                variants=("qr", "qr float64"),
+                run(_run_pymanopt, "descent"),
+                grid(("qr", "qr float64")),
             ),
-            Method(
+            search(
                 "pymanopt ConjugateGradient",
-                functools.partial(_run_pymanopt, "conjugate"),
-                line_search=True,
-                variants=tuple(
-                    f"{rule}{wide}"
-                    for rule in ("HestenesStiefel", "PolakRibiere", "LiuStorey")
-                    for wide in ("", " float64")
-                ),
+                run(_run_pymanopt, "conjugate"),
+                grid(rules),
             ),
-        ]
-    if importlib.util.find_spec("torch"):
-        found += [
+        ],
+        "torch": [
             Method(
                 "torch orthogonal, SGD",
-                _torch("sgd"),
-                momenta=True,
-                nesterov=True,
-                variants=_MAPS,
+                run(_run_torch, _parametrized, "SGD"),
+                grid(maps, **sgd),
             ),
             Method(
                 "torch orthogonal, Adam",
-                _torch("adam"),
-                adam=True,
-                variants=_MAPS,
-                likely=lambda d: -7,
+                run(_run_torch, _parametrized, "Adam"),
+                grid(maps, **adam),
+                unit=lambda problem: 2.0**-7,
             ),
-        ]
-    return found
+        ],
+    }
+    return [
+        method
+        for library, methods in found.items()
+        if importlib.util.find_spec(library)
+        for method in methods
+    ]
 
 
-_GEO = ("canonical", "euclidean")
-_MAPS = ("matrix_exp", "cayley", "householder")
-
-
-def _rates(setting: Setting) -> Callable[[int], float]:
-    """Learning rate at a step: constant, or cosine to 0 over the setting's horizon."""
-    if not setting.horizon:
-        return lambda step: setting.rate
-    return lambda step: (
-        setting.rate * 0.5 * (1 + math.cos(math.pi * min(step / setting.horizon, 1.0)))
-    )
-
-
-def _set_threads() -> None:
+def _run_torch(
+    start: Callable,
+    kind: str,
+    problem: Problem,
+    setting: Setting,
+    steps: int,
+    watch: Judge | None = None,
+) -> np.ndarray:
+    """Take steps of a torch optimiser that `start` makes of the problem."""
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(os.cpu_count() or 1)
-
-
-def _loop(optimizer, rate, steps, watch, read, before=None) -> np.ndarray:
-    """Take steps of a torch optimiser."""
+    options = {"lr": setting.rate}
+    if kind == "SGD":
+        options |= {"momentum": setting.momentum, "nesterov": setting.nesterov}
+    optimizer, before, read = start(problem, setting.variant, kind, options)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate(step)
-        if before is not None:
-            before()
+        if setting.horizon:
+            done = min(step / setting.horizon, 1.0)
+            rate = setting.rate * 0.5 * (1 + math.cos(math.pi * done))
+            optimizer.param_groups[0]["lr"] = rate
+        before()
         optimizer.step()
         if watch is not None and watch(read()):
             break
     return read()
 
 
-def _geoopt(kind: str):
-    def run(
-        problem: Problem, setting: Setting, steps: int, watch: Watch | None = None
-    ) -> np.ndarray:
-        import geoopt  # pyright: ignore[reportMissingImports]
-        import torch  # pyright: ignore[reportMissingImports]
+def _geoopt(problem: Problem, variant: str, kind: str, options: dict):
+    """Return an optimiser, what goes before a step, and what reads the point."""
+    import geoopt  # pyright: ignore[reportMissingImports]
+    import torch  # pyright: ignore[reportMissingImports]
 
-        _set_threads()
-        manifold = geoopt.Stiefel(canonical=setting.variant == "canonical")
-        point = geoopt.ManifoldParameter(
-            torch.from_numpy(problem.start.copy()), manifold=manifold
-        )
-        # The gradient is the same at every point; the optimisers leave it as it is.
-        point.grad = -torch.from_numpy(problem.cross)
-        if kind == "sgd":
-            optimizer = geoopt.optim.RiemannianSGD(
-                [point],
-                lr=setting.rate,
-                momentum=setting.momentum,
-                nesterov=setting.nesterov,
-            )
-        else:
-            optimizer = geoopt.optim.RiemannianAdam([point], lr=setting.rate)
-        return _loop(
-            optimizer,
-            _rates(setting),
-            steps,
-            watch,
-            lambda: point.detach().numpy(),
-        )
-
-    return run
+    manifold = geoopt.Stiefel(canonical=variant == "canonical")
+    point = geoopt.ManifoldParameter(
+        torch.from_numpy(problem.start.copy()), manifold=manifold
+    )
+    # The gradient is the same at every point; the optimisers leave it as it is.
+    point.grad = -torch.from_numpy(problem.cross)
+    optimizer = getattr(geoopt.optim, f"Riemannian{kind}")([point], **options)
+    return optimizer, lambda: None, lambda: point.detach().numpy()
 
 
-def _torch(kind: str):
-    def run(
-        problem: Problem, setting: Setting, steps: int, watch: Watch | None = None
-    ) -> np.ndarray:
-        import torch  # pyright: ignore[reportMissingImports]
+def _parametrized(problem: Problem, variant: str, kind: str, options: dict):
+    """Return the same of a weight that torch keeps orthogonal."""
+    import torch  # pyright: ignore[reportMissingImports]
 
-        _set_threads()
-        d = problem.start.shape[0]
-        layer = torch.nn.Linear(d, d, bias=False)
+    d = problem.start.shape[0]
+    layer = torch.nn.Linear(d, d, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(problem.start))
+    torch.nn.utils.parametrizations.orthogonal(layer, orthogonal_map=variant)
+    gradient = -torch.from_numpy(problem.cross)
+    (weight,) = layer.parameters()
+
+    def before() -> None:
+        weight.grad = None
+        layer.weight.backward(gradient)
+
+    def read() -> np.ndarray:
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(problem.start))
-        torch.nn.utils.parametrizations.orthogonal(
-            layer, orthogonal_map=setting.variant
-        )
-        gradient = -torch.from_numpy(problem.cross)
-        (weight,) = layer.parameters()
-        if kind == "sgd":
-            optimizer = torch.optim.SGD(
-                [weight],
-                lr=setting.rate,
-                momentum=setting.momentum,
-                nesterov=setting.nesterov,
-            )
-        else:
-            optimizer = torch.optim.Adam([weight], lr=setting.rate)
+            return layer.weight.numpy()
 
-        def before() -> None:
-            weight.grad = None
-            layer.weight.backward(gradient)
-
-        def read() -> np.ndarray:
-            with torch.no_grad():
-                return layer.weight.numpy()
-
-        return _loop(optimizer, _rates(setting), steps, watch, read, before)
-
-    return run
+    return getattr(torch.optim, kind)([weight], **options), before, read
 
 
 class _WatchedSearch:
     """A line search that shows its result to the judge."""
 
-    def __init__(self, search, watch: Watch):
+    def __init__(self, search, watch: Judge):
         self._search, self._watch = search, watch
 
     def __deepcopy__(self, memo):
@@ -205,7 +168,7 @@ def _run_pymanopt(
     problem: Problem,
     setting: Setting,
     steps: int,
-    watch: Watch | None = None,
+    watch: Judge | None = None,
 ) -> np.ndarray:
     import pymanopt  # pyright: ignore[reportMissingImports]
     from pymanopt.optimizers import (  # pyright: ignore[reportMissingImports]
@@ -229,19 +192,15 @@ def _run_pymanopt(
         return gradient
 
     task = pymanopt.Problem(manifold, cost, euclidean_gradient=euclidean_gradient)
-    limits = {
-        "max_time": np.inf,
-        "min_gradient_norm": 0.0,
-        "min_step_size": 0.0,
-        "verbosity": 0,
-    }
-    if kind == "descent":
-        search = line_search.BackTrackingLineSearcher()
-    else:
-        search = line_search.AdaptiveLineSearcher()
+    limits = dict(
+        max_time=np.inf, min_gradient_norm=0.0, min_step_size=0.0, verbosity=0
+    )
+    descent = kind == "descent"
+    names = ("AdaptiveLineSearcher", "BackTrackingLineSearcher")
+    search = getattr(line_search, names[descent])()
     if watch is not None:
         search = _WatchedSearch(search, watch)
-    if kind == "descent":
+    if descent:
         optimizer = SteepestDescent(search, max_iterations=steps, **limits)
     else:
         # It counts the look at the last point as well.

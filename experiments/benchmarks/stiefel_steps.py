@@ -11,13 +11,10 @@ import numpy as np
 import jaxalign as ja
 from experiments.benchmarks.alternating import median_seconds
 from experiments.benchmarks.lines import Line
-from experiments.benchmarks.stiefel_ours import (
-    OURS,
-    STABILIZE_EVERY,
-    Form,
-    Numbers,
-)
-from experiments.benchmarks.stiefel_problem import orthogonality_error, plant
+from experiments.benchmarks.stiefel_race import Sizes
+from experiments.solvers.problem import orthogonality_error, plant
+from experiments.solvers.table import SOLVERS, STABILIZE_EVERY, build, part
+from experiments.solvers.tuning import Setting
 from jaxalign.stiefel.retractions import RETRACTIONS, retract
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -35,12 +32,10 @@ PRODUCTS = {
 }
 
 
-def time_retractions(
-    widths: tuple[int, ...], rounds: int, rest: float
-) -> Iterator[list[Line]]:
+def time_retractions(sizes: Sizes, rounds: int) -> Iterator[list[Line]]:
     """Time steps against one product of two d x d matrices."""
-    for d in widths:
-        yield _time_width(d, rounds, rest)
+    for d in sizes.widths:
+        yield _time_width(d, rounds, sizes.rest)
 
 
 def _time_width(d: int, rounds: int, rest: float) -> list[Line]:
@@ -72,9 +67,7 @@ def _time_width(d: int, rounds: int, rest: float) -> list[Line]:
         return lambda at, tangent, cross: retract(at, tangent, method=name)
 
     def by_optimizer(name):
-        optimizer = OURS[name].build(
-            Form("", False, False, False), Numbers(*map(jnp.float32, (0.1, 0, 1))), None
-        )
+        optimizer = build(*part(name, Setting(rate=0.1)))
         # Without momentum, what state there is only counts.
         state = optimizer.init(point)
 
@@ -101,28 +94,28 @@ def _time_width(d: int, rounds: int, rest: float) -> list[Line]:
     return lines
 
 
-def measure_drift(
-    widths: tuple[int, ...], steps: int, thorough: bool
-) -> Iterator[list[Line]]:
+def measure_drift(sizes: Sizes, rounds: int) -> Iterator[list[Line]]:
     """Measure orthogonality after many steps that do not die down."""
-    for d in widths:
+    del rounds
+    steps = sizes.drift_steps
+    for d in sizes.drift_widths:
         lines = []
         problem = plant(d, 10.0)
         title = f"orthogonality error in eps, {steps:,} steps with noise, d = {d}"
-        for name, ours in OURS.items():
-            for variant in ours.variants if thorough else ours.variants[:1]:
+        for name, solver in SOLVERS.items():
+            for variant in solver.variants if sizes.thorough else solver.variants[:1]:
                 label = f"{name} {variant}".strip()
-                for every in (_every(label), None) if ours.stabilizes else (None,):
-                    found = _drifted(ours, variant, every, problem, steps)
+                for every in (_every(label), None) if solver.stabilizes else (None,):
+                    found = _drifted(name, variant, every, problem, steps)
                     bounded = every is not None or name == "pogo"
                     words = f"stabilized every {every} steps" if every else ""
-                    if ours.stabilizes and every is None:
+                    if solver.stabilizes and every is None:
                         words = "never stabilized"
                     lines.append(_drift_line(title, label, found, bounded, words))
                 if name == "landing":
                     # Its points lie near the manifold, not on it, until steps get
                     # small; whoever needs one on it projects the last.
-                    found = np.asarray(ja.polar_factor(found).factor)
+                    found = np.asarray(ja.solve.polar_factor(found).factor)
                     words = "the last point projected"
                     lines.append(_drift_line(title, label, found, True, words))
         yield lines
@@ -134,13 +127,14 @@ def _every(label: str) -> int:
     return 1 if approximate else STABILIZE_EVERY
 
 
-def _drifted(ours, variant, every, problem, steps) -> np.ndarray:
+def _drifted(name, variant, every, problem, steps) -> np.ndarray:
     """Take steps with fresh noise in each gradient."""
-    rate = 0.1 * (problem.start.shape[0] ** 0.5 if ours.adam else 1.0)
-    form = Form(variant, ours.momenta, False, False)
-    numbers = Numbers(*map(jnp.float32, (rate, 0.9 if ours.momenta else 0.0, 1)))
-    optimizer = ours.build(form, numbers, every)
+    solver = SOLVERS[name]
+    momentum = 0.9 if solver.momenta else 0.0
+    form, numbers = part(name, Setting(variant, 0.1 * solver.unit(problem), momentum))
+    optimizer = build(form._replace(stabilize_every=every), numbers)
 
+    # Not `fit_stream`, which projects its end: this measures the drift before that.
     @jax.jit
     def run(cross, start):
         def step(count, now):

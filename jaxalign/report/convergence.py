@@ -53,6 +53,15 @@ class Course:
         within = np.flatnonzero(np.abs(self.excess) <= target)
         return int(self.steps[within[0]]) if len(within) else None
 
+    def seconds_to(self, target: float = TARGET) -> float | None:
+        """Seconds of the first record within the target, or None."""
+        steps = self.steps_to(target)
+        return None if steps is None else steps * self.step_seconds
+
+    def end(self) -> tuple[float, float]:
+        """Return the excess at the end, and the largest drift."""
+        return float(self.excess[-1]), float(self.drift.max())
+
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
@@ -72,6 +81,14 @@ class Mark:
     drift: float
     details: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    def seconds_to(self, target: float = TARGET) -> float | None:
+        """Seconds of the solve if it ends within the target, or None."""
+        return self.seconds if abs(self.excess) <= target else None
+
+    def end(self) -> tuple[float, float]:
+        """Return the excess, and the drift."""
+        return self.excess, self.drift
+
 
 @dataclasses.dataclass(frozen=True)
 class Convergence:
@@ -89,50 +106,44 @@ class Convergence:
 
     def fastest(self) -> Course | None:
         """Return the iteration that reaches the target in the least time."""
-        reached = [one for one in self.courses if one.steps_to(self.target) is not None]
-        return min(reached, key=self._seconds_to, default=None)
+        seconds = [(one.seconds_to(self.target), one) for one in self.courses]
+        reached = [(taken, one) for taken, one in seconds if taken is not None]
+        return min(reached, key=lambda pair: pair[0], default=(0.0, None))[1]
+
+    def solvers(self) -> list[Mark | Course]:
+        """Return the closed forms, then the iterations."""
+        return [*self.marks, *self.courses]
 
     def cells(self) -> dict[str, str]:
         """Return the time to the target of every solver, or where it ended."""
         found = {}
-        for mark in self.marks:
-            reached = abs(mark.excess) <= self.target
-            found[mark.label] = _seconds(mark.seconds) if reached else _at(mark.excess)
-        for course in self.courses:
-            seconds = self._seconds_to(course)
-            reached = np.isfinite(seconds)
-            found[course.label] = (
-                _seconds(seconds) if reached else _at(course.excess[-1])
+        for one in self.solvers():
+            seconds = one.seconds_to(self.target)
+            found[one.label] = (
+                _at(one.end()[0]) if seconds is None else _seconds(seconds)
             )
         return found
 
     def table(self) -> str:
         """Set all numbers as HTML, a solver a line."""
-        details = list(
-            dict.fromkeys(
-                k for one in [*self.marks, *self.courses] for k in one.details
-            )
-        )
+        details = list(dict.fromkeys(k for one in self.solvers() for k in one.details))
         within = f"{self.target:.0e}".replace("e-0", "e-")
         heads = ["", f"seconds to {within}", f"steps to {within}", "a step"]
         heads += ["excess at the end", "largest drift", *details]
         lines = []
-        for mark in self.marks:
-            reached = abs(mark.excess) <= self.target
-            line = [mark.label, _seconds(mark.seconds) if reached else "not reached"]
-            line += ["-", "-", _power(mark.excess), _power(mark.drift)]
-            lines.append([*line, *(mark.details.get(key, "-") for key in details)])
-        for course in self.courses:
-            steps = course.steps_to(self.target)
-            line = [course.label, "not reached", "-", _seconds(course.step_seconds)]
-            if steps is not None:
-                line[1:3] = _seconds(self._seconds_to(course)), f"{steps:,}"
-            line += [_power(course.excess[-1]), _power(course.drift.max())]
-            lines.append([*line, *(course.details.get(key, "-") for key in details)])
-        # A number and its unit stay on one line.
-        lines = [
-            [line[0], *(x.replace(" ", "\xa0") for x in line[1:])] for line in lines
-        ]
+        for one in self.solvers():
+            seconds, steps, step = one.seconds_to(self.target), None, "-"
+            if isinstance(one, Course):
+                steps, step = one.steps_to(self.target), _seconds(one.step_seconds)
+            entries = [
+                "not reached" if seconds is None else _seconds(seconds),
+                "-" if steps is None else f"{steps:,}",
+                step,
+                *map(_power, one.end()),
+                *(one.details.get(key, "-") for key in details),
+            ]
+            # A number and its unit stay on one line.
+            lines.append([one.label, *(x.replace(" ", "\xa0") for x in entries)])
         return table(heads, lines)
 
     def draw(self, title: str) -> str:
@@ -170,10 +181,6 @@ class Convergence:
             axes.axhline(self.target, color=INK, linewidth=1, linestyle=":")
         add_legend(figure, handles)
         return to_svg(figure, f"Convergence of solvers: {title}")
-
-    def _seconds_to(self, course: Course) -> float:
-        steps = course.steps_to(self.target)
-        return float("inf") if steps is None else steps * course.step_seconds
 
     def _styles(self) -> list[tuple[str, str]]:
         """A colour for each family, a line for each of its members."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Optimisation on the Stiefel manifold: geometry, optax transformations, fits."""
 
+from jaxalign.stiefel import contrib as contrib
 from jaxalign.stiefel.components import component as component
 from jaxalign.stiefel.components import reflect as reflect
 from jaxalign.stiefel.draws import random_point as random_point
@@ -16,15 +17,10 @@ from jaxalign.stiefel.geometry import transport as transport
 from jaxalign.stiefel.landing import land_updates as land_updates
 from jaxalign.stiefel.landing import to_landing_direction as to_landing_direction
 from jaxalign.stiefel.objectives import consensus_objective as consensus_objective
-from jaxalign.stiefel.objectives import contrastive_objective as contrastive_objective
-from jaxalign.stiefel.objectives import cosine_objective as cosine_objective
-from jaxalign.stiefel.objectives import csls_objective as csls_objective
-from jaxalign.stiefel.objectives import kernel_objective as kernel_objective
 from jaxalign.stiefel.objectives import (
     least_squares_objective as least_squares_objective,
 )
 from jaxalign.stiefel.objectives import procrustes_objective as procrustes_objective
-from jaxalign.stiefel.objectives import reference_gram as reference_gram
 from jaxalign.stiefel.objectives import robust_objective as robust_objective
 from jaxalign.stiefel.objectives import weighted_objective as weighted_objective
 from jaxalign.stiefel.optimizers import cayley_adam as cayley_adam

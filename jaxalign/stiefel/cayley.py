@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import check_count
 from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.stiefel.polar_step import factor_one_step, if_needed
 from jaxalign.stiefel.shapes import as_given, as_tall, check_pair, flip, product
@@ -50,7 +51,7 @@ def retract_cayley(
       The point reached, in the point's dtype.
 
     Raises:
-      ValueError: if the two are not floating matrices of one shape.
+      ArgumentError: if the two are not floating matrices of one shape.
 
     Notes:
       Of second order in the canonical metric. A square point costs one d x d product
@@ -126,8 +127,8 @@ def retract_cayley_iterative(
       The point reached, in the point's dtype, on the manifold up to the error below.
 
     Raises:
-      ValueError: if the two are not floating matrices of one shape, or `iterations` is
-        negative.
+      ArgumentError: if the two are not floating matrices of one shape, or `iterations`
+        is negative.
 
     Notes:
       The error is of the order of :math:`\|W/2\|^{k+2}` after :math:`k` rounds: it
@@ -149,11 +150,7 @@ def retract_cayley_iterative(
     True
     """
     check_pair("retract_cayley_iterative", "tangent", point, tangent)
-    if iterations < 0:
-        raise ValueError(
-            f"`retract_cayley_iterative(iterations={iterations})`: expected at least "
-            "0; leave it out for 2."
-        )
+    check_count("retract_cayley_iterative", "iterations", iterations, least=0)
     arrays = jnp.asarray(point), jnp.asarray(tangent)
     return _cayley_iterative(*arrays, iterations=iterations)
 

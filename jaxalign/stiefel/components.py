@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError, check_option
 from jaxalign.float_rows import wide_dtype
 from jaxalign.stiefel.measures import PointTree
 from jaxalign.stiefel.shapes import as_tall, check_point, flip, product
@@ -28,7 +29,7 @@ def component(point: Float[ArrayLike, "*batch rows columns"]) -> Int[Array, "*ba
       square, whose manifold is in one piece, and where it is not finite.
 
     Raises:
-      ValueError: if `point` is no floating matrix.
+      ArgumentError: if `point` is no floating matrix.
 
     Notes:
       No retraction leaves the component that it started in. Cost O(d^3), one LU
@@ -63,43 +64,53 @@ def reflect(
       A point of the opposite determinant.
 
     Raises:
-      ValueError: if `point` is not square.
+      ArgumentError: if `point` is not square.
 
     >>> int(component(reflect(jnp.eye(2))))
     -1
     """
     check_point("reflect", point)
     if point.shape[-2] != point.shape[-1]:
-        raise ValueError(
-            f"`reflect(point=...)`: expected square matrices, got shape {point.shape}; "
-            "points of unequal sides form one component, and need no reflection."
+        raise ArgumentError(
+            "reflect(point=...)",
+            "square matrices",
+            f"shape {point.shape}",
+            "points of unequal sides form one component, and need no reflection",
         )
     return jnp.asarray(point).at[..., :, 0].multiply(-1)
 
 
 def choose_components(
-    init: PointTree, components: Literal["both", "given"] | None
+    init: PointTree,
+    components: Literal["both", "given"] | None,
+    *,
+    resumed: bool,
 ) -> Literal["both", "given"]:
     """Return what is to be tried: both, where that is possible and nothing is asked.
 
     Raises:
-      ValueError: if both are asked of what is not one square point.
+      ArgumentError: if both are asked of what is not one square point, or of a resumed
+        fit, whose state belongs to one component.
     """
     leaves = jax.tree.leaves(init)
     square = len(leaves) == 1 and leaves[0].shape[-2] == leaves[0].shape[-1]
-    if components not in ("both", "given", None):
-        raise ValueError(
-            f"`fit(components={components!r})`: expected 'both' or 'given'; leave it "
-            "out."
+    check_option("fit", "components", components, ("both", "given", None))
+    if components == "both" and resumed:
+        raise ArgumentError(
+            "fit(components='both')",
+            "a fit from the start",
+            "a `state`, which belongs to one component",
+            "leave `components` out",
         )
     if components == "both" and not square:
-        shapes = [leaf.shape for leaf in leaves]
-        raise ValueError(
-            "`fit(components='both')`: expected one square point, or a batch of them, "
-            f"got shapes {shapes}; points of unequal sides form one component, and of "
-            "several points start each from a closed form: leave `components` out."
+        raise ArgumentError(
+            "fit(components='both')",
+            "one square point, or a batch of them",
+            f"shapes {[leaf.shape for leaf in leaves]}",
+            "points of unequal sides form one component, and of several points start "
+            "each from a closed form: leave `components` out",
         )
-    return components or ("both" if square else "given")
+    return components or ("both" if square and not resumed else "given")
 
 
 def enter_other(

@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import wide_dtype
 from jaxalign.random_points import draw_orthonormal
 from jaxalign.stiefel.geometry import project_tangent
@@ -34,7 +35,7 @@ def random_point(
       The points.
 
     Raises:
-      ValueError: if `shape` has no two last axes of at least 1, or `determinant` is
+      ArgumentError: if `shape` has no two last axes of at least 1, or `determinant` is
         neither +1 nor -1 or asked of points that are not square.
 
     >>> import jax.numpy as jnp
@@ -44,16 +45,19 @@ def random_point(
     """
     shape = tuple(shape)
     if len(shape) < 2 or min(shape[-2:]) < 1:
-        raise ValueError(
-            f"`random_point(shape={shape})`: expected (..., rows, columns), both at "
-            "least 1; pass (d_target, d_source)."
+        raise ArgumentError(
+            f"random_point(shape={shape})",
+            "(..., rows, columns), both at least 1",
+            remedy="pass (d_target, d_source)",
         )
     if determinant not in (None, 1, -1) or (
         determinant is not None and shape[-2] != shape[-1]
     ):
-        raise ValueError(
-            f"`random_point(determinant={determinant!r})`: expected +1 or -1, and "
-            f"square points, got shape {shape}; leave it out for any point."
+        raise ArgumentError(
+            f"random_point(determinant={determinant!r})",
+            "+1 or -1, and square points",
+            f"shape {shape}",
+            "leave it out for any point",
         )
     dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
     wide = wide_dtype(dtype)
@@ -75,7 +79,7 @@ def random_tangent(
       Euclidean metric; not normalised.
 
     Raises:
-      ValueError: if `point` is no floating matrix.
+      ArgumentError: if `point` is no floating matrix.
 
     >>> import jax.numpy as jnp
     >>> turn = random_tangent(jax.random.key(0), jnp.eye(2))

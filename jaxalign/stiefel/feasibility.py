@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.status import SolveError, Status
 from jaxalign.stiefel.leaves import LOOSE, can_be_seen, map_points, zeros_per_matrix
 from jaxalign.stiefel.shapes import flip, product
@@ -26,9 +27,9 @@ from jaxalign.stiefel.shapes import flip, product
 _ROUNDING = 32.0
 
 _REMEDY = (
-    "A transformation after the last piece of the optimizer changes its step. Give it "
+    "a transformation after the last piece of the optimizer changes its step: give it "
     "to the optimizer as `step_transform=...`, or put it before the last piece of your "
-    "own chain."
+    "own chain"
 )
 
 
@@ -64,8 +65,8 @@ def update_feasibility(
       updates: the step from them, in their dtypes.
 
     Raises:
-      ValueError: outside of `jax.jit`, if the points are further off the manifold than
-        the last step left them.
+      ArgumentError: outside of `jax.jit`, if the points are further off the manifold
+        than the last step left them.
 
     Notes:
       Four products with one vector a matrix, by which a root mean square is estimated:
@@ -111,7 +112,7 @@ def check_on_manifold(state: Any) -> None:
     Raises:
       SolveError: naming the largest root mean square of :math:`X^\top X - I` that was
         added, with the status OFF_MANIFOLD.
-      ValueError: if `state` holds no record.
+      ArgumentError: if `state` holds no record.
 
     Notes:
       Reads one number a matrix from the device.
@@ -122,17 +123,18 @@ def check_on_manifold(state: Any) -> None:
     """
     found = largest_excess(state)
     if not found:
-        raise ValueError(
-            "`check_on_manifold(state=...)`: expected the state of an optimizer of "
-            f"`ja.stiefel`, got {type(state).__name__} without a record of steps; pass "
-            "what its `init` or `update` returned."
+        raise ArgumentError(
+            "check_on_manifold(state=...)",
+            "the state of an optimizer of `ja.stiefel`",
+            f"{type(state).__name__} without a record of steps",
+            "pass what its `init` or `update` returned",
         )
     worst = _largest(found)
     if worst > 0:
         raise SolveError(
             f"`check_on_manifold`: {Status.OFF_MANIFOLD.name}: expected steps that end "
-            f"on the manifold, got points that are further off by {worst:.2g}. "
-            f"{_REMEDY}",
+            f"on the manifold, got points that are further off by {worst:.2g}; "
+            f"{_REMEDY}.",
             Status.OFF_MANIFOLD,
         )
 
@@ -144,9 +146,11 @@ def _raise_if_seen(call, excess):
         return
     worst = _largest(leaves)
     if worst > 0:
-        raise ValueError(
-            f"`{call}.update(params=...)`: expected points on the manifold as the last "
-            f"step left them, got ones that are further off by {worst:.2g}. {_REMEDY}"
+        raise ArgumentError(
+            f"{call}.update(params=...)",
+            "points on the manifold as the last step left them",
+            f"ones that are further off by {worst:.2g}",
+            _REMEDY,
         )
 
 

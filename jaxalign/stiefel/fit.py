@@ -9,7 +9,7 @@ Algorithms on Matrix Manifolds", 2008.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
-from jaxalign.array_types import Array
+from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError, check_count
 from jaxalign.status import Status
 from jaxalign.stiefel.components import (
     choose_components,
@@ -25,9 +26,11 @@ from jaxalign.stiefel.components import (
     enter_other,
 )
 from jaxalign.stiefel.feasibility import largest_excess
+from jaxalign.stiefel.hyperparams import begin, check_state
 from jaxalign.stiefel.leaves import LOOSE, check_points
 from jaxalign.stiefel.measures import (
     PointTree,
+    choose,
     drift,
     freeze,
     gradient_norm,
@@ -41,6 +44,7 @@ from jaxalign.stiefel.solution import History, StiefelSolution
 Objective = Callable[[Any], jax.Array]
 
 _MEASURES = (
+    "point",
     "value",
     "gradient_norm",
     "orthogonality_error",
@@ -55,6 +59,8 @@ def fit(
     init: PointTree | Literal["closed_form"],
     optimizer: optax.GradientTransformation,
     *,
+    state: optax.OptState | None = None,
+    hyperparams: Mapping[str, float | ArrayLike] | None = None,
     steps: int = 1000,
     tolerance: float | Array = 1e-5,
     components: Literal["both", "given"] | None = None,
@@ -73,14 +79,22 @@ def fit(
       optimizer: any of this room, or an optax chain that ends in one of its steps; what
         changes steps goes into its `step_transform`. It is given ``value``, the
         objective's (the mean of a batch's), as `optax.contrib.reduce_on_plateau` asks.
-        Keep it: the loop is compiled anew for another object.
-      steps: static; at most.
+        Static: the loop is compiled anew for another object, so make it once, and vary
+        its numbers by `hyperparams`.
+      state: of the optimizer, from an earlier solution whose `point` is `init`: the fit
+        goes on where that one stopped. Default: a fresh one.
+      hyperparams: numbers of an optimizer made by `optax.inject_hyperparams`, by name,
+        in place of those that it was made with or that `state` holds. They are data:
+        all values share one program. A sweep is a `jax.vmap` over them; for a batch,
+        an array of shape ``(*batch, 1, 1)`` gives one number a problem.
+      steps: static; at most, those before a resumed fit not among them.
       tolerance: of the norm of the Riemannian gradient, relative to the norm of the
-        Euclidean gradient at the start, at which a problem is done.
+        Euclidean gradient at the start, at which a problem is done. A resumed fit
+        measures that norm at its own start.
       components: static; ``"both"`` runs a second time from a reflection of `init`, and
         keeps the better end for each problem: no step leads from one component of the
         square orthogonal matrices to the other. Default: both for one square point
-        that is given, otherwise ``"given"``.
+        that is given, otherwise, and with a `state`, ``"given"``.
       record_every: static; steps between two records of the history.
 
     Returns:
@@ -88,9 +102,9 @@ def fit(
       `describe()` says it in words.
 
     Raises:
-      ValueError: if `init` is no tree of orthonormal matrices, values and points do not
-        match, the objective has no closed form to start from, or an option is out of
-        range.
+      ArgumentError: if `init` is no tree of orthonormal matrices, values and points do
+        not match, the objective has no closed form to start from, `state` is not the
+        optimizer's, or an option is out of range.
 
     Notes:
       Half precision does not reach the default tolerance: fit in float32 or float64.
@@ -101,6 +115,12 @@ def fit(
       that of the steps, one orthogonality check a record, and the objective's. Runs
       under `jax.jit` and `jax.vmap`; no collectives of its own for a batch that is
       split, but for the test whether all are done, one flag a record.
+
+      Resumed, two fits of 10 steps end where one of 20 does, to rounding, where the
+      optimizer keeps to the manifold. Between the fits the point is projected to it,
+      which changes the course of `landing` and of long steps of `pogo`.
+      The `state` of a fit in both components is that of the better run; in a batch,
+      what its problems share, such as a count of steps, is that of the longer run.
 
     References:
       Absil, Mahony, Sepulchre, "Optimization Algorithms on Matrix Manifolds", 2008.
@@ -113,21 +133,41 @@ def fit(
     True
     >>> int(found.determinant), bool(found.reflected)
     (-1, True)
+
+    A sweep over learning rates is one program:
+
+    >>> sgd = optax.inject_hyperparams(riemannian_sgd)(learning_rate=0.1)
+    >>> start = jnp.array([[0.6, 0.8], [0.8, -0.6]])
+    >>> def value(rate):
+    ...     rates = {"learning_rate": rate}
+    ...     return fit(nearest, start, sgd, hyperparams=rates, steps=8).value
+    >>> values = jax.vmap(value)(jnp.array([0.01, 0.1, 0.4]))
+    >>> int(jnp.argmin(values))
+    2
     """
-    _check_options(steps, tolerance, record_every)
+    check_count("fit", "steps", steps)
+    check_count("fit", "record_every", record_every)
+    # Within `jax.jit` a tolerance has no value yet.
+    if not isinstance(tolerance, Tracer) and not tolerance >= 0:
+        raise ArgumentError(
+            f"fit(tolerance={tolerance!r})", "0 or more", remedy="0 takes all steps"
+        )
     arguments, static = _split(objective)
     start = "the given point"
     if isinstance(init, str):
         init, start = _closed_form(objective, init), "the closed form"
         components = components or "given"
     check_points("fit", init)
-    components = choose_components(init, components)
+    components = choose_components(init, components, resumed=state is not None)
     init = jax.tree.map(jnp.asarray, init)
+    numbers = check_state("fit", optimizer, init, state, hyperparams)
 
     def descend(init):
         return _descend(
             arguments,
             init,
+            state,
+            numbers,
             tolerance,
             static=static,
             optimizer=optimizer,
@@ -154,7 +194,16 @@ def _reflected(arguments, init, *, static):
     jax.jit, static_argnames=("static", "optimizer", "steps", "record_every")
 )
 def _descend(
-    arguments, init, tolerance, *, static, optimizer, steps, record_every
+    arguments,
+    init,
+    state,
+    hyperparams,
+    tolerance,
+    *,
+    static,
+    optimizer,
+    steps,
+    record_every,
 ) -> StiefelSolution:
     """Run the loop from one start."""
     objective = arguments if static is None else static
@@ -174,6 +223,8 @@ def _descend(
         updates, state = optimizer.update(
             now.gradient, now.state, now.point, value=jnp.mean(now.values)
         )
+        # A state that went on after the last step would not be the one to resume from.
+        state = choose(still, jnp.all(still), now.state, state)
         point = optax.apply_updates(now.point, freeze(still, updates))
         values, gradient = value_and_gradient(objective, point)
         norm = measure(point, gradient)
@@ -196,7 +247,7 @@ def _descend(
     room = -(-steps // record_every)
     now = _Now(
         init,
-        optimizer.init(init),
+        begin(optimizer, init, state, hyperparams),
         values,
         gradient,
         measure(init, gradient),
@@ -239,6 +290,7 @@ def _finish(objective, now, history, records, measure, tolerance):
         steps=now.taken,
         status=jnp.where(left, Status.OFF_MANIFOLD.value, status),
         history=history,
+        state=now.state,
     )
 
 
@@ -284,24 +336,24 @@ def _better(given: StiefelSolution, other: StiefelSolution) -> StiefelSolution:
     take = (other.value < given.value) | ~jnp.isfinite(given.value)
     take &= jnp.isfinite(other.value)
 
-    def choose(left, right):
-        mask = take.reshape(*take.shape, *(1,) * (left.ndim - take.ndim))
-        return jnp.where(mask, right, left)
+    def better(left, right):
+        return choose(take, take, right, left)
 
-    measured = {
-        name: choose(getattr(given, name), getattr(other, name)) for name in _MEASURES
-    }
+    longer = jnp.max(other.steps) > jnp.max(given.steps)
     return dataclasses.replace(
         given,
-        **measured,
-        point=jax.tree.map(choose, given.point, other.point),
+        **{
+            name: better(getattr(given, name), getattr(other, name))
+            for name in _MEASURES
+        },
         reflected=take,
-        other_value=choose(other.value, given.value),
+        other_value=better(other.value, given.value),
         history=jax.tree.map(
             lambda left, right: jnp.where(take[None], right, left),
             given.history,
             other.history,
         ),
+        state=choose(take, longer, other.state, given.state),
     )
 
 
@@ -309,11 +361,12 @@ def _closed_form(objective, init):
     """Start where the objective says that a closed form ends."""
     start = getattr(objective, "closed_form_start", None)
     if init != "closed_form" or start is None:
-        raise ValueError(
-            f"`fit(init={init!r})`: expected orthonormal points, or 'closed_form' with "
-            "an objective that has a `closed_form_start`, got an objective of type "
-            f"{type(objective).__name__}; start from "
-            "`ja.solve_procrustes(moments).rotation`."
+        raise ArgumentError(
+            f"fit(init={init!r})",
+            "orthonormal points, or 'closed_form' with an objective that has a "
+            "`closed_form_start`",
+            f"an objective of type {type(objective).__name__}",
+            "start from `ja.solve.solve_procrustes(moments).rotation`",
         )
     return start()
 
@@ -321,27 +374,13 @@ def _closed_form(objective, init):
 def _split(objective):
     """Tell an objective that carries arrays from a plain function."""
     if not callable(objective):
-        raise ValueError(
-            "`fit(objective=...)`: expected a function of a point, got "
-            f"{type(objective).__name__}; pass one such as "
-            "`ja.stiefel.procrustes_objective(moments)`."
+        raise ArgumentError(
+            "fit(objective=...)",
+            "a function of a point",
+            type(objective).__name__,
+            "pass one such as `ja.stiefel.procrustes_objective(moments)`",
         )
     # A function is a leaf; a PyTree is not.
     if jax.tree_util.all_leaves([objective]):
         return None, objective
     return objective, None
-
-
-def _check_options(steps, tolerance, record_every):
-    """Refuse numbers out of range."""
-    for name, value in (("steps", steps), ("record_every", record_every)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"`fit({name}={value!r})`: expected an integer of at least 1; leave it "
-                "out for the default."
-            )
-    # Within `jax.jit` a tolerance has no value yet.
-    if not isinstance(tolerance, Tracer) and not tolerance >= 0:
-        raise ValueError(
-            f"`fit(tolerance={tolerance!r})`: expected 0 or more; 0 takes all steps."
-        )

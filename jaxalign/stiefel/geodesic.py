@@ -48,7 +48,7 @@ def geodesic_distance(
       pi, as between a single column and its negative.
 
     Raises:
-      ValueError: if the two are not floating matrices of one shape.
+      ArgumentError: if the two are not floating matrices of one shape.
 
     Notes:
       Square points: right to a few eps from 0 to :math:`\pi`, since every angle is

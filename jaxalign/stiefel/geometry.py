@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import check_option
 from jaxalign.stiefel.shapes import (
     as_given,
     as_tall,
@@ -49,7 +50,7 @@ def project_tangent(
       The nearest tangent vector at `point`, in the point's dtype.
 
     Raises:
-      ValueError: if the two are not floating matrices of one shape.
+      ArgumentError: if the two are not floating matrices of one shape.
 
     Notes:
       Two products: of the longer side times the square of the shorter one. Half
@@ -85,7 +86,7 @@ def riemannian_gradient(
       The tangent vector of steepest ascent, in the point's dtype.
 
     Raises:
-      ValueError: if the two are not floating matrices of one shape, or `metric` is
+      ArgumentError: if the two are not floating matrices of one shape, or `metric` is
         unknown.
 
     Notes:
@@ -144,7 +145,7 @@ def inner_product(
       The products, shape ``(...)``, in float32 at least.
 
     Raises:
-      ValueError: if the three are not floating matrices of one shape, or `metric` is
+      ArgumentError: if the three are not floating matrices of one shape, or `metric` is
         unknown.
 
     Notes:
@@ -193,7 +194,7 @@ def tangent_norm(
       as 0.
 
     Raises:
-      ValueError: as `inner_product`.
+      ArgumentError: as `inner_product`.
 
     >>> turn = jnp.array([[0.0, 8.0], [-8.0, 0.0]])
     >>> round(float(tangent_norm(jnp.eye(2), turn, metric="canonical")), 4)
@@ -220,7 +221,7 @@ def transport(
       A tangent vector at `point`, not longer than `tangent`.
 
     Raises:
-      ValueError: if the two are not floating matrices of one shape.
+      ArgumentError: if the two are not floating matrices of one shape.
 
     Notes:
       Two products: it is `project_tangent`. To first order the parallel transport of
@@ -234,9 +235,5 @@ def transport(
 
 
 def check_metric(call, metric):
-    """Refuse a metric that there is not."""
-    if metric not in METRICS:
-        raise ValueError(
-            f"`{call}(metric={metric!r})`: expected one of {METRICS}; leave it out for "
-            "'euclidean'."
-        )
+    """Raise if the metric is unknown."""
+    check_option(call, "metric", metric, METRICS)

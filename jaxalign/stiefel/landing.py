@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.errors import check_number
 from jaxalign.stiefel.feasibility import init_feasibility, update_feasibility
 from jaxalign.stiefel.leaves import check_points, check_updates, map_points
 from jaxalign.stiefel.shapes import flip, product
@@ -80,7 +81,7 @@ def land_updates(
       `update` needs `params`.
 
     Raises:
-      ValueError: for numbers that are no such share and radius.
+      ArgumentError: for numbers that are no such share and radius.
 
     Notes:
       Three products.
@@ -88,15 +89,17 @@ def land_updates(
     References:
       Ablin and Peyre, 2022, arXiv 2102.07432, who bound the learning rate instead.
     """
-    if isinstance(attraction, float | int) and not 0 <= attraction <= 1:
-        raise ValueError(
-            f"`land_updates(attraction={attraction})`: expected a share of a step to "
-            "the manifold, 0 to 1; leave it out for 1."
-        )
-    if isinstance(radius, float | int) and not 0 < radius < 1:
-        raise ValueError(
-            f"`land_updates(radius={radius})`: expected a number between 0 and 1, "
-            "within which no point loses its rank; leave it out for 0.5."
+    # An injected number is an array: what it holds is not known here.
+    if isinstance(attraction, float | int):
+        check_number("land_updates", "attraction", attraction, least=0.0, most=1.0)
+    if isinstance(radius, float | int):
+        check_number(
+            "land_updates",
+            "radius",
+            radius,
+            above=0.0,
+            below=1.0,
+            remedy="within 1 no point loses its rank; leave it out for 0.5",
         )
 
     def update(updates, state, params=None, **extra):

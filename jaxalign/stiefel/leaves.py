@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import wide_dtype
 
 # Half precision rounds orthonormal columns this far apart; a matrix that was never
@@ -34,21 +35,22 @@ def map_points(function: Callable[..., Any], updates: optax.Updates, *trees: Any
 
 
 def check_updates(call: str, params: Any) -> Any:
-    """Return the points that an update starts from, or refuse one without any."""
+    """Return the points that an update starts from; raise without any."""
     if params is None:
-        raise ValueError(
-            f"`{call}`: expected params in `update(updates, state, params)`, got "
-            "None: a step on the manifold depends on the point that it starts from; "
-            "pass the current points as params."
+        raise ArgumentError(
+            call,
+            "params in `update(updates, state, params)`",
+            "None: a step on the manifold depends on the point that it starts from",
+            "pass the current points as params",
         )
     return params
 
 
 def check_points(call: str, params: object) -> None:
-    """Refuse parameters that are no Stiefel points, where their values can be seen.
+    """Raise for parameters that are not Stiefel points, where values can be seen.
 
     Raises:
-      ValueError: naming the leaf, if it is no floating matrix, or (outside of
+      ArgumentError: naming the leaf, if it is no floating matrix, or (outside of
         `jax.jit`, where there is a value to look at) not orthonormal.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -59,19 +61,22 @@ def check_points(call: str, params: object) -> None:
             "`optax.multi_transform` with `ja.stiefel.label_paths`"
         )
         if len(shape) < 2 or 0 in shape or not jnp.issubdtype(dtype, jnp.floating):
-            raise ValueError(
-                f"`{call}.init(params)`: expected floating matrices (..., rows, "
-                f"columns), got {dtype} of shape {shape} at {name!r}; {remedy}."
+            raise ArgumentError(
+                f"{call}.init(params)",
+                "floating matrices (..., rows, columns)",
+                f"{dtype} of shape {shape} at {name!r}",
+                remedy,
             )
         if not can_be_seen(leaf):
             continue
         error = _orthogonality_error(np.asarray(leaf, np.float64))
         if not error <= LOOSE:
-            raise ValueError(
-                f"`{call}.init(params)`: expected orthonormal columns (rows, if they "
-                f"are fewer) at {name!r}, got |Q'Q - I| = {error:.2g}; start from "
-                "`ja.polar_factor(weight).factor` or `ja.stiefel.random_point`, or "
-                f"{remedy}."
+            raise ArgumentError(
+                f"{call}.init(params)",
+                f"orthonormal columns (rows, if they are fewer) at {name!r}",
+                f"|Q'Q - I| = {error:.2g}",
+                "start from `ja.solve.polar_factor(weight).factor` or "
+                f"`ja.stiefel.random_point`, or {remedy}",
             )
 
 

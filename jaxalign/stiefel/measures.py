@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.solve.polar import orthogonality_bound, orthogonality_error
 from jaxalign.stiefel.geometry import project_tangent
 from jaxalign.stiefel.steps import newton_schulz_step
@@ -27,7 +28,7 @@ def value_and_gradient(
     """Evaluate every problem of a batch and its Euclidean gradient.
 
     Raises:
-      ValueError: if the values have axes that the points do not lead with.
+      ArgumentError: if the values have axes that the points do not lead with.
     """
 
     def total(point):
@@ -39,11 +40,11 @@ def value_and_gradient(
     for leaf in jax.tree.leaves(point):
         leading = leaf.shape[:-2]
         if leading[: values.ndim] != values.shape or values.ndim > len(leading):
-            raise ValueError(
-                "`fit(objective=...)`: expected one value for each problem, of shape "
-                f"() or the points' leading axes, got {values.shape} for points of "
-                f"shape {leaf.shape}; return a mean over rows, and broadcast `init` to "
-                "the batch."
+            raise ArgumentError(
+                "fit(objective=...)",
+                "one value for each problem, of shape () or the points' leading axes",
+                f"{values.shape} for points of shape {leaf.shape}",
+                "return a mean over rows, and broadcast `init` to the batch",
             )
     return values, gradient
 
@@ -95,9 +96,28 @@ def settle(point: PointTree) -> PointTree:
 
 def freeze(done: Bool[Array, "*batch"], updates: PointTree) -> PointTree:
     """Take back the updates of problems that are done."""
+    zeros = jax.tree.map(jnp.zeros_like, updates)
+    return choose(done, done, zeros, updates)
 
-    def kept(update):
-        mask = done.reshape(*done.shape, *(1,) * (update.ndim - done.ndim))
-        return jnp.where(mask, jnp.zeros_like(update), update)
 
-    return jax.tree.map(kept, updates)
+def choose(
+    take: Bool[Array, "*batch"], shared: Bool[Array, "..."], taken: Any, other: Any
+) -> Any:
+    """Choose between the leaves of two trees, problem by problem.
+
+    Args:
+      take: whether a problem is that of `taken`.
+      shared: the same for leaves without the leading axes of the batch, which all its
+        problems share.
+      taken: a tree of arrays.
+      other: a tree of the same structure.
+    """
+
+    def chosen(left, right):
+        left, right = jnp.asarray(left), jnp.asarray(right)
+        if left.shape[: take.ndim] != take.shape:
+            return jnp.where(shared, left, right)
+        mask = take.reshape(*take.shape, *(1,) * (left.ndim - take.ndim))
+        return jnp.where(mask, left, right)
+
+    return jax.tree.map(chosen, taken, other)

@@ -20,6 +20,7 @@ step is given as `step_transform`, one of the gradient goes before the optimiser
 import optax
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.stiefel.geometry import Metric
 from jaxalign.stiefel.landing import land_updates, to_landing_direction
 from jaxalign.stiefel.pogo import orthonormalize_updates
@@ -71,7 +72,7 @@ def riemannian_sgd(
       columns)``, and no other parameters: see `label_paths`.
 
     Raises:
-      ValueError: for an unknown option, momentum in the canonical metric, or
+      ArgumentError: for an unknown option, momentum in the canonical metric, or
         `nesterov` without momentum.
 
     Notes:
@@ -93,25 +94,19 @@ def riemannian_sgd(
     True
     """
     if momentum is not None and metric != "euclidean":
-        raise ValueError(
-            f"`riemannian_sgd(metric={metric!r})`: expected 'euclidean' with momentum, "
-            "which is carried along by the Euclidean projection; leave `metric` out."
+        raise ArgumentError(
+            f"riemannian_sgd(metric={metric!r})",
+            "'euclidean' with momentum, which is carried along by the Euclidean "
+            "projection",
+            remedy="leave `metric` out",
         )
     _check_nesterov("riemannian_sgd", nesterov, momentum)
     if momentum is None:
         direction = to_riemannian_gradient(metric=metric)
     else:
         direction = trace_tangent(momentum, nesterov=nesterov)
-    return optax.chain(
-        direction,
-        optax.scale_by_learning_rate(learning_rate),
-        *_transforms("riemannian_sgd", step_transform),
-        retract_updates(
-            retraction,
-            stabilize_every=stabilize_every,
-            project=step_transform is not None,
-        ),
-    )
+    step = _transforms("riemannian_sgd", step_transform)
+    return _retracting(direction, learning_rate, step, retraction, stabilize_every)
 
 
 def riemannian_adam(
@@ -142,7 +137,7 @@ def riemannian_adam(
       An optax transformation, as of `riemannian_sgd`.
 
     Raises:
-      ValueError: for an unknown option.
+      ArgumentError: for an unknown option.
 
     Notes:
       Four products a step and those of the retraction.
@@ -151,16 +146,9 @@ def riemannian_adam(
       Becigneul and Ganea, "Riemannian adaptive optimization methods", 2019, arXiv
       1810.00760.
     """
-    return optax.chain(
-        scale_by_riemannian_adam(b1, b2, eps),
-        optax.scale_by_learning_rate(learning_rate),
-        *_transforms("riemannian_adam", step_transform),
-        retract_updates(
-            retraction,
-            stabilize_every=stabilize_every,
-            project=step_transform is not None,
-        ),
-    )
+    direction = scale_by_riemannian_adam(b1, b2, eps)
+    step = _transforms("riemannian_adam", step_transform)
+    return _retracting(direction, learning_rate, step, retraction, stabilize_every)
 
 
 def cayley_sgd(
@@ -193,16 +181,14 @@ def cayley_sgd(
       Li, Fuxin, Todorovic, "Efficient Riemannian optimization on the Stiefel manifold
       via the Cayley transform", 2020, arXiv 2002.01113, algorithm 1.
     """
-    return optax.chain(
+    step = _transforms("cayley_sgd", step_transform)
+    return _retracting(
         trace_tangent(momentum),
-        optax.scale_by_learning_rate(learning_rate),
-        *_transforms("cayley_sgd", step_transform),
+        learning_rate,
+        step,
+        "cayley_iterative",
+        stabilize_every,
         limit_cayley_step(bound),
-        retract_updates(
-            "cayley_iterative",
-            stabilize_every=stabilize_every,
-            project=step_transform is not None,
-        ),
     )
 
 
@@ -237,16 +223,14 @@ def cayley_adam(
     References:
       Li, Fuxin, Todorovic, 2020, arXiv 2002.01113, algorithm 2.
     """
-    return optax.chain(
+    step = _transforms("cayley_adam", step_transform)
+    return _retracting(
         scale_by_riemannian_adam(b1, b2, eps, norm_of="gradient"),
-        optax.scale_by_learning_rate(learning_rate),
-        *_transforms("cayley_adam", step_transform),
+        learning_rate,
+        step,
+        "cayley_iterative",
+        stabilize_every,
         limit_cayley_step(bound),
-        retract_updates(
-            "cayley_iterative",
-            stabilize_every=stabilize_every,
-            project=step_transform is not None,
-        ),
     )
 
 
@@ -272,7 +256,7 @@ def landing(
     Returns:
       An optax transformation, as of `riemannian_sgd`, except that points lie within
       `radius` of the manifold, and on it only as steps get small: end by
-      `ja.polar_factor(point).factor`, as `fit` does.
+      `ja.solve.polar_factor(point).factor`, as `fit` does.
 
     Notes:
       Five products a step for square points, seven for others.
@@ -316,7 +300,7 @@ def pogo(
       An optax transformation, as of `riemannian_sgd`.
 
     Raises:
-      ValueError: for an unknown option, or `nesterov` without momentum.
+      ArgumentError: for an unknown option, or `nesterov` without momentum.
 
     Notes:
       Four products a step, momentum included: the least of all here. For points that
@@ -344,23 +328,41 @@ def pogo(
     )
 
 
+def _retracting(
+    direction, learning_rate, transforms, retraction, stabilize_every, *limits
+) -> optax.GradientTransformationExtraArgs:
+    """Chain a direction, its learning rate, what is done to a step, and the step."""
+    return optax.chain(
+        direction,
+        optax.scale_by_learning_rate(learning_rate),
+        *transforms,
+        *limits,
+        retract_updates(
+            retraction, stabilize_every=stabilize_every, project=bool(transforms)
+        ),
+    )
+
+
 def _transforms(call, step_transform) -> list[optax.GradientTransformation]:
     """List what is done to a step before it is taken."""
     if step_transform is None:
         return []
     if not isinstance(step_transform, optax.GradientTransformation):
-        raise ValueError(
-            f"`{call}(step_transform=...)`: expected an optax transformation, got "
-            f"{type(step_transform).__name__}; pass one such as "
-            "`optax.contrib.reduce_on_plateau()`."
+        raise ArgumentError(
+            f"{call}(step_transform=...)",
+            "an optax transformation",
+            type(step_transform).__name__,
+            "pass one such as `optax.contrib.reduce_on_plateau()`",
         )
     return [step_transform]
 
 
 def _check_nesterov(call, nesterov, momentum) -> None:
-    """Refuse to look ahead without momentum, which would change nothing."""
+    """Raise for `nesterov` without momentum, which would change nothing."""
     if nesterov and momentum is None:
-        raise ValueError(
-            f"`{call}(nesterov=True)`: expected momentum with it, got none; pass "
-            "momentum=0.9, or leave `nesterov` out."
+        raise ArgumentError(
+            f"{call}(nesterov=True)",
+            "momentum with it",
+            "momentum=None",
+            "pass momentum=0.9, or leave `nesterov` out",
         )

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from jaxalign.errors import ArgumentError
+
 STIEFEL = "stiefel"
 REST = "rest"
 
@@ -23,16 +25,17 @@ def label_paths(*patterns: str) -> Callable[[Any], Any]:
       `optax.multi_transform` takes for its `param_labels`.
 
     Raises:
-      ValueError: if no pattern is given; by the function, if one fits no parameter.
+      ArgumentError: if no pattern is given; by the function, if one fits no parameter.
 
     >>> params = {"mixer": jax.numpy.eye(2), "head": jax.numpy.zeros((2, 1))}
     >>> label_paths("mixer")(params)
     {'head': 'rest', 'mixer': 'stiefel'}
     """
     if not patterns or not all(isinstance(one, str) for one in patterns):
-        raise ValueError(
-            f"`label_paths{patterns!r}`: expected patterns of paths; pass such as "
-            "'*/mixer'."
+        raise ArgumentError(
+            f"label_paths{patterns!r}",
+            "patterns of paths",
+            remedy="pass such as '*/mixer'",
         )
 
     def label(params: Any) -> Any:
@@ -40,9 +43,10 @@ def label_paths(*patterns: str) -> Callable[[Any], Any]:
         paths = [_name(path) for path, _ in found[0]]
         for pattern in patterns:
             if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
-                raise ValueError(
-                    f"`label_paths({pattern!r})`: expected a pattern that fits a "
-                    f"parameter; there are {', '.join(paths) or 'none'}."
+                raise ArgumentError(
+                    f"label_paths({pattern!r})",
+                    "a pattern that fits a parameter",
+                    remedy=f"there are {', '.join(paths) or 'none'}",
                 )
         labels = [
             STIEFEL if any(fnmatch.fnmatchcase(path, one) for one in patterns) else REST

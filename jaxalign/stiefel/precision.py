@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.stiefel.shapes import product
 
 Precision = Literal["full", "mixed"]
@@ -42,13 +43,14 @@ def choose_product(precision: Precision):
     """Return the product of `precision` for such terms.
 
     Raises:
-      ValueError: if there is none of that name.
+      ArgumentError: if the precision is unknown.
     """
     if precision == "mixed":
         return rough_product
     if precision == "full":
         return product
-    raise ValueError(
-        f"`precision={precision!r}`: expected 'full' or 'mixed'; leave it out for "
-        "'full'."
+    raise ArgumentError(
+        f"precision={precision!r}",
+        "'full' or 'mixed'",
+        remedy="leave it out for 'full'",
     )

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.stiefel.cayley import retract_cayley, retract_cayley_iterative
 from jaxalign.stiefel.polar_step import polar_of_step
 from jaxalign.stiefel.qr_step import qr_of_step
@@ -43,7 +44,7 @@ def retract(
       The point reached, in the point's dtype and component.
 
     Raises:
-      ValueError: if the two are not floating matrices of one shape, or `method` is
+      ArgumentError: if the two are not floating matrices of one shape, or `method` is
         unknown.
 
     Notes:
@@ -63,9 +64,10 @@ def retract(
         return retract_cayley(point, tangent)
     if method == "cayley_iterative":
         return retract_cayley_iterative(point, tangent)
-    raise ValueError(
-        f"`retract(method={method!r})`: expected one of {RETRACTIONS}; leave it out "
-        "for 'polar', which needs products alone."
+    raise ArgumentError(
+        f"retract(method={method!r})",
+        f"one of {RETRACTIONS}",
+        remedy="leave it out for 'polar', which needs products alone",
     )
 
 
@@ -84,7 +86,7 @@ def retract_qr(
       The point reached, in the point's dtype.
 
     Raises:
-      ValueError: if the two are not floating matrices of one shape.
+      ArgumentError: if the two are not floating matrices of one shape.
 
     Notes:
       Unique, since R's diagonal is made positive; of first order. A short step (of
@@ -125,7 +127,7 @@ def retract_polar(
       `point` was not quite, so that drift does not add up.
 
     Raises:
-      ValueError: if the two are not floating matrices of one shape.
+      ArgumentError: if the two are not floating matrices of one shape.
 
     Notes:
       Of second order in the Euclidean metric. Products alone, fitted to the length

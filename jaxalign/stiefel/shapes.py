@@ -7,36 +7,38 @@ is the transpose of a tall one, and so are its tangent vectors.
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import wide_dtype
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.precise import product
 
 
 def check_point(call: str, point: Any, name: str = "point") -> None:
-    """Refuse what is no floating matrix or stack of them."""
+    """Raise unless `point` is a floating matrix or a stack of them."""
     shape = getattr(point, "shape", (type(point).__name__,))
     dtype = getattr(point, "dtype", None)
     floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
     if len(shape) < 2 or 0 in shape[-2:] or not floating:
-        raise ValueError(
-            f"`{call}({name}=...)`: expected a floating array of shape (..., rows, "
-            f"columns), got {dtype} of shape {shape}; pass a matrix such as "
-            "`random_point(key, (d_target, d_source))`."
+        raise ArgumentError(
+            f"{call}({name}=...)",
+            "a floating array of shape (..., rows, columns)",
+            f"{dtype} of shape {shape}",
+            "pass a matrix such as `random_point(key, (d_target, d_source))`",
         )
 
 
 def check_pair(call: str, name: str, point: Any, vector: Any) -> None:
-    """Refuse a vector that is not of its point's shape."""
+    """Raise unless `vector` has the shape of its point."""
     check_point(call, point)
     check_point(call, vector, name)
     if point.shape != vector.shape:
-        raise ValueError(
-            f"`{call}({name}=...)`: expected the point's shape {point.shape}, got "
-            f"{vector.shape}; broadcast the two first."
+        raise ArgumentError(
+            f"{call}({name}=...)",
+            f"the point's shape {point.shape}",
+            vector.shape,
+            "broadcast the two first",
         )
 
 
@@ -59,4 +61,4 @@ def flip(matrix: Array) -> Array:
 
 def product(left: Array, right: Array) -> Array:
     """Matrix product in full precision."""
-    return jnp.matmul(left, right, precision=_HIGHEST)
+    return product(left, right)

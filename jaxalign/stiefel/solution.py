@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a fit on the Stiefel manifold returns: the point, its quality, and the way."""
 
-import typing
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,11 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.status import Status, check_status
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class History:
     """Measured along the way, the start first.
 
@@ -31,8 +30,7 @@ class History:
     orthogonality_error: Float[Array, "*records_and_batch"]
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class StiefelSolution:
     """Optimised points.
 
@@ -52,6 +50,7 @@ class StiefelSolution:
       status: a `Status` code, ``(*batch)``; NOT_CONVERGED where the steps ran out,
         OFF_MANIFOLD where they were changed after they were taken.
       history: of the run that `point` ends.
+      state: of the optimizer after the last step, to resume from.
       start: static; where the fit began, in words.
     """
 
@@ -65,6 +64,7 @@ class StiefelSolution:
     steps: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
     history: History
+    state: Any
     start: str = flax.struct.field(pytree_node=False, default="the given point")
 
     def check(self, *, allow: Iterable[Status] = ()) -> "StiefelSolution":

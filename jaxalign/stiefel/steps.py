@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Int
 
 from jaxalign.array_types import Array
+from jaxalign.errors import check_number, check_option
 from jaxalign.stiefel.feasibility import (
     Feasibility,
     init_feasibility,
@@ -63,7 +64,7 @@ def retract_updates(
       inside of it see `check_on_manifold`.
 
     Raises:
-      ValueError: if `method` is unknown, or `stabilize_every` a number below 1.
+      ArgumentError: if `method` is unknown, or `stabilize_every` a number below 1.
 
     Notes:
       The determinant's sign stays, whatever the step: each retraction of a tangent
@@ -76,15 +77,15 @@ def retract_updates(
     >>> bool(jnp.allclose(update, 0.0, atol=1e-6))  # the gradient is normal to it
     True
     """
-    if method not in RETRACTIONS:
-        raise ValueError(
-            f"`retract_updates(method={method!r})`: expected one of {RETRACTIONS}; "
-            "leave it out for 'polar'."
-        )
-    if isinstance(stabilize_every, float | int) and not stabilize_every >= 1:
-        raise ValueError(
-            f"`retract_updates(stabilize_every={stabilize_every})`: expected a number "
-            "of steps, 1 or more; None is never."
+    check_option("retract_updates", "method", method, RETRACTIONS)
+    # An injected number is an array: what it holds is not known here.
+    if isinstance(stabilize_every, float | int):
+        check_number(
+            "retract_updates",
+            "stabilize_every",
+            stabilize_every,
+            least=1.0,
+            remedy="None is never",
         )
 
     def init(params):
@@ -124,7 +125,7 @@ def limit_cayley_step(
       A transformation without state.
 
     Raises:
-      ValueError: for a number that is no such bound.
+      ArgumentError: for a number that is no such bound.
 
     Notes:
       The Frobenius norm is far above the spectral one in many dimensions, so that a
@@ -133,10 +134,14 @@ def limit_cayley_step(
     References:
       Li, Fuxin, Todorovic, 2020, arXiv 2002.01113, algorithm 1.
     """
-    if isinstance(bound, float | int) and not 0 < bound < 2**0.5:
-        raise ValueError(
-            f"`limit_cayley_step(bound={bound})`: expected a length above 0 and below "
-            "sqrt(2), where the iteration contracts; leave it out for 1."
+    if isinstance(bound, float | int):
+        check_number(
+            "limit_cayley_step",
+            "bound",
+            bound,
+            above=0.0,
+            below=2**0.5,
+            remedy="the iteration contracts below sqrt(2); leave it out for 1",
         )
 
     def update(updates, state, params=None, **extra):

@@ -7,27 +7,27 @@ memory. Reference: Bonnabel, "Stochastic gradient descent on Riemannian manifold
 """
 
 import functools
-import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from jaxalign.array_types import Array
+from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError, check_count
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.status import Status, check_status
 from jaxalign.stiefel.components import determinant_sign
 from jaxalign.stiefel.feasibility import largest_excess
+from jaxalign.stiefel.hyperparams import begin, check_state
 from jaxalign.stiefel.leaves import check_points
 from jaxalign.stiefel.measures import PointTree, drift, settle
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class StreamSolution:
     """Points after a stream of batches.
 
@@ -68,6 +68,7 @@ def fit_stream(
     batches: Iterable[Any],
     *,
     state: optax.OptState | None = None,
+    hyperparams: Mapping[str, float | ArrayLike] | None = None,
     record_every: int = 10,
     report: Callable[[int, float], None] | None = None,
 ) -> StreamSolution:
@@ -75,7 +76,7 @@ def fit_stream(
 
     Args:
       loss: from a point, or a tree of points, and a batch to a scalar. For instance
-        ``lambda point, batch: cosine_objective(batch.source, batch.target)(point)``.
+        ``lambda point, rows: robust_objective(rows.source, rows.target)(point)``.
       init: orthonormal, in the component that is wanted: a stream passes once. The
         closed form of the anchors' moments serves best.
       optimizer: any of this room; give it a schedule that falls, or the point goes on
@@ -84,6 +85,8 @@ def fit_stream(
       batches: PyTrees of arrays, all of one shape; pad and mask the last. Split over a
         mesh, each device works on its rows.
       state: of an earlier solution, whose `point` is `init`; default: a fresh one.
+      hyperparams: as of `fit`: numbers of an optimizer made by
+        `optax.inject_hyperparams`, which share one program.
       record_every: batches between two records.
       report: called at each record with the batches seen and the mean loss.
 
@@ -91,8 +94,8 @@ def fit_stream(
       The solution. Keep its `point` and `state` to go on later.
 
     Raises:
-      ValueError: if there is no batch, `init` is not orthonormal, `loss` gives no
-        scalar, or an option is out of range.
+      ArgumentError: if there is no batch, `init` is not orthonormal, `loss` gives no
+        scalar, `state` is not the optimizer's, or an option is out of range.
 
     Notes:
       One compilation for one shape of batch. The step's collectives are those of the
@@ -110,15 +113,12 @@ def fit_stream(
     >>> bool(jnp.allclose(found.point, jnp.eye(2), atol=1e-3))
     True
     """
-    if not isinstance(record_every, int) or record_every < 1:
-        raise ValueError(
-            f"`fit_stream(record_every={record_every!r})`: expected an integer of at "
-            "least 1; leave it out for 10."
-        )
+    check_count("fit_stream", "record_every", record_every)
     check_points("fit_stream", init)
     # A copy: the step writes the new point where the old one was.
     point = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), init)
-    state = optimizer.init(point) if state is None else jax.tree.map(jnp.copy, state)
+    numbers = check_state("fit_stream", optimizer, point, state, hyperparams)
+    state = begin(optimizer, point, jax.tree.map(jnp.copy, state), numbers)
     total = jnp.zeros(())
     steps, values, count = [], [], 0
 
@@ -136,9 +136,11 @@ def fit_stream(
             keep()
             total = jnp.zeros(())
     if not count:
-        raise ValueError(
-            "`fit_stream(batches=...)`: expected at least one batch, got none; an "
-            "iterator that was used up gives none, make it anew."
+        raise ArgumentError(
+            "fit_stream(batches=...)",
+            "at least one batch",
+            "an empty iterable",
+            "an iterator that was used up is empty, make it anew",
         )
     if steps[-1:] != [count]:
         keep()
@@ -177,9 +179,11 @@ def _step(point, state, batch, *, loss, optimizer):
     def scalar(point):
         value = jnp.asarray(loss(point, batch))
         if value.shape:
-            raise ValueError(
-                "`fit_stream(loss=...)`: expected a scalar for a batch, got shape "
-                f"{value.shape}; return a mean over its rows."
+            raise ArgumentError(
+                "fit_stream(loss=...)",
+                "a scalar for a batch",
+                f"shape {value.shape}",
+                "return a mean over its rows",
             )
         return value
 

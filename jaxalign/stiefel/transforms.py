@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array
+from jaxalign.errors import check_option
 from jaxalign.stiefel.geometry import (
     Metric,
     check_metric,
@@ -47,7 +48,7 @@ def to_riemannian_gradient(
       A transformation without state; its `update` needs `params`.
 
     Raises:
-      ValueError: for an unknown metric or precision.
+      ArgumentError: for an unknown metric or precision.
 
     Notes:
       Two products a matrix.
@@ -169,7 +170,7 @@ def scale_by_riemannian_adam(
       A transformation with `RiemannianAdamState`; its `update` needs `params`.
 
     Raises:
-      ValueError: if `norm_of` is unknown.
+      ArgumentError: if `norm_of` is unknown.
 
     Notes:
       Four products a matrix; two with ``norm_of="gradient"``.
@@ -179,11 +180,9 @@ def scale_by_riemannian_adam(
       Riemannian optimization on the Stiefel manifold via the Cayley transform", 2020,
       arXiv 2002.01113.
     """
-    if norm_of not in ("tangent", "gradient"):
-        raise ValueError(
-            f"`scale_by_riemannian_adam(norm_of={norm_of!r})`: expected 'tangent' or "
-            "'gradient'; leave it out for 'tangent'."
-        )
+    check_option(
+        "scale_by_riemannian_adam", "norm_of", norm_of, ("tangent", "gradient")
+    )
 
     def init(params):
         return RiemannianAdamState(

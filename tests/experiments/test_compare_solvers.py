@@ -11,11 +11,24 @@ import scipy.linalg
 
 import jaxalign as ja
 from experiments import compare_solvers, objective_study
-from experiments.solver_course import RULE, compare
-from experiments.solver_page import Results, page_sections
-from experiments.solver_problems import PLANTED, Planted, Problem, tiny
-from experiments.solver_programs import SOLVERS, TINY_SOLVERS, Programs, places
-from experiments.solver_words import describe, describe_components, outcome_rows
+from experiments.solvers.compare import (
+    COMPARED,
+    PLANTED,
+    RULE,
+    TINY_COMPARED,
+    Planted,
+    compare,
+)
+from experiments.solvers.problem import problem_of
+from experiments.solvers.report import (
+    Results,
+    describe,
+    describe_components,
+    outcome_rows,
+    page_sections,
+)
+from experiments.solvers.table import places
+from jaxalign.moments import init_moments, update_moments
 from tests.cases import rows_pair
 from tests.experiments.launching import launch_here
 
@@ -31,13 +44,8 @@ def problem():
 
 
 @pytest.fixture(scope="module")
-def programs():
-    return Programs(TINY_SOLVERS)
-
-
-@pytest.fixture(scope="module")
-def outcome(problem, programs):
-    return compare(programs, problem, rounds=1)
+def outcome(problem):
+    return compare(problem, TINY_COMPARED, rounds=1)
 
 
 def test_excess_is_that_of_scipys_optimum(problem):
@@ -71,14 +79,12 @@ def test_condition_number_is_near_the_one_that_is_asked_for():
 
 def test_unequal_widths_have_a_start_and_a_condition():
     rng = np.random.default_rng(0)
-    moments = ja.moments.update_moments(
-        ja.moments.init_moments(4, 6), *rows_pair(rng, 50, 4, 6)
-    )
-    found = Problem("wide", "", moments, 10)
+    moments = update_moments(init_moments(4, 6), *rows_pair(rng, 50, 4, 6))
+    found = problem_of(moments, "wide", "", steps=10)
     assert found.start.shape == (6, 4)
     assert found.excess(ja.solve.solve_procrustes(moments).rotation)[0] < 1e-10
     assert np.isfinite(found.condition)
-    assert found.describe_point(found.start) == {}
+    assert np.isnan(found.distance(found.start))
 
 
 def test_records_are_ascending_and_end_at_the_last_step():
@@ -90,14 +96,14 @@ def test_records_are_ascending_and_end_at_the_last_step():
 
 
 def test_solvers_get_there(problem, outcome):
-    _check_solvers(problem, outcome, TINY_SOLVERS)
+    _check_solvers(problem, outcome, TINY_COMPARED)
     assert all(one.step_seconds > 0 for one in outcome.convergence.courses)
 
 
 @pytest.mark.slow
 def test_the_other_solvers_get_there(problem):
-    others = [label for label in SOLVERS if label not in TINY_SOLVERS]
-    outcome = compare(Programs(others), problem, rounds=0)
+    others = [label for label in COMPARED if label not in TINY_COMPARED]
+    outcome = compare(problem, others, rounds=0)
     _check_solvers(problem, outcome, others)
 
 
@@ -115,9 +121,9 @@ def _check_solvers(problem, outcome, labels):
     assert abs(problem.excess(outcome.rotations[outcome.best()])[0]) < 1e-10
 
 
-def test_settings_of_another_problem_are_kept(problem, outcome, programs):
-    again = compare(programs, problem, rounds=0, settings=outcome.settings)
-    assert [one.label for one in again.convergence.courses] == list(TINY_SOLVERS)
+def test_settings_of_another_problem_are_kept(problem, outcome):
+    again = compare(problem, TINY_COMPARED, rounds=0, settings=outcome.settings)
+    assert [one.label for one in again.convergence.courses] == list(TINY_COMPARED)
     for one in again.convergence.courses:
         (before,) = (c for c in outcome.convergence.courses if c.label == one.label)
         np.testing.assert_allclose(one.excess, before.excess, atol=1e-6)
@@ -132,7 +138,7 @@ def test_a_start_in_the_wrong_component_is_told(outcome):
 
 def test_rows_and_page_hold_the_numbers(outcome):
     rows = outcome_rows(outcome, {"note": 1})
-    assert {row.method for row in rows} >= set(TINY_SOLVERS)
+    assert {row.method for row in rows} >= set(TINY_COMPARED)
     by_metric = {row.metric: row for row in rows if row.method == "pogo"}
     (pogo,) = (c for c in outcome.convergence.courses if c.label == "pogo")
     assert by_metric["steps_to_target"].value == pogo.steps_to()
@@ -150,7 +156,7 @@ def test_rows_and_page_hold_the_numbers(outcome):
 
 def test_toy_sizes_keep_what_makes_a_case():
     for case in PLANTED:
-        small = tiny(case)
+        small = case.tiny()
         assert small.width <= 12
         kept = ("name", "condition", "noise", "reflect")
         for field in kept:
@@ -177,7 +183,7 @@ def test_the_study_of_objectives_is_a_part(outcome, monkeypatch):
     page = "".join(page_sections(results))
     for text in ("Do this.", "Sizes.", "<section>"):
         assert text in page
-    json.dumps(compare_solvers.as_json(config))
+    json.dumps(config.as_json())
 
 
 def run_command(workdir, *flags):
@@ -198,7 +204,7 @@ def test_tiny_run_writes_maps_curves_and_rows(data_dir, tmp_path):
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     unseen = [row for row in rows if row["table"] == "unseen classes"]
     methods = {row["method"] for row in unseen}
-    assert set(TINY_SOLVERS) | {"closed form, svd"} <= methods
+    assert set(TINY_COMPARED) | {"closed form, svd"} <= methods
     amap = ja.AlignmentMap.load(tmp_path / "run" / "map.safetensors")
     assert amap.card["solver"].startswith("closed form")
     assert amap.card["fit"]["rotation"] == "given"
@@ -232,7 +238,7 @@ def test_stores_take_the_place_of_encoders(tmp_path):
         for row in found
         if (row["method"], row["metric"]) == ("closed form, svd", "held_out_residual")
     )
-    image = ja.fit_map({"image": rows}, scale="none")
+    image = ja.fit_map({"image": rows}, ja.families.PAPER)
     mapped = np.asarray(image(rows[0], "image", normalize=False))
     spread = np.square(rows[1] - rows[1].mean(0)).sum()
     assert row["value"] == pytest.approx(

@@ -78,7 +78,12 @@ def sizes(split):
 
 @pytest.fixture(scope="module")
 def anchors(split, sizes):
-    return objective_families.pad_anchors(split.anchors(np.arange(5)), *sizes.all)
+    return padded(split, sizes.all)
+
+
+def padded(split, sizes):
+    chosen = objective_families.choose_rows(split, np.arange(5))
+    return objective_families.take_rows(split, chosen, sizes)
 
 
 # The others are made of the same parts: each is a compilation of seconds.
@@ -101,7 +106,9 @@ def test_descent_ends_lower_than_the_closed_form_and_on_the_manifold(anchors, na
     assert points.shape == (1 if family.closed else 2, WIDTH, WIDTH)
     error = orthogonality_error(points)
     assert float(jnp.max(error)) <= tolerances.POLAR * tolerances.eps(jnp.float32)
-    start = ja.map_from_moments(anchors.moments(), scale="none").rotation
+    start = ja.fit_map(
+        objective_families.moments_of(anchors), ja.families.PAPER
+    ).rotation
     ended, started = (
         measure(anchors, knob, point, name=name) for point in (points[-1], start)
     )
@@ -126,10 +133,7 @@ def test_pull_keeps_points_near_the_closed_form(anchors):
 
 
 def test_padding_changes_nothing(split, sizes, anchors):
-    some = np.arange(5)
-    larger = objective_families.pad_anchors(
-        split.anchors(some), *(size + 7 for size in sizes.all)
-    )
+    larger = padded(split, {name: size + 7 for name, size in sizes.all.items()})
     values = [
         float(measure(rows, 0.1, jnp.eye(WIDTH), name=QUICK[0]))
         for rows in (anchors, larger)
@@ -144,13 +148,13 @@ def test_score_is_what_evaluation_measures(split, sizes, centring):
     folds = objective_choice.cut_folds(split, np.arange(5), sizes, folds=2, seed=0)
     cut = objective_choice.cut_classes(np.arange(5), folds=2, seed=0)
     fold, (_, held) = folds[0], cut[0]
-    amap = ja.map_from_moments(fold.rows.moments(), scale="none")
+    amap = ja.fit_map(objective_families.moments_of(fold.rows), ja.families.PAPER)
     hits = objective_choice.count_hits(amap.rotation[None], *fold, centring=centring)
     class_texts = np.ones((CLASSES, WIDTH), np.float32)
-    searcher = objective_study.Searcher(amap, objective_study.USES[centring])
+    searched = objective_study.SearchMap(amap, objective_study.USES[centring])
     rows = ja.evaluate_map(
         "m",
-        searcher,
+        searched,
         split.pairs(held, class_texts, class_texts),
         run=ja.evaluate.Run(),
     )

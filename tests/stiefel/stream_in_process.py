@@ -43,7 +43,7 @@ def main() -> None:
     port, number, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     jax.config.update("jax_num_cpu_devices", 2)
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, number)
-    where = ja.row_sharding(ja.data_mesh())
+    where = ja.sharding.row_sharding(ja.sharding.data_mesh())
     own = slice(number * ROWS // 2, (number + 1) * ROWS // 2)
     stream = (
         tuple(jax.make_array_from_process_local_data(where, side[own]) for side in pair)

@@ -43,7 +43,7 @@ def test_reflecting_a_procrustes_optimum_leads_to_the_other_one():
 
 @pytest.mark.compiled_text
 def test_components_of_a_sharded_batch_need_no_communication():
-    sharding = ja.row_sharding(ja.data_mesh())
+    sharding = ja.sharding.row_sharding(ja.sharding.data_mesh())
     # Collectives do not depend on the values.
     points = jax.device_put(np.ones((8, 5, 5), np.float32), sharding)
     text = jax.jit(component).lower(points).compile().as_text()

@@ -49,7 +49,7 @@ def test_draws_are_uniform_in_their_component(determinant):
 
 def test_planted_rotations_are_the_same_draws():
     for reflect_it, determinant in ((False, 1), (True, -1)):
-        planted = ja.random_rotation(jax.random.key(4), 3, 3, reflect=reflect_it)
+        planted = ja.data.random_rotation(jax.random.key(4), 3, 3, reflect=reflect_it)
         drawn = random_point(jax.random.key(4), (3, 3), determinant=determinant)
         np.testing.assert_array_equal(planted, drawn)
 

@@ -31,8 +31,8 @@ def moments(seed, d_target, d_source, **options):
     """Sum up planted pairs with a mean."""
     rng = np.random.default_rng(seed)
     source, target = rows_pair(rng, 400, d_source, d_target, mean=1.0, **options)
-    empty = ja.init_moments(d_source, d_target, grams=True)
-    return ja.update_moments(empty, source, target)
+    empty = ja.moments.init_moments(d_source, d_target, grams=True)
+    return ja.moments.update_moments(empty, source, target)
 
 
 def nearest(matrix):
@@ -87,7 +87,7 @@ def test_procrustes_by_descent_is_procrustes_in_closed_form():
 def test_least_squares_to_fewer_dimensions_beats_the_closed_start():
     held = moments(4, 3, 8, noise=0.5)
     objective = st.least_squares_objective(held)
-    oracle = ja.solve_procrustes(held, objective="least_squares")
+    oracle = ja.solve.solve_procrustes(held, objective="least_squares")
     steepest = np.linalg.norm(np.asarray(held.source_gram), 2)
     rate = 0.4 * float(held.count / steepest)
     optimizer = st.riemannian_sgd(rate, momentum=0.8)
@@ -216,8 +216,8 @@ def test_several_models_go_to_one_frame():
         for turn in turns
     ]
     pairs = [(0, 1), (1, 2), (0, 2)]
-    empty = ja.init_moments(6, 6)
-    held = [ja.update_moments(empty, rows[a], rows[b]) for a, b in pairs]
+    empty = ja.moments.init_moments(6, 6)
+    held = [ja.moments.update_moments(empty, rows[a], rows[b]) for a, b in pairs]
     objective = st.consensus_objective(held, pairs)
     best = objective.closed_form_start()
     # Away from the optimum, within each component.

@@ -164,7 +164,9 @@ def test_batch_is_loop_and_needs_no_communication():
     alone = [float(geodesic_distance(*pair)) for pair in zip(points, ends, strict=True)]
     mapped = jax.jit(jax.vmap(geodesic_distance))(points, ends)
     np.testing.assert_allclose(mapped, alone, atol=DISTANCE * F32)
-    split = jax.device_put((points, ends), ja.row_sharding(ja.data_mesh()))
+    split = jax.device_put(
+        (points, ends), ja.sharding.row_sharding(ja.sharding.data_mesh())
+    )
     compiled = jax.jit(geodesic_distance).lower(*split).compile()
     assert_no_collective(compiled.as_text())
     np.testing.assert_allclose(compiled(*split), alone, atol=DISTANCE * F32)

@@ -105,7 +105,7 @@ def test_norm_of_nothing_is_nothing_and_has_derivative_nothing():
 
 @pytest.mark.compiled_text
 def test_geometry_of_a_sharded_batch_needs_no_communication():
-    sharding = ja.row_sharding(ja.data_mesh())
+    sharding = ja.sharding.row_sharding(ja.sharding.data_mesh())
     # Collectives do not depend on the values.
     point, square = (
         jax.device_put(np.ones((8, 5, columns), np.float32), sharding)

@@ -102,7 +102,7 @@ def test_it_solves_tall_and_wide_points(case, shape):
 @pytest.mark.compiled_text
 @aliases
 def test_a_split_batch_is_a_loop_without_communication_or_retracing(case):
-    where = NamedSharding(ja.data_mesh(), PartitionSpec("data"))
+    where = NamedSharding(ja.sharding.data_mesh(), PartitionSpec("data"))
     cross, _, start = planted(4, (8, 8), batch=(8,))
     optimizer = case.build()
     split, point = jax.device_put((cross, start), where)
@@ -128,7 +128,7 @@ def test_a_split_batch_is_a_loop_without_communication_or_retracing(case):
 
 @states
 def test_state_keeps_its_sharding_by_rows(case):
-    where = NamedSharding(ja.data_mesh(), PartitionSpec("data"))
+    where = NamedSharding(ja.sharding.data_mesh(), PartitionSpec("data"))
     cross, _, start = planted(4, (8, 8))
     split, point = jax.device_put((cross, start), where)
     optimizer = case.build()

@@ -269,7 +269,7 @@ def test_sharded_batch_needs_no_communication_nor_do_its_derivatives(method):
     rng = np.random.default_rng(11)
     pairs = [tangent_pair(rng, (9, 5), 0.1 * k, dtype=np.float32) for k in range(8)]
     points, tangents = (np.stack(side) for side in zip(*pairs, strict=True))
-    sharding = ja.row_sharding(ja.data_mesh())
+    sharding = ja.sharding.row_sharding(ja.sharding.data_mesh())
     split = jax.device_put((points, tangents), sharding)
 
     def step(point, tangent):

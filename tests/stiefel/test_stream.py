@@ -80,7 +80,7 @@ def test_a_stream_in_two_parts_is_one():
 
 @pytest.mark.compiled_text
 def test_rows_split_over_devices_are_one_all_reduce():
-    where = ja.row_sharding(ja.data_mesh())
+    where = ja.sharding.row_sharding(ja.sharding.data_mesh())
     parts = [jax.device_put(batch, where) for batch in batches(1)]
     split = st.fit_stream(squares, jnp.eye(8), FALLING, parts)
     alone = st.fit_stream(squares, jnp.eye(8), FALLING, batches(1))

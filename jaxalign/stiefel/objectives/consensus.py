@@ -5,7 +5,6 @@ What `solve_consensus` reaches by solving one model after another, for optimiser
 move all of them in one step. Reference: Gower, "Generalized Procrustes analysis", 1975.
 """
 
-import typing
 from collections.abc import Sequence
 
 import flax.struct
@@ -14,7 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.consensus import Pairs, solve_consensus
 from jaxalign.solve.consensus_checks import check_pairs
 from jaxalign.stiefel.objectives.points import inner, product, quadratic_form
@@ -22,8 +24,7 @@ from jaxalign.stiefel.objectives.points import inner, product, quadratic_form
 Points = Sequence[jax.Array] | jax.Array
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class ConsensusObjective:
     """Mean squared disagreement of pairs in one frame; make it by its factory.
 
@@ -73,19 +74,23 @@ class ConsensusObjective:
         if isinstance(point, jax.Array) or hasattr(point, "ndim"):
             stacked = jnp.asarray(point)
             if stacked.ndim < 3 or stacked.shape[-3] != len(self.widths):
-                raise ValueError(
-                    "`consensus_objective(...)(point)`: expected shape (..., "
-                    f"{len(self.widths)}, {self.width}, d), one map a model, got "
-                    f"{stacked.shape}; stack them as `solve_consensus` lists them."
+                raise ArgumentError(
+                    "consensus_objective(...)(point)",
+                    f"shape (..., {len(self.widths)}, {self.width}, d), one map a "
+                    "model",
+                    stacked.shape,
+                    "stack them as `solve_consensus` lists them",
                 )
             point = [stacked[..., m, :, :] for m in range(len(self.widths))]
         maps = [jnp.asarray(one) for one in point]
         found = [one.shape[-2:] for one in maps]
         wanted = [(self.width, own) for own in self.widths]
         if found != wanted:
-            raise ValueError(
-                f"`consensus_objective(...)(point)`: expected maps of shapes {wanted}, "
-                f"got {found}; a map goes from its model to the frame."
+            raise ArgumentError(
+                "consensus_objective(...)(point)",
+                f"maps of shapes {wanted}",
+                found,
+                "a map goes from its model to the frame",
             )
         dtype = self.parts[0].count.dtype
         return [one.astype(dtype) for one in maps]
@@ -120,7 +125,7 @@ def consensus_objective(
       optimiser takes for a batch of M points.
 
     Raises:
-      ValueError: if moments and pairs do not fit, leave a model unconnected, or lack
+      ArgumentError: if moments and pairs do not fit, leave a model unconnected, or lack
         Grams that a narrower frame needs.
 
     Notes:
@@ -134,7 +139,7 @@ def consensus_objective(
 
     >>> import jaxalign as ja
     >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -2.0]])
-    >>> moments = ja.update_moments(ja.init_moments(2, 2), x, -x)
+    >>> moments = ja.moments.update_moments(ja.moments.init_moments(2, 2), x, -x)
     >>> objective = consensus_objective([moments], [(0, 1)])
     >>> abs(float(objective(jnp.stack([jnp.eye(2), -jnp.eye(2)])))) < 1e-5
     True
@@ -143,10 +148,12 @@ def consensus_objective(
     parts, widths, chosen = check_pairs(pair_moments, pairs, width, 1, call=call)
     for part, (i, j) in zip(parts, pairs, strict=True):
         if max(widths[i], widths[j]) > chosen and part.source_gram is None:
-            raise ValueError(
-                f"`{call}(pair_moments=...)`: expected moments with Gram matrices for "
-                f"the pair {(i, j)}, wider than the frame of {chosen}, got none; make "
-                "them by `init_moments(..., grams=True)`."
+            raise ArgumentError(
+                f"{call}(pair_moments=...)",
+                f"moments with Gram matrices for the pair {(i, j)}, wider than the "
+                f"frame of {chosen}",
+                "moments without them",
+                "make them by `init_moments(..., grams=True)`",
             )
     return ConsensusObjective(
         parts=tuple(jax.tree.map(jnp.asarray, part) for part in parts),

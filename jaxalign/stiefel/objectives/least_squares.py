@@ -6,27 +6,25 @@ SVD maximises a trace and not this. Reference: Kiers, "Majorization as a tool fo
 optimizing a class of matrix functions", 1990.
 """
 
-import typing
-
-import flax.struct
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.stiefel.objectives.points import (
+    StartsFromCross,
     add,
     as_point,
     inner,
     per_count,
-    polar_start,
     quadratic_form,
 )
 
 
-@typing.no_type_check
-@flax.struct.dataclass
-class LeastSquaresObjective:
+@pytree_dataclass
+class LeastSquaresObjective(StartsFromCross):
     """Mean squared error of any matrix; make it by its factory.
 
     Attributes:
@@ -47,14 +45,6 @@ class LeastSquaresObjective:
         projected = quadratic_form(point, self.gram, None)
         return add(self.energy, projected - 2.0 * inner(point, self.cross))
 
-    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
-        """Matrix whose polar factor is `closed_form_start`."""
-        return self.cross
-
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the trace solution: the optimum only if ``d_source <= d_target``."""
-        return polar_start(self.start_matrix())
-
 
 def least_squares_objective(moments: Moments) -> LeastSquaresObjective:
     r"""Make the objective of least squares from accumulated moments.
@@ -74,7 +64,7 @@ def least_squares_objective(moments: Moments) -> LeastSquaresObjective:
       The objective, at least 0 up to rounding, at any matrix and not on points alone.
 
     Raises:
-      ValueError: if `moments` is no `Moments`, or holds no Grams.
+      ArgumentError: if `moments` is no `Moments`, or holds no Grams.
 
     Notes:
       One product, O(d_target d_source^2), an evaluation, with or without the gradient.
@@ -88,8 +78,8 @@ def least_squares_objective(moments: Moments) -> LeastSquaresObjective:
     >>> import jax.numpy as jnp
     >>> import jaxalign as ja
     >>> rows = jnp.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -2.0]])
-    >>> moments = ja.init_moments(2, 1, grams=True)
-    >>> moments = ja.update_moments(moments, rows, rows[:, :1])
+    >>> moments = ja.moments.init_moments(2, 1, grams=True)
+    >>> moments = ja.moments.update_moments(moments, rows, rows[:, :1])
     >>> abs(float(least_squares_objective(moments)(jnp.array([[1.0, 0.0]])))) < 1e-5
     True
     """
@@ -108,12 +98,14 @@ def held_grams(
     """Take both Grams, or refuse moments that hold none.
 
     Raises:
-      ValueError: saying how to get them.
+      ArgumentError: saying how to get them.
     """
     if moments.source_gram is None or moments.target_gram is None:
-        raise ValueError(
-            f"`{call}(moments=...)`: expected moments with Gram matrices, got none; "
+        raise ArgumentError(
+            f"{call}(moments=...)",
+            "moments with Gram matrices",
+            "moments without them",
             "make them by `init_moments(..., grams=True)`, or use "
-            "`procrustes_objective`, which needs none."
+            "`procrustes_objective`, which needs none",
         )
     return moments.source_gram, moments.target_gram

@@ -13,9 +13,9 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
+from jaxalign.precise import product
 from jaxalign.solve.polar import polar_factor
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def as_point(
@@ -31,14 +31,16 @@ def as_point(
       like: a matrix of the data, ``(*g, d_target, d_source)``.
 
     Raises:
-      ValueError: if the last two axes differ.
+      ArgumentError: if the last two axes differ.
     """
     shape = getattr(point, "shape", (type(point).__name__,))
     if shape[-2:] != like.shape[-2:]:
-        raise ValueError(
-            f"`{call}(...)(point)`: expected shape (..., {like.shape[-2]}, "
-            f"{like.shape[-1]}), a map from source to target, got {shape}; transpose a "
-            "map of the other direction."
+        raise ArgumentError(
+            f"{call}(...)(point)",
+            f"shape (..., {like.shape[-2]}, {like.shape[-1]}), a map from source to "
+            "target",
+            shape,
+            "transpose a map of the other direction",
         )
     return jnp.asarray(point).astype(like.dtype)
 
@@ -48,7 +50,7 @@ def product(
 ) -> Float[Array, "..."]:
     """Matrix product in full precision, over leading axes that broadcast."""
     rank = max(left.ndim, right.ndim)
-    return jnp.matmul(lift(left, rank), lift(right, rank), precision=_HIGHEST)
+    return product(lift(left, rank), lift(right, rank))
 
 
 def inner(left: Float[Array, "..."], right: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -140,3 +142,21 @@ def per_count(
 def polar_start(matrix: Float[Array, "..."]) -> Float[Array, "..."]:
     """Point of the largest inner product with `matrix`: the trace solution."""
     return polar_factor(matrix).factor
+
+
+class StartsFromCross:
+    """An objective that starts from the polar factor of a cross-covariance.
+
+    That is the optimum of Procrustes, and near that of its relatives: each factory says
+    how near.
+    """
+
+    cross: jax.Array
+
+    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
+        """Matrix whose polar factor is `closed_form_start`."""
+        return self.cross
+
+    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
+        """Find the point of the largest inner product with `start_matrix`."""
+        return polar_start(self.start_matrix())

@@ -5,26 +5,23 @@ The oracle of every optimiser, from the moments of a pass, without the rows. Ref
 Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
 """
 
-import typing
-
-import flax.struct
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.stiefel.objectives.points import (
+    StartsFromCross,
     add,
     as_point,
     inner,
     per_count,
-    polar_start,
 )
 
 
-@typing.no_type_check
-@flax.struct.dataclass
-class ProcrustesObjective:
+@pytree_dataclass
+class ProcrustesObjective(StartsFromCross):
     """Mean squared error of a map with orthonormal columns; make it by its factory.
 
     Attributes:
@@ -41,14 +38,6 @@ class ProcrustesObjective:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
         point = as_point("procrustes_objective", point, self.cross)
         return add(self.energy, -2.0 * inner(point, self.cross))
-
-    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
-        """Matrix whose polar factor is `closed_form_start`."""
-        return self.cross
-
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the optimum itself, as `solve_procrustes` does by SVD."""
-        return polar_start(self.start_matrix())
 
 
 def procrustes_objective(moments: Moments) -> ProcrustesObjective:
@@ -69,7 +58,7 @@ def procrustes_objective(moments: Moments) -> ProcrustesObjective:
       The objective; its gradient is the constant :math:`-2 C / n`.
 
     Raises:
-      ValueError: if `moments` is no `Moments`.
+      ArgumentError: if `moments` is no `Moments`.
 
     Notes:
       O(d^2) an evaluation, with its gradient: no matrix product. The optimum is
@@ -79,11 +68,10 @@ def procrustes_objective(moments: Moments) -> ProcrustesObjective:
       Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
 
     >>> import jax.numpy as jnp
-    >>> import jaxalign as ja
+    >>> from jaxalign.moments import init_moments, update_moments
     >>> rows = jnp.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -2.0]])
-    >>> objective = procrustes_objective(
-    ...     ja.update_moments(ja.init_moments(2, 2), rows, rows[:, ::-1])
-    ... )
+    >>> moments = update_moments(init_moments(2, 2), rows, rows[:, ::-1])
+    >>> objective = procrustes_objective(moments)
     >>> bool(jnp.allclose(objective.closed_form_start(), jnp.eye(2)[::-1], atol=1e-6))
     True
     >>> round(float(objective(jnp.eye(2))), 3)

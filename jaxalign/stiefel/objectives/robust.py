@@ -17,7 +17,9 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.stiefel.objectives.points import as_point, over_problems, polar_start
+from jaxalign.errors import ArgumentError, check_option
+from jaxalign.pytrees import pytree_dataclass
+from jaxalign.stiefel.objectives.points import over_problems, polar_start
 from jaxalign.stiefel.objectives.rows import (
     PreparedRows,
     StartsFromPairs,
@@ -35,8 +37,7 @@ _HUBER = 1.345
 _L1 = 0.01
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class RobustObjective(StartsFromPairs):
     """Mean of a loss of errors that grows like the error; make it by its factory.
 
@@ -54,13 +55,8 @@ class RobustObjective(StartsFromPairs):
         self, point: Float[ArrayLike, "*batch d_target d_source"]
     ) -> Float[Array, "..."]:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
-        point = as_point("robust_objective", point, self.rows.point_like())
-        rows = self.rows
-        return over_problems(
-            _huber if self.loss == "huber" else _l1,
-            "(t,s),(n,s),(n,t),(t),(n),()",
-            *(point, rows.source, rows.target, rows.added, rows.share, self.threshold),
-        )
+        loss = _huber if self.loss == "huber" else _l1
+        return self.over_rows("robust_objective", loss, point, ",()", self.threshold)
 
 
 def robust_objective(
@@ -106,8 +102,8 @@ def robust_objective(
       The objective, at least 0.
 
     Raises:
-      ValueError: if shapes do not fit, the loss is unknown, or a threshold that can be
-        seen is not above 0.
+      ArgumentError: if shapes do not fit, the loss is unknown, or a threshold that can
+        be seen is not above 0.
 
     Notes:
       O(n d_source d_target) an evaluation, twice that with the gradient; the default
@@ -126,16 +122,19 @@ def robust_objective(
     >>> round(float(objective(jnp.eye(2))), 3)  # errors 2, 2 and sqrt(8)
     1.776
     """
-    if loss not in ROBUST_LOSSES:
-        raise ValueError(
-            f"`robust_objective(loss={loss!r})`: expected one of {ROBUST_LOSSES}; "
-            "'tukey', which has flat regions, is left to `solve_robust`."
-        )
+    check_option(
+        "robust_objective",
+        "loss",
+        loss,
+        ROBUST_LOSSES,
+        remedy="'tukey', which has flat regions, is left to `solve_robust`",
+    )
     seen = isinstance(threshold, float | int | np.ndarray | np.generic)
     if seen and not np.all(np.asarray(threshold) > 0):
-        raise ValueError(
-            f"`robust_objective(threshold={threshold})`: expected a number above 0, in "
-            "units of the errors; leave it out to have it measured."
+        raise ArgumentError(
+            f"robust_objective(threshold={threshold})",
+            "a number above 0, in units of the errors",
+            remedy="leave it out to have it measured",
         )
     rows = prepare_rows(
         "robust_objective",

@@ -15,26 +15,26 @@ Representation Learning", arXiv 2602.17584 (the map).
 
 import functools
 import typing
+from collections.abc import Callable
 from typing import Any, Literal
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError, check_option
 from jaxalign.float_rows import check_floating, native_floats, wide_dtype
-from jaxalign.stiefel.objectives.points import polar_start
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
+from jaxalign.stiefel.objectives.points import StartsFromCross, as_point, over_problems
 
 Centring = Literal["map", "query", "both"]
 CENTRINGS: tuple[str, ...] = typing.get_args(Centring)
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class PreparedRows:
     """Rows ready to be aligned and compared; those of weight 0 are zeros.
 
@@ -65,8 +65,8 @@ class PreparedRows:
         return jax.ShapeDtypeStruct(widths, self.source.dtype)
 
 
-class StartsFromPairs:
-    """An objective of paired rows, whose closed form is that of their pairs."""
+class StartsFromPairs(StartsFromCross):
+    """An objective of paired rows: starts from Procrustes, of unit rows for cosines."""
 
     rows: PreparedRows
 
@@ -74,9 +74,27 @@ class StartsFromPairs:
         """Matrix whose polar factor is `closed_form_start`."""
         return self.rows.cross
 
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the plain Procrustes map of these rows, of unit rows for cosines."""
-        return polar_start(self.start_matrix())
+    def over_rows(
+        self,
+        call: str,
+        function: Callable[..., jax.Array],
+        point: Float[ArrayLike, "*batch d_target d_source"],
+        signature: str = "",
+        *more: jax.Array,
+    ) -> Float[Array, "..."]:
+        """Evaluate one problem's function of a point and its rows, see `over_problems`.
+
+        Args:
+          call: of the objective, for a message.
+          function: of point, source, target, added, share, and `more`.
+          point: the points.
+          signature: of `more`.
+          *more: other arrays of the problem.
+        """
+        point, rows = as_point(call, point, self.rows.point_like()), self.rows
+        arrays = (point, rows.source, rows.target, rows.added, rows.share, *more)
+        whole = "(t,s),(n,s),(n,t),(t),(n)" + signature
+        return over_problems(function, whole, *arrays)
 
 
 def prepare_rows(
@@ -110,15 +128,11 @@ def prepare_rows(
       unit: static; whether cosines are compared, and not distances.
 
     Raises:
-      ValueError: if shapes do not fit, or an option is unknown.
+      ArgumentError: if shapes do not fit, or an option is unknown.
     """
     _check_rows(call, source, target, paired)
     source, target = native_floats(source), native_floats(target)
-    if centring not in CENTRINGS:
-        raise ValueError(
-            f"`{call}(centring={centring!r})`: expected one of {CENTRINGS}; leave it "
-            "out for 'map', the paper's."
-        )
+    check_option(call, "centring", centring, CENTRINGS)
     n, m = source.shape[:-1], target.shape[:-1]
     if target_weights is None and paired:
         target_weights = weights
@@ -128,9 +142,11 @@ def prepare_rows(
     ):
         check_per_row(call, name, value, shape)
         if isinstance(value, np.ndarray) and value.size and value.min() < 0:
-            raise ValueError(
-                f"`{call}({name}=...)`: expected numbers of at least 0, got "
-                f"{value.min():.3g}; 0 leaves a row out."
+            raise ArgumentError(
+                f"{call}({name}=...)",
+                "numbers of at least 0",
+                f"{value.min():.3g}",
+                "0 leaves a row out",
             )
     for name, value, rows in (
         ("source_mean", source_mean, source),
@@ -138,10 +154,12 @@ def prepare_rows(
     ):
         allowed = {rows.shape[-1:], (*rows.shape[:-2], rows.shape[-1])}
         if value is not None and np.shape(value) not in allowed:
-            raise ValueError(
-                f"`{call}({name}=...)`: expected shape ({rows.shape[-1]},), got "
-                f"{np.shape(value)}; pass the mean of the map's own side, or leave it "
-                "out for that of these rows."
+            raise ArgumentError(
+                f"{call}({name}=...)",
+                f"shape ({rows.shape[-1]},)",
+                np.shape(value),
+                "pass the mean of the map's own side, or leave it out for that of "
+                "these rows",
             )
     return _prepare(
         source,
@@ -204,7 +222,7 @@ def _cross(source, target, share, unit):
         source, target = unit_rows(source), unit_rows(target)
     weighted = jnp.swapaxes(share[..., None] * target, -1, -2)
     # (..., d_target, n) @ (..., n, d_source)
-    return jnp.matmul(weighted, source, precision=_HIGHEST)
+    return product(weighted, source)
 
 
 def _masked(rows, weights, dtype):
@@ -235,7 +253,7 @@ def aligned_rows(
 ) -> Float[Array, "n d_target"]:
     """Carry prepared source rows to the target space."""
     # (n, d_source) @ (d_source, d_target)
-    return jnp.matmul(source, point.T, precision=_HIGHEST) + added[None, :]
+    return product(source, point.T) + added[None, :]
 
 
 def unit_rows(rows: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
@@ -246,41 +264,50 @@ def unit_rows(rows: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
 
 
 def check_per_row(call: str, name: str, value: Any, shape: tuple[int, ...]) -> None:
-    """Refuse what is not one number a row of that shape ``(*g, n)``.
+    """Raise unless `value` is one number a row of that shape ``(*g, n)``.
 
     Raises:
-      ValueError: naming the argument.
+      ArgumentError: naming the argument.
     """
     if value is not None and np.shape(value) not in {shape, shape[-1:]}:
-        raise ValueError(
-            f"`{call}({name}=...)`: expected shape ({shape[-1]},), got "
-            f"{np.shape(value)}; pass one number per row."
+        raise ArgumentError(
+            f"{call}({name}=...)",
+            f"shape ({shape[-1]},)",
+            np.shape(value),
+            "pass one number per row",
         )
 
 
 def _check_rows(call, source, target, paired):
-    """Refuse rows that are none, or that do not pair."""
+    """Raise for arrays that are not rows, or that do not pair."""
     for name, rows in (("source", source), ("target", target)):
         if not isinstance(rows, jax.Array | np.ndarray) or rows.ndim < 2:
             got = getattr(rows, "shape", type(rows).__name__)
-            raise ValueError(
-                f"`{call}({name}=...)`: expected rows of shape (..., n, d), got "
-                f"{got}; it works from rows: moments do not tell one from another."
+            raise ArgumentError(
+                f"{call}({name}=...)",
+                "rows of shape (..., n, d)",
+                got,
+                "it works from rows: moments do not tell one from another",
             )
         check_floating(call, name, rows)
         if not rows.shape[-2]:
-            raise ValueError(
-                f"`{call}({name}=...)`: expected at least one row, got none; pass the "
-                "anchors."
+            raise ArgumentError(
+                f"{call}({name}=...)",
+                "at least one row",
+                f"shape {rows.shape}",
+                "pass the anchors",
             )
     if source.shape[:-2] != target.shape[:-2]:
-        raise ValueError(
-            f"`{call}(source, target)`: expected the same leading axes, got "
-            f"{source.shape[:-2]} and {target.shape[:-2]}; broadcast one side."
+        raise ArgumentError(
+            f"{call}(source, target)",
+            "the same leading axes",
+            f"{source.shape[:-2]} and {target.shape[:-2]}",
+            "broadcast one side",
         )
     if paired and source.shape[-2] != target.shape[-2]:
-        raise ValueError(
-            f"`{call}(source, target)`: expected as many target rows as source rows, "
-            f"got {source.shape[-2]} and {target.shape[-2]}; row i of one must belong "
-            "to row i of the other."
+        raise ArgumentError(
+            f"{call}(source, target)",
+            "as many target rows as source rows",
+            f"{source.shape[-2]} and {target.shape[-2]}",
+            "row i of one must belong to row i of the other",
         )

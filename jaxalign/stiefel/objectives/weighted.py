@@ -2,21 +2,20 @@
 """Weighted sum of objectives: images and texts together, or a loss and its anchor."""
 
 import functools
-import typing
 from collections.abc import Sequence
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.stiefel.objectives.points import add, polar_start
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class WeightedObjective:
     """Sum of objectives times weights; make it by its factory.
 
@@ -39,10 +38,11 @@ class WeightedObjective:
         matrices = []
         for part in self.parts:
             if not hasattr(part, "start_matrix"):
-                raise ValueError(
-                    "`weighted_objective(...).closed_form_start()`: expected parts "
-                    "that have a closed form to start from, got one of "
-                    f"{type(part).__name__}; start from that of another part."
+                raise ArgumentError(
+                    "weighted_objective(...).closed_form_start()",
+                    "parts that have a closed form to start from",
+                    f"one of {type(part).__name__}",
+                    "start from that of another part",
                 )
             matrices.append(part.start_matrix())
         return self._sum(matrices)
@@ -53,7 +53,7 @@ class WeightedObjective:
         The optimum if all parts are of `procrustes_objective`; else a start.
 
         Raises:
-          ValueError: if a part has no closed form to start from.
+          ArgumentError: if a part has no closed form to start from.
         """
         return polar_start(self.start_matrix())
 
@@ -83,8 +83,8 @@ def weighted_objective(
       The objective; its range and cost are those of the parts together.
 
     Raises:
-      ValueError: if there are no parts, a part is no objective, or a weight that can be
-        seen is negative.
+      ArgumentError: if there are no parts, a part is no objective, or a weight that can
+        be seen is negative.
 
     Notes:
       The optimum is ``closed_form_start()`` if all parts are of
@@ -97,7 +97,7 @@ def weighted_objective(
 
     >>> import jaxalign as ja
     >>> rows = jnp.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -2.0]])
-    >>> moments = ja.update_moments(ja.init_moments(2, 2), rows, rows)
+    >>> moments = ja.moments.update_moments(ja.moments.init_moments(2, 2), rows, rows)
     >>> from jaxalign.stiefel.objectives import procrustes_objective
     >>> images = procrustes_objective(moments)
     >>> both = weighted_objective([(images, 0.5), (images, 0.25)])
@@ -105,22 +105,28 @@ def weighted_objective(
     0.75
     """
     if not parts:
-        raise ValueError(
-            "`weighted_objective(parts=...)`: expected at least one pair of an "
-            "objective and its weight, got none; pass [(objective, 1.0)]."
+        raise ArgumentError(
+            "weighted_objective(parts=...)",
+            "at least one pair of an objective and its weight",
+            "an empty sequence",
+            "pass [(objective, 1.0)]",
         )
     weights = []
     for number, (part, weight) in enumerate(parts):
         if not callable(part):
-            raise ValueError(
-                f"`weighted_objective(parts=...)`: expected an objective as part "
-                f"{number}, got {type(part).__name__}; the pair is (objective, weight)."
+            raise ArgumentError(
+                "weighted_objective(parts=...)",
+                f"an objective as part {number}",
+                type(part).__name__,
+                "the pair is (objective, weight)",
             )
         if isinstance(weight, float | int) and not weight >= 0:
-            raise ValueError(
-                f"`weighted_objective(parts=...)`: expected a weight of at least 0 for "
-                f"part {number}, got {weight}; objectives are minimised, so what is to "
-                "grow enters by an objective that falls."
+            raise ArgumentError(
+                "weighted_objective(parts=...)",
+                f"a weight of at least 0 for part {number}",
+                weight,
+                "objectives are minimised, so what is to grow enters by an "
+                "objective that falls",
             )
         dtype = jax.dtypes.canonicalize_dtype(float)
         weights.append(jnp.asarray(weight, dtype))

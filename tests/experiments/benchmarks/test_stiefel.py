@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from experiments.benchmarks.stiefel_problem import (
-    LARGEST_ERROR,
-    TARGET,
-    Judge,
-    plant,
-    suboptimality,
-)
-from experiments.benchmarks.stiefel_settings import Budget, Method, Setting, tune
+from experiments.solvers.problem import LARGEST_ERROR, TARGET, Judge, plant
+from experiments.solvers.tuning import Budget, Method, Setting, tune
 from tests.experiments.launching import launch_here
 
 
@@ -25,7 +19,7 @@ def test_the_start_is_in_the_component_of_the_solution(seed):
     solution = _solution(problem)
     assert np.linalg.det(solution) * np.linalg.det(problem.start) > 0
     assert problem.best == pytest.approx(-float((problem.exact * solution).sum()))
-    assert suboptimality(problem, problem.start)[0] == pytest.approx(1.0)
+    assert problem.excess(problem.start)[0] == pytest.approx(1.0)
 
 
 def test_the_judge_measures_at_the_nearest_orthogonal_matrix():
@@ -34,7 +28,7 @@ def test_the_judge_measures_at_the_nearest_orthogonal_matrix():
     bump = np.random.default_rng(0).standard_normal((8, 8))
     # A symmetric factor does not move the polar factor, though it moves the value.
     off = solution @ (np.eye(8) + 1e-6 * (bump + bump.T))
-    value, error = suboptimality(problem, off)
+    value, error = problem.excess(off)
     assert error == pytest.approx(2e-6 * np.abs(bump + bump.T).max(), rel=1e-3)
     raw = (-float((problem.exact * off).sum()) - problem.best) / -problem.best
     assert abs(value) < 1e-10 < abs(raw)
@@ -47,7 +41,7 @@ def test_a_point_off_the_manifold_reaches_nothing():
     far = _solution(problem)
     # Skewed columns that leave the value as it is, to first order.
     far = far @ (np.eye(8) + 2e-5 * np.diag([1.0, -1.0] + [0.0] * 6))
-    value, error = suboptimality(problem, far)
+    value, error = problem.excess(far)
     assert error > LARGEST_ERROR
     assert not judge(far)
     assert judge.least == 1.0
@@ -82,7 +76,7 @@ def test_tuning_finds_the_fastest_rate_from_any_likely_one():
 
     budget = Budget(steps=60, seconds=1.0)
     for likely in (-3, 0, 2):
-        method = Method("toy", run, likely=lambda d, at=likely: at)
+        method = Method("toy", run, unit=lambda problem, at=likely: 2.0**at)
         best = tune(method, problem, budget)[0]
         assert best.setting == Setting(rate=1.0)
         assert (best.steps, best.reached) == (10, True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxalign as ja
-from jaxalign.stiefel import objectives
+from jaxalign.stiefel import contrib, objectives
 from tests.cases import orthonormal
 
 # (d_target, d_source): square, wider target, wider source.
@@ -21,8 +21,8 @@ LABELS = np.arange(ROWS) % 4
 def moments_of_rows(source, target, weights=None) -> ja.Moments:
     """Moments with Grams; leading axes are groups."""
     if source.ndim == 2:
-        empty = ja.init_moments(source.shape[-1], target.shape[-1], grams=True)
-        return ja.update_moments(empty, source, target, weights=weights)
+        empty = ja.moments.init_moments(source.shape[-1], target.shape[-1], grams=True)
+        return ja.moments.update_moments(empty, source, target, weights=weights)
     parts = [
         moments_of_rows(source[g], target[g], None if weights is None else weights[g])
         for g in range(len(source))
@@ -45,7 +45,7 @@ def _least_squares(source, target, weights=None):
 
 
 def _kernel(source, target, weights=None):
-    return objectives.kernel_objective(
+    return contrib.kernel_objective(
         moments_of_rows(source, target, weights), _reference(target.shape[-1])
     )
 
@@ -58,7 +58,7 @@ def _from_rows(make, **options):
 
 
 def _labelled(source, target, weights=None):
-    return objectives.contrastive_objective(
+    return contrib.contrastive_objective(
         source,
         target,
         weights=weights,
@@ -74,17 +74,17 @@ def _weighted(source, target, weights=None):
     return objectives.weighted_objective(
         [
             (_procrustes(source, target, weights), 0.5),
-            (objectives.cosine_objective(source, target, weights=weights), 2.0),
+            (contrib.cosine_objective(source, target, weights=weights), 2.0),
         ]
     )
 
 
 _contrastive = functools.partial(
-    _from_rows, objectives.contrastive_objective, temperature=0.3, centring="both"
+    _from_rows, contrib.contrastive_objective, temperature=0.3, centring="both"
 )
 _robust = functools.partial(_from_rows, objectives.robust_objective, threshold=0.8)
-_cosine = functools.partial(_from_rows, objectives.cosine_objective)
-_csls = functools.partial(_from_rows, objectives.csls_objective, neighbours=3)
+_cosine = functools.partial(_from_rows, contrib.cosine_objective)
+_csls = functools.partial(_from_rows, contrib.csls_objective, neighbours=3)
 
 OBJECTIVES: dict[str, Callable] = {
     "procrustes": _procrustes,
@@ -114,6 +114,18 @@ def random_rows(seed, shape, *, n=ROWS, leading=()):
 
 def random_weights(seed, n=ROWS):
     return np.random.default_rng(seed).uniform(0.5, 2.0, n)
+
+
+def problem(seed, shape):
+    """Rows of both sides, weights, and their moments."""
+    source, target = random_rows(seed, shape, n=30)
+    weights = random_weights(seed + 1, 30)
+    return source, target, weights, moments_of_rows(source, target, weights)
+
+
+def centred(rows, weights):
+    """Rows about their weighted mean."""
+    return rows - weights @ rows / weights.sum()
 
 
 def random_map(seed, shape):

@@ -59,7 +59,7 @@ def test_values_are_those_of_a_loop_and_the_closed_form_is_a_start(widths):
     expected = disagreement(rows, maps)
     assert float(found) == pytest.approx(expected, rel=OBJECTIVE * F64)
     start = objective.closed_form_start()
-    solved = ja.solve_consensus(moments, TRIANGLE)
+    solved = ja.solve.solve_consensus(moments, TRIANGLE)
     for one, other in zip(start, solved.rotations, strict=True):
         np.testing.assert_array_equal(one, other)
     lowest, gradients = loss(objective, tuple(start))

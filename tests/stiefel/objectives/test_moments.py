@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.stiefel import objectives
+from jaxalign.stiefel import contrib, objectives
 from tests.stiefel.objectives.table import (
     SHAPES,
+    centred,
     moments_of_rows,
+    problem,
     products,
     random_map,
     random_rows,
-    random_weights,
     riemannian,
     value_and_gradient,
 )
@@ -25,21 +26,11 @@ F64 = eps(np.float64)
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-def centred(rows, weights):
-    return rows - weights @ rows / weights.sum()
-
-
 def mean_squares(point, source, target, weights):
     """Weighted mean squared error, row by row."""
     x, y = centred(source, weights), centred(target, weights)
     errors = [np.sum((point @ a - b) ** 2) for a, b in zip(x, y, strict=True)]
     return np.sum(weights * errors) / weights.sum()
-
-
-def problem(seed, shape):
-    source, target = random_rows(seed, shape, n=30)
-    weights = random_weights(seed + 1, 30)
-    return source, target, weights, moments_of_rows(source, target, weights)
 
 
 @pytest.mark.parametrize("shape", SHAPES[1:])
@@ -54,7 +45,7 @@ def test_procrustes_is_the_mean_squared_error_and_its_optimum_the_closed_form(sh
     else:
         assert float(found) > expected  # Of the trace: an upper bound.
     start = objective.closed_form_start()
-    solved = ja.solve_procrustes(moments, objective="trace")
+    solved = ja.solve.solve_procrustes(moments, objective="trace")
     np.testing.assert_allclose(start, solved.rotation, atol=OBJECTIVE * F64)
     lowest, same = value_and_gradient(objective, start)
     np.testing.assert_array_equal(same, gradient)
@@ -73,7 +64,7 @@ def test_least_squares_is_the_mean_squared_error_of_any_matrix(shape):
         expected = mean_squares(point, source, target, weights)
         found, _ = value_and_gradient(objective, jnp.asarray(point))
         assert float(found) == pytest.approx(expected, rel=OBJECTIVE * F64)
-    solved = ja.solve_procrustes(moments, objective="least_squares").check()
+    solved = ja.solve.solve_procrustes(moments, objective="least_squares").check()
     lowest, gradient = value_and_gradient(objective, solved.rotation)
     residual = float(solved.residual / moments.count)
     assert float(lowest) == pytest.approx(residual, rel=OBJECTIVE * F64)
@@ -82,7 +73,7 @@ def test_least_squares_is_the_mean_squared_error_of_any_matrix(shape):
     tangent = np.abs(riemannian(solved.rotation, gradient)).max()
     assert tangent <= descent(np.float64) * max(size, 1.0)
     start = objective.closed_form_start()
-    trace = ja.solve_procrustes(moments, objective="trace")
+    trace = ja.solve.solve_procrustes(moments, objective="trace")
     np.testing.assert_allclose(start, trace.rotation, atol=OBJECTIVE * F64)
     if shape[0] < shape[1]:
         # The trace is not the error: there is something left to gain.
@@ -100,7 +91,7 @@ def test_products_are_as_few_as_promised():
     for objective, expected in (
         (objectives.procrustes_objective(moments), 0),
         (objectives.least_squares_objective(moments), 1),
-        (objectives.kernel_objective(moments, moments.target_gram), 2),
+        (contrib.kernel_objective(moments, moments.target_gram), 2),
     ):
         assert products(both, objective, point) == expected
 
@@ -109,7 +100,7 @@ def test_second_derivatives_are_right():
     shape = SHAPES[1]
     *_, moments = problem(8, shape)
     reference = moments.target_gram
-    hessian = jax.jit(jax.hessian(objectives.kernel_objective(moments, reference)))
+    hessian = jax.jit(jax.hessian(contrib.kernel_objective(moments, reference)))
     found = hessian(jnp.asarray(random_map(9, shape)))
     # Of tr(M Q G Q') / n: twice M times G.
     gram = moments.source_gram / moments.count
@@ -126,49 +117,13 @@ def test_and_so_are_those_by_the_data():
     @jax.jit
     def loss(scale):
         rows = moments_of_rows(scale * source, target)
-        one = objectives.kernel_objective(rows, scale * moments.target_gram)
+        one = contrib.kernel_objective(rows, scale * moments.target_gram)
         return one(point)
 
     found = jax.grad(loss)(jnp.asarray(1.3))
     step = 1e-5
     expected = (loss(1.3 + step) - loss(1.3 - step)) / (2 * step)
     assert float(found) == pytest.approx(float(expected), rel=1e-7)
-
-
-@pytest.mark.parametrize("centre", [True, False])
-def test_kernel_compares_tables_of_similarities(centre):
-    shape = SHAPES[1]
-    source, target, weights, moments = problem(12, shape)
-    texts = np.random.default_rng(13).standard_normal((7, shape[0])) + 0.5
-    reference = objectives.reference_gram(moments_of_rows(texts, texts), centred=centre)
-    objective = objectives.kernel_objective(moments, reference)
-    point = random_map(14, shape)
-    aligned = centred(source, weights) @ point.T + weights @ target / weights.sum()
-    if centre:
-        texts = texts - texts.mean(axis=0)
-    total = 0.0
-    for weight, one, other in zip(weights, aligned, target, strict=True):
-        gaps = [one @ text - other @ text for text in texts]
-        total += weight * np.mean(np.square(gaps))
-    found, _ = value_and_gradient(objective, jnp.asarray(point))
-    assert float(found) == pytest.approx(total / weights.sum(), rel=OBJECTIVE * F64)
-
-
-@pytest.mark.parametrize("shape", SHAPES[1:])
-def test_kernel_of_all_directions_is_least_squares(shape):
-    *_, moments = problem(15, shape)
-    kernel = objectives.kernel_objective(moments, np.eye(shape[0]))
-    squares = objectives.least_squares_objective(moments)
-    point = jnp.asarray(random_map(16, shape))
-    for one, other in zip(
-        value_and_gradient(kernel, point),
-        value_and_gradient(squares, point),
-        strict=True,
-    ):
-        np.testing.assert_allclose(one, other, rtol=OBJECTIVE * F64, atol=1e-13)
-    np.testing.assert_array_equal(
-        kernel.closed_form_start(), squares.closed_form_start()
-    )
 
 
 def test_images_and_texts_together():
@@ -185,7 +140,7 @@ def test_images_and_texts_together():
     start = joint.closed_form_start()
     _, gradient = value_and_gradient(joint, start)
     assert np.abs(riemannian(start, gradient)).max() <= OBJECTIVE * F64
-    by_one = ja.solve_procrustes(
+    by_one = ja.solve.solve_procrustes(
         images.replace(
             cross_covariance=0.7 * images.cross_covariance / images.count
             + 1.9 * texts.cross_covariance / texts.count
@@ -198,7 +153,7 @@ def test_parts_of_a_sum_may_differ_in_leading_axes_and_lack_a_closed_form():
     source, target = random_rows(20, (5, 5))
     moments = moments_of_rows(np.stack([source] * 2), np.stack([target, -target]))
     batch = objectives.procrustes_objective(moments)
-    one = objectives.contrastive_objective(source, target)
+    one = contrib.contrastive_objective(source, target)
     joint = objectives.weighted_objective([(one, 1.0), (batch, 1.0)])
     assert jax.eval_shape(joint, jnp.eye(5)).shape == (2,)
     with pytest.raises(ValueError, match="closed_form_start"):
@@ -214,9 +169,6 @@ def test_errors_name_the_argument():
     for call, name in (
         (lambda: objectives.procrustes_objective(source), "moments="),
         (lambda: objectives.least_squares_objective(bare), "moments="),
-        (lambda: objectives.kernel_objective(bare, np.eye(6)), "moments="),
-        (lambda: objectives.reference_gram(bare), "moments="),
-        (lambda: objectives.kernel_objective(moments, np.eye(4)), "reference_gram="),
         (lambda: objectives.weighted_objective([]), "parts="),
         (lambda: objectives.weighted_objective([(1.0, part)]), "parts="),
         (lambda: objectives.weighted_objective([(part, -1.0)]), "parts="),

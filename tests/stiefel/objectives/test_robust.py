@@ -84,7 +84,9 @@ def test_the_fixed_point_of_reweighting_is_stationary(loss):
 @pytest.mark.parametrize("loss", ["huber", "l1"])
 def test_solve_robust_is_stationary_at_its_own_means_and_cutoff(loss):
     source, target, _ = spoilt_rows(4)
-    solved = ja.solve_robust(source, target, loss=loss, max_iterations=500).check()
+    solved = ja.solve.solve_robust(
+        source, target, loss=loss, max_iterations=500
+    ).check()
     means = {
         "source_mean": solved.moments.source_mean,
         "target_mean": solved.moments.target_mean,

@@ -10,8 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 import jaxalign as ja
-from experiments.solver_problems import Problem
-from jaxalign.array_types import ArrayLike, Modality
+from experiments.objective_families import choose_rows, moments_of, take_rows
+from experiments.solvers.problem import Problem, problem_of
+from jaxalign.array_types import Modality
 from jaxalign.data import catalog
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.pairing.embedded_split import EmbeddedSplit
@@ -40,9 +41,9 @@ class Anchors(NamedTuple):
 
     def map_of(self, label: str, rotation: np.ndarray) -> ja.AlignmentMap:
         """Make the map of a solver's rotation, as the paper: without a scale."""
-        return ja.map_from_rotation(
-            rotation,
+        return ja.fit_map(
             self.moments,
+            ja.Given(rotation),
             fit_on=self.fit_on,
             scale="none",
             source_space=self.spaces[0],
@@ -63,22 +64,18 @@ def encoder_anchors(
     """Give the pictures of half of the classes for each seed; the others are unseen."""
     for seed in seeds:
         classes, unseen = catalog.split_classes(split.labels, seed=seed)
-        anchors = split.anchors(classes)
-        moments = {
-            "image": _moments(anchors.source_images, anchors.target_images),
-            "text": _moments(anchors.source_texts, anchors.target_texts),
-        }
-        problem = Problem(
-            f"seed {seed}",
-            f"{len(anchors.source_images):,} pictures of {len(classes)} classes",
+        moments = moments_of(take_rows(split, choose_rows(split, classes)))
+        problem = problem_of(
             moments["image"],
-            steps,
+            f"seed {seed}",
+            f"{int(moments['image'].rows):,} pictures of {len(classes)} classes",
+            steps=steps,
             seed=seed,
         )
         evaluate = functools.partial(
             ja.evaluate_map,
             paired_set=split.pairs(unseen, *texts),
-            run=ja.Run(UNSEEN, seed, config, replicates),
+            run=ja.evaluate.Run(UNSEEN, seed, config, replicates),
         )
         spaces = (split.source.space, split.target.space)
         yield Anchors(problem, "image", moments, spaces, evaluate)
@@ -93,7 +90,7 @@ def store_anchors(
     most_pairs: int | None,
 ) -> Anchors:
     """Give nine tenths of the pairs of two stores; of the others, some are held out."""
-    matched = ja.match_stores(*stores)
+    matched = ja.anchors.match_stores(*stores)
     shared = [name for name in stores[0].modalities if name in stores[1].modalities]
     if not shared:
         raise ValueError(
@@ -105,11 +102,11 @@ def store_anchors(
     count = min(matched.count, most_pairs or matched.count)
 
     def walk():
-        return ja.store_pairs(
+        return ja.anchors.store_pairs(
             *stores,
             modality,
             matched=matched,
-            group=functools.partial(ja.block_of_rows, blocks=_BLOCKS),
+            group=functools.partial(ja.trust.block_of_rows, blocks=_BLOCKS),
             batch_size=batch_size,
             rows=range(count),
         )
@@ -125,10 +122,9 @@ def store_anchors(
             batches, groups=_BLOCKS, grams=wide, report=report
         )
     kept = jnp.asarray(np.arange(_BLOCKS) > 0, blocks.count.dtype)
-    moments = ja.reduce_groups(blocks, kept)
-    problem = Problem(
-        "stores", f"{int(moments.rows):,} {modality} pairs", moments, steps
-    )
+    moments = ja.moments.reduce_groups(blocks, kept)
+    about = f"{int(moments.rows):,} {modality} pairs"
+    problem = problem_of(moments, "stores", about, steps=steps)
     rows = _first_block(walk())
 
     def evaluate(label: str, amap: ja.AlignmentMap) -> list[ResultRow]:
@@ -138,7 +134,7 @@ def store_anchors(
         spread = np.square(target - target.mean(axis=0)).sum()
         found = {
             "held_out_residual": float(errors / spread),
-            f"{modality}_cosine": float(ja.mean_cosine(mapped, target)),
+            f"{modality}_cosine": float(ja.metrics.mean_cosine(mapped, target)),
         }
         return [
             ResultRow(HELD_OUT, label, metric, value, None, len(target), 0, config)
@@ -147,13 +143,6 @@ def store_anchors(
 
     spaces = (stores[0].space, stores[1].space)
     return Anchors(problem, modality, {modality: moments}, spaces, evaluate)
-
-
-def _moments(source: ArrayLike, target: ArrayLike) -> ja.Moments:
-    """Moments of rows, with Grams where a map needs them."""
-    widths = source.shape[1], target.shape[1]
-    empty = ja.init_moments(*widths, grams=widths[0] > widths[1])
-    return ja.update_moments(empty, source, target)
 
 
 def _first_block(batches) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxalign.stiefel.objectives import csls_objective
+from jaxalign.stiefel.contrib import csls_objective
 from tests.stiefel.objectives.table import (
     SHAPES,
     random_map,

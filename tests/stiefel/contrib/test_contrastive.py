@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxalign.stiefel.objectives import contrastive_objective
+from jaxalign.stiefel.contrib import contrastive_objective
 from tests.stiefel.objectives.table import (
     random_map,
     random_rows,

@@ -9,7 +9,6 @@ Predictive Coding", 2018, arXiv 1807.03748 (InfoNCE).
 
 import dataclasses
 import functools
-import typing
 
 import flax.struct
 import jax
@@ -18,6 +17,9 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError, check_count
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.stiefel.objectives.points import as_point, over_problems
 from jaxalign.stiefel.objectives.rows import (
     Centring,
@@ -28,13 +30,11 @@ from jaxalign.stiefel.objectives.rows import (
     unit_rows,
 )
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 # In place of minus infinity, whose derivative is NaN where nothing else is left.
 _NEVER = -1e30
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class ContrastiveObjective:
     """InfoNCE of aligned source rows against target rows; make it by its factory.
 
@@ -128,8 +128,8 @@ def contrastive_objective(
       The objective, at least 0, and about ``log(m)`` for a map that knows nothing.
 
     Raises:
-      ValueError: if shapes do not fit, an option is unknown, or a temperature that can
-        be seen is not above 0.
+      ArgumentError: if shapes do not fit, an option is unknown, or a temperature that
+        can be seen is not above 0.
 
     Notes:
       O(n d_source d_target + n m d_target) an evaluation; the gradient costs as much
@@ -208,7 +208,7 @@ def _one(
         """Log-sums of a block: by row over all and positives, and so by column."""
         aligned = unit_rows(aligned_rows(point, rows, added))
         # (b, d_target) @ (d_target, m)
-        logits = jnp.matmul(aligned, target.T, precision=_HIGHEST) / temperature
+        logits = product(aligned, target.T) / temperature
         seen = rows_kept[:, None] & target_kept[None, :]
         tables = [jnp.where(seen, logits, _NEVER)]
         if target_labels is not None:
@@ -279,21 +279,20 @@ def _whole_blocks(rows, labels, block_size):
 
 
 def _check_options(temperature, labels, target_labels, block_size):
-    """Refuse a temperature that is none, and labels of one side alone."""
+    """Raise for a temperature not above 0, or labels of one side alone."""
     seen = isinstance(temperature, float | int | np.ndarray | np.generic)
     if seen and not np.all(np.asarray(temperature) > 0):
-        raise ValueError(
-            f"`contrastive_objective(temperature={temperature})`: expected a number "
-            "above 0, that cosines are divided by; CLIP ends at 0.01."
+        raise ArgumentError(
+            f"contrastive_objective(temperature={temperature})",
+            "a number above 0, that cosines are divided by",
+            remedy="CLIP ends at 0.01",
         )
     if (labels is None) != (target_labels is None):
-        raise ValueError(
-            "`contrastive_objective(labels, target_labels)`: expected both or none, "
-            "got one; for one text a class pass target_labels=jnp.arange(classes), for "
-            "paired rows of classes target_labels=labels."
+        raise ArgumentError(
+            "contrastive_objective(labels, target_labels)",
+            "both or neither",
+            "one of them",
+            "for one text a class pass target_labels=jnp.arange(classes), for "
+            "paired rows of classes target_labels=labels",
         )
-    if block_size < 1:
-        raise ValueError(
-            f"`contrastive_objective(block_size={block_size})`: expected at least 1; "
-            "leave it out for the default."
-        )
+    check_count("contrastive_objective", "block_size", block_size)

@@ -1,26 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tuning by one rule for all: the setting that reaches the target in the least time.
+"""Tuning by one rule for all: the setting that reaches the target at the least cost.
 
-Learning rates are powers of two over the largest singular value, which is 1, and half
-powers beside the best two; momentum is one of four values, with Nesterov's form or
-without, where a method offers it; rates of Adam-like methods are constant or fall to 0
-by a cosine.
+Cost is steps, or the seconds of a plain run where `Budget.timed`. Learning rates are
+powers of two of a unit, from a likely one outwards to the first that reaches the
+target, then on while the cost falls, and half powers beside the best two.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from experiments.benchmarks.stiefel_problem import Judge, Problem
+from experiments.solvers.problem import Judge, Problem
 
-Watch = Callable[[np.ndarray], bool]
 MOMENTA = (0.2, 0.4, 0.6, 0.8)
 HORIZONS = (480, 240, 120, 60)
-# From a likely rate, so many powers of two either way.
-_REACH = 5
-_REACH_LATER = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +49,6 @@ class Setting:
         return ", ".join(words)
 
 
-def frobenius(d: int) -> int:
-    """Exponent of a likely rate, where it is the length of a step, not a multiple."""
-    return round(np.log2(d**0.5))
-
-
 @dataclasses.dataclass(frozen=True)
 class Method:
     """An optimiser that is compared.
@@ -65,36 +56,41 @@ class Method:
     Attributes:
       name: whose, and which.
       run: takes a problem, a setting, a number of steps and a watch, or None; returns
-        the last iterate. The watch sees every iterate, and ends the run if True.
-      momenta: whether it has momentum.
-      nesterov: whether it has Nesterov's form of it.
-      adam: whether its rate may have to fall.
+        the last iterate. The watch, a `Judge`, sees iterates, and ends the run if True.
+      settings: to be tried, but for their rates.
       line_search: whether it finds its rate by itself.
-      variants: what else a user can choose.
-      likely: exponent of two of the rate that the search begins at, for a width.
+      unit: of learning rates: what the likely one is for a problem.
     """
 
     name: str
-    run: Callable[..., np.ndarray]
-    momenta: bool = False
-    nesterov: bool = False
-    adam: bool = False
+    run: Callable[..., object]
+    settings: tuple[Setting, ...] = (Setting(),)
     line_search: bool = False
-    variants: tuple[str, ...] = ("",)
-    likely: Callable[[int], int] = lambda d: 0
+    unit: Callable[[Problem], float] = lambda problem: 1.0
 
-    def shapes(self) -> list[Setting]:
-        """Return the settings to be tried, but for their rates."""
-        found = []
-        for variant in self.variants:
-            if self.adam:
-                found += [Setting(variant, horizon=length) for length in HORIZONS]
-            found.append(Setting(variant))
-            for momentum in MOMENTA if self.momenta else ():
-                found.append(Setting(variant, 0.0, momentum))
-                if self.nesterov:
-                    found.append(Setting(variant, 0.0, momentum, True))
-        return found
+
+def step_length(problem: Problem) -> float:
+    """Likely rate where it is the length of a step on the manifold, as Adam's is."""
+    return math.sqrt(min(problem.shape))
+
+
+def grid(
+    variants: Sequence[str] = ("",),
+    *,
+    momenta: bool = False,
+    nesterov: bool = False,
+    adam: bool = False,
+) -> tuple[Setting, ...]:
+    """List settings: rates of Adam may have to fall, momentum has one of two forms."""
+    found = []
+    for variant in variants:
+        if adam:
+            found += [Setting(variant, horizon=length) for length in HORIZONS]
+        found.append(Setting(variant))
+        for momentum in MOMENTA if momenta else ():
+            forms = (False, True) if nesterov else (False,)
+            found += [Setting(variant, momentum=momentum, nesterov=f) for f in forms]
+    return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +105,9 @@ class Budget:
       rest: seconds before a run that is timed: threads of the judge's products keep the
         processors busy for a tenth of a second.
       finalists: settings of a method that go on from one width to the next.
+      reach: lowest and highest power of two that a likely rate is tried times, before
+        a setting has reached the target.
+      timed: whether the cost is seconds; otherwise it is steps.
     """
 
     steps: int = 1000
@@ -116,15 +115,21 @@ class Budget:
     patience: float = 30.0
     rest: float = 0.15
     finalists: int = 3
+    reach: tuple[int, int] = (-5, 5)
+    timed: bool = True
+
+
+# Once a setting of a method has reached the target, others of it are near.
+_REACH_LATER = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """How a setting did: steps taken, seconds of a plain run, the least value seen."""
+    """How a setting did: steps taken, their cost, the least excess seen."""
 
     setting: Setting
     steps: int
-    seconds: float
+    cost: float
     reached: bool
     least: float
 
@@ -141,76 +146,78 @@ def tune(
       method: what is tuned.
       problem: what it is tuned on.
       budget: what a setting may take.
-      before: trials at a smaller width: only the best of their shapes are tried, from
+      before: trials at a smaller width: only the best of their settings are tried, from
         their rates on.
     """
+    unit = method.unit(problem)
     trials: dict[Setting, Trial] = {}
     if before is None:
-        centre = method.likely(problem.start.shape[0])
-        starts = [(shape, centre) for shape in method.shapes()]
+        starts = [(setting, 0) for setting in method.settings]
     else:
-        starts = _finalists(before, budget.finalists)
+        starts = _finalists(before, unit, budget.finalists)
     until = time.perf_counter() + budget.patience
-    for shape, exponent in starts:
+    for setting, exponent in starts:
         reached = any(one.reached for one in trials.values())
         if not reached and time.perf_counter() > until:
             break
-        _climb(method, problem, budget, shape, exponent, trials)
+        _climb(method, problem, budget, setting, unit, exponent, trials)
     for best in _ranked(trials)[:2]:
         if best.reached and not method.line_search:
             for factor in (2.0**0.5, 0.5**0.5):
                 setting = dataclasses.replace(
                     best.setting, rate=best.setting.rate * factor
                 )
-                limit = 2.0 * best.seconds
+                limit = 2.0 * best.cost if budget.timed else np.inf
                 trials[setting] = try_setting(method, problem, setting, budget, limit)
     return _ranked(trials)
 
 
 def _ranked(trials: Mapping[Setting, Trial]) -> list[Trial]:
-    """Those that reached the target by their time, then the others by their value."""
+    """Those that reached the target by their cost, then the others by their value."""
     return sorted(
         trials.values(),
-        key=lambda one: (not one.reached, one.seconds if one.reached else one.least),
+        key=lambda one: (not one.reached, one.cost if one.reached else one.least),
     )
 
 
-def _finalists(before: Sequence[Trial], most: int) -> list[tuple[Setting, int]]:
-    """Shapes of the best trials, with the exponents of their rates."""
+def _finalists(before, unit, most) -> list[tuple[Setting, int]]:
+    """Settings of the best trials, with the exponents of their rates."""
     found: dict[Setting, int] = {}
     for trial in before:
-        shape = dataclasses.replace(trial.setting, rate=0.0)
         rate = trial.setting.rate
-        found.setdefault(shape, round(np.log2(rate)) if rate else 0)
+        setting = dataclasses.replace(trial.setting, rate=0.0)
+        found.setdefault(setting, round(math.log2(rate / unit)) if rate else 0)
     return list(found.items())[:most]
 
 
-def _climb(method, problem, budget, shape, centre, trials) -> None:
-    """Search the rates of a shape: outwards to the first that will do, then on."""
+def _climb(method, problem, budget, setting, unit, centre, trials) -> None:
+    """Search the rates of a setting: outwards to the first that will do, then on."""
 
     def attempt(exponent: int) -> Trial:
-        rate = 0.0 if method.line_search else 2.0**exponent
-        setting = dataclasses.replace(shape, rate=rate)
-        if setting not in trials:
-            trials[setting] = try_setting(method, problem, setting, budget, limit())
-        return trials[setting]
+        rate = 0.0 if method.line_search else unit * 2.0**exponent
+        chosen = dataclasses.replace(setting, rate=rate)
+        if chosen not in trials:
+            trials[chosen] = try_setting(method, problem, chosen, budget, limit())
+        return trials[chosen]
 
     def limit() -> float:
-        times = [one.seconds for one in trials.values() if one.reached]
+        costs = [one.cost for one in trials.values() if one.reached]
         # Twice, since a setting that is cut off must not be the fastest.
-        return 2.0 * min(times) if times else budget.seconds
+        return 2.0 * min(costs) if costs and budget.timed else budget.seconds
 
     if method.line_search:
         attempt(0)
         return
     any_reached = any(one.reached for one in trials.values())
-    reach = _REACH_LATER if any_reached else _REACH
-    outwards = [centre + sign * k for k in range(reach + 1) for sign in (1, -1)]
+    lowest, highest = budget.reach
+    if any_reached:
+        lowest, highest = max(lowest, -_REACH_LATER), min(highest, _REACH_LATER)
+    outwards = sorted(range(lowest, highest + 1), key=lambda k: (abs(k), -k))
     until = time.perf_counter() + budget.patience
     first = None
-    for exponent in dict.fromkeys(outwards):
-        if attempt(exponent).reached:
-            first = exponent
+    for offset in outwards:
+        if attempt(centre + offset).reached:
+            first = centre + offset
             break
         if time.perf_counter() > until:
             break
@@ -220,7 +227,8 @@ def _climb(method, problem, budget, shape, centre, trials) -> None:
         exponent, best = first, attempt(first)
         while (found := attempt(exponent + direction)).reached:
             exponent += direction
-            if found.seconds > best.seconds:
+            # A tie ends it too: rates beyond some change nothing for a bounded step.
+            if found.cost >= best.cost:
                 break
             best = found
 
@@ -228,17 +236,17 @@ def _climb(method, problem, budget, shape, centre, trials) -> None:
 def try_setting(
     method: Method, problem: Problem, setting: Setting, budget: Budget, limit: float
 ) -> Trial:
-    """Run a setting under the judge's eye; then, if it gets there, by itself."""
+    """Run a setting under the judge's eye; then, if it is timed, by itself."""
     steps = min(budget.steps, setting.horizon or budget.steps)
     judge = Judge(problem, limit)
     method.run(problem, setting, steps, judge)
-    seconds = judge.elapsed
-    if judge.reached:
+    cost = judge.elapsed if budget.timed else float(judge.steps)
+    if judge.reached and budget.timed:
         times = []
         time.sleep(budget.rest)
         while len(times) < 3 and sum(times) < 1.0:
             began = time.perf_counter()
             method.run(problem, setting, judge.steps)
             times.append(time.perf_counter() - began)
-        seconds = min(times)
-    return Trial(setting, judge.steps, seconds, judge.reached, judge.least)
+        cost = min(times)
+    return Trial(setting, judge.steps, cost, judge.reached, judge.least)

@@ -8,7 +8,6 @@ bilingual word mapping with a retrieval criterion", 2018, arXiv 1804.07745.
 """
 
 import functools
-import typing
 
 import flax.struct
 import jax
@@ -16,7 +15,9 @@ import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.stiefel.objectives.points import as_point, over_problems
+from jaxalign.errors import ArgumentError, check_count
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.stiefel.objectives.rows import (
     Centring,
     PreparedRows,
@@ -29,8 +30,7 @@ from jaxalign.stiefel.objectives.rows import (
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class CslsObjective(StartsFromPairs):
     """Hub-corrected cosine loss of pairs; make it by its factory.
 
@@ -48,16 +48,10 @@ class CslsObjective(StartsFromPairs):
         self, point: Float[ArrayLike, "*batch d_target d_source"]
     ) -> Float[Array, "..."]:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
-        point = as_point("csls_objective", point, self.rows.point_like())
-        rows = self.rows
         one = functools.partial(
             _one, neighbours=self.neighbours, block_size=self.block_size
         )
-        return over_problems(
-            one,
-            "(t,s),(n,s),(n,t),(t),(n),(n)",
-            *(point, rows.source, rows.target, rows.added, rows.share, rows.kept),
-        )
+        return self.over_rows("csls_objective", one, point, ",(n)", self.rows.kept)
 
 
 def csls_objective(
@@ -102,7 +96,7 @@ def csls_objective(
       nearest, and else above.
 
     Raises:
-      ValueError: if shapes do not fit, or an option is out of range.
+      ArgumentError: if shapes do not fit, or an option is out of range.
 
     Notes:
       O(n d_source d_target + n^2 d_target) an evaluation, all scores by blocks; the
@@ -137,15 +131,12 @@ def csls_objective(
     )
     n = source.shape[-2]
     if not 1 <= neighbours <= n:
-        raise ValueError(
-            f"`{call}(neighbours={neighbours})`: expected 1 to {n}, the number of "
-            "rows; pass more rows, or fewer neighbours."
+        raise ArgumentError(
+            f"{call}(neighbours={neighbours})",
+            f"1 to {n}, the number of rows",
+            remedy="pass more rows, or fewer neighbours",
         )
-    if block_size < 1:
-        raise ValueError(
-            f"`{call}(block_size={block_size})`: expected at least 1; leave it out for "
-            "the default."
-        )
+    check_count(call, "block_size", block_size)
     return CslsObjective(
         rows=rows,
         neighbours=neighbours,
@@ -184,7 +175,7 @@ def _one(point, source, target, added, share, kept, *, neighbours, block_size):
 def _nearest(rows, others, kept, neighbours):
     """Numbers of the nearest rows of the other side, and the part of each in a mean."""
     # (b, d) @ (d, n)
-    scores = jnp.matmul(rows, jax.lax.stop_gradient(others).T, precision=_HIGHEST)
+    scores = product(rows, jax.lax.stop_gradient(others).T)
     scores = jnp.where(kept[None, :], jax.lax.stop_gradient(scores), -jnp.inf)
     _, near = jax.lax.top_k(scores, neighbours)
     counted = kept[near].astype(rows.dtype)

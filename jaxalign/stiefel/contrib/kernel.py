@@ -7,31 +7,30 @@ similarities. With reference rows R (texts, say) the aligned anchors' table
 along which the references do not differ are free to err.
 """
 
-import typing
-
-import flax.struct
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
+from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.stiefel.objectives.least_squares import held_grams
 from jaxalign.stiefel.objectives.points import (
+    StartsFromCross,
     add,
     as_point,
     inner,
     per_count,
-    polar_start,
     product,
     quadratic_form,
 )
 
 
-@typing.no_type_check
-@flax.struct.dataclass
-class KernelObjective:
+@pytree_dataclass
+class KernelObjective(StartsFromCross):
     """Mean squared difference of two similarity tables; make it by its factory.
 
     Attributes:
@@ -55,14 +54,6 @@ class KernelObjective:
         point = as_point("kernel_objective", point, self.cross)
         own = quadratic_form(point, self.gram, self.reference)
         return add(self.energy, add(own, -2.0 * inner(point, self.weighted)))
-
-    def start_matrix(self) -> Float[Array, "*g d_target d_source"]:
-        """Matrix whose polar factor is `closed_form_start`."""
-        return self.cross
-
-    def closed_form_start(self) -> Float[Array, "*g d_target d_source"]:
-        """Find the Procrustes map of the anchors, near the optimum but not at it."""
-        return polar_start(self.start_matrix())
 
 
 def kernel_objective(
@@ -90,7 +81,7 @@ def kernel_objective(
       The objective, at least 0 up to rounding.
 
     Raises:
-      ValueError: if `moments` is no `Moments` or holds no Grams, or widths differ.
+      ArgumentError: if `moments` is no `Moments` or holds no Grams, or widths differ.
 
     Notes:
       Two products, O(d^3), an evaluation, with or without the gradient. With
@@ -105,8 +96,8 @@ def kernel_objective(
 
     >>> import jaxalign as ja
     >>> rows = jnp.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -2.0]])
-    >>> moments = ja.init_moments(2, 2, grams=True)
-    >>> moments = ja.update_moments(moments, rows, rows)
+    >>> moments = ja.moments.init_moments(2, 2, grams=True)
+    >>> moments = ja.moments.update_moments(moments, rows, rows)
     >>> objective = kernel_objective(moments, jnp.diag(jnp.array([1.0, 0.0])))
     >>> abs(float(objective(jnp.diag(jnp.array([1.0, -1.0]))))) < 1e-5  # unseen
     True
@@ -115,10 +106,12 @@ def kernel_objective(
     gram, target_gram = held_grams("kernel_objective", moments)
     shape = np.shape(reference_gram)
     if shape[-2:] != (moments.d_target, moments.d_target):
-        raise ValueError(
-            f"`kernel_objective(reference_gram=...)`: expected shape (..., "
-            f"{moments.d_target}, {moments.d_target}), of rows in the target space, "
-            f"got {shape}; make it by `reference_gram(moments of the references)`."
+        raise ArgumentError(
+            "kernel_objective(reference_gram=...)",
+            f"shape (..., {moments.d_target}, {moments.d_target}), of rows in the "
+            "target space",
+            shape,
+            "make it by `reference_gram(moments of the references)`",
         )
     reference = jnp.asarray(reference_gram).astype(gram.dtype)
     own = per_count(target_gram, moments.count)
@@ -148,12 +141,12 @@ def reference_gram(
       :math:`\frac1m \sum_j r_j r_j^\top`, ``(..., d_target, d_target)``.
 
     Raises:
-      ValueError: if `moments` is no `Moments`, or holds no Grams.
+      ArgumentError: if `moments` is no `Moments`, or holds no Grams.
 
     >>> import jaxalign as ja
     >>> rows = jnp.array([[1.0, 2.0], [1.0, -2.0]])
-    >>> empty = ja.init_moments(2, 2, grams=True)
-    >>> texts = ja.update_moments(empty, rows, rows)
+    >>> empty = ja.moments.init_moments(2, 2, grams=True)
+    >>> texts = ja.moments.update_moments(empty, rows, rows)
     >>> spread = jnp.diag(jnp.array([0.0, 4.0]))
     >>> bool(jnp.allclose(reference_gram(texts), spread, atol=1e-6))
     True

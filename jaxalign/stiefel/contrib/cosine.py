@@ -4,17 +4,11 @@
 From rows, each of which counts alike whatever its norm.
 """
 
-import typing
-
-import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
-from jaxalign.stiefel.objectives.points import (
-    as_point,
-    over_problems,
-)
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.stiefel.objectives.rows import (
     Centring,
     PreparedRows,
@@ -25,8 +19,7 @@ from jaxalign.stiefel.objectives.rows import (
 )
 
 
-@typing.no_type_check
-@flax.struct.dataclass
+@pytree_dataclass
 class CosineObjective(StartsFromPairs):
     """One minus the mean cosine; make it by its factory.
 
@@ -40,13 +33,7 @@ class CosineObjective(StartsFromPairs):
         self, point: Float[ArrayLike, "*batch d_target d_source"]
     ) -> Float[Array, "..."]:
         """Value at each point, shape: the leading axes of point and data, broadcast."""
-        point = as_point("cosine_objective", point, self.rows.point_like())
-        rows = self.rows
-        return over_problems(
-            _one,
-            "(t,s),(n,s),(n,t),(t),(n)",
-            *(point, rows.source, rows.target, rows.added, rows.share),
-        )
+        return self.over_rows("cosine_objective", _one, point)
 
 
 def cosine_objective(
@@ -82,7 +69,7 @@ def cosine_objective(
       The objective, between 0 and 2; a row without direction has cosine 0.
 
     Raises:
-      ValueError: if shapes do not fit, or an option is unknown.
+      ArgumentError: if shapes do not fit, or an option is unknown.
 
     Notes:
       O(n d_source d_target) an evaluation, twice that with the gradient. Where
