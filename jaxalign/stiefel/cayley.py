@@ -22,9 +22,10 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import check_count
+from jaxalign.precise import product
 from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.stiefel.polar_step import factor_one_step, if_needed
-from jaxalign.stiefel.shapes import as_given, as_tall, check_pair, flip, product
+from jaxalign.stiefel.shapes import as_given, as_tall, check_pair, flip
 
 # Entry of the matrix to be solved with, 1 for no step, above which digits are lost.
 _LONG = 4.0

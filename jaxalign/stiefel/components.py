@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_option
 from jaxalign.float_rows import wide_dtype
+from jaxalign.precise import product
 from jaxalign.stiefel.measures import PointTree
-from jaxalign.stiefel.shapes import as_tall, check_point, flip, product
+from jaxalign.stiefel.shapes import as_tall, check_point, flip
 
 
 def component(point: Float[ArrayLike, "*batch rows columns"]) -> Int[Array, "*batch"]:

@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
+from jaxalign.precise import product
 from jaxalign.solve.over_matrices import over_matrices
-from jaxalign.stiefel.shapes import as_tall, check_pair, product
+from jaxalign.stiefel.shapes import as_tall, check_pair
 
 _ROUNDS = 200
 

@@ -19,12 +19,12 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import check_option
+from jaxalign.precise import product
 from jaxalign.stiefel.shapes import (
     as_given,
     as_tall,
     check_pair,
     flip,
-    product,
 )
 
 Metric = Literal["euclidean", "canonical"]

@@ -14,9 +14,10 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.errors import check_number
+from jaxalign.precise import product
 from jaxalign.stiefel.feasibility import init_feasibility, update_feasibility
 from jaxalign.stiefel.leaves import check_points, check_updates, map_points
-from jaxalign.stiefel.shapes import flip, product
+from jaxalign.stiefel.shapes import flip
 from jaxalign.stiefel.steps import as_params
 
 

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.precise import product
 from jaxalign.stiefel.feasibility import init_feasibility, update_feasibility
 from jaxalign.stiefel.leaves import check_points, check_updates, map_points
 from jaxalign.stiefel.polar_step import if_needed
@@ -20,7 +21,7 @@ from jaxalign.stiefel.precision import (
     choose_product,
     rough_product,
 )
-from jaxalign.stiefel.shapes import flip, product
+from jaxalign.stiefel.shapes import flip
 from jaxalign.stiefel.steps import as_params
 
 # Newton-Schulz carries squared singular values in (0, 3) towards one: an excess over

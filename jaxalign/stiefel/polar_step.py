@@ -18,9 +18,10 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from jaxalign.array_types import Array
+from jaxalign.precise import product
 from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.solve.polar_gradient import polar_tangent
-from jaxalign.stiefel.shapes import flip, product
+from jaxalign.stiefel.shapes import flip
 
 # The least eigenvalue from which Newton-Schulz, free of bounds, does better than a fit.
 _NEAR = 0.8

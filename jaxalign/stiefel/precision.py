@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
-from jaxalign.stiefel.shapes import product
+from jaxalign.precise import product
 
 Precision = Literal["full", "mixed"]
 

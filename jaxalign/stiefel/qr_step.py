@@ -16,9 +16,10 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Float
 
 from jaxalign.array_types import Array
+from jaxalign.precise import product
 from jaxalign.solve.over_matrices import over_matrices
 from jaxalign.stiefel.polar_step import if_needed
-from jaxalign.stiefel.shapes import flip, product
+from jaxalign.stiefel.shapes import flip
 
 # Bound of the eigenvalues of xi'xi: orthogonality is lost in proportion to them.
 _SHORT = 16.0

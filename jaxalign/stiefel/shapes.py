@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import wide_dtype
-from jaxalign.precise import product
 
 
 def check_point(call: str, point: Any, name: str = "point") -> None:
@@ -57,8 +56,3 @@ def as_given(tall: Array, point: Array) -> Array:
 def flip(matrix: Array) -> Array:
     """Transpose of the last two axes."""
     return jnp.swapaxes(matrix, -1, -2)
-
-
-def product(left: Array, right: Array) -> Array:
-    """Matrix product in full precision."""
-    return product(left, right)

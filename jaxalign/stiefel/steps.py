@@ -16,6 +16,7 @@ from jaxtyping import Int
 
 from jaxalign.array_types import Array
 from jaxalign.errors import check_number, check_option
+from jaxalign.precise import product
 from jaxalign.stiefel.feasibility import (
     Feasibility,
     init_feasibility,
@@ -24,7 +25,7 @@ from jaxalign.stiefel.feasibility import (
 from jaxalign.stiefel.geometry import project_tangent
 from jaxalign.stiefel.leaves import check_points, check_updates, map_points
 from jaxalign.stiefel.retractions import RETRACTIONS, Retraction, retract
-from jaxalign.stiefel.shapes import flip, product
+from jaxalign.stiefel.shapes import flip
 
 
 class RetractUpdatesState(NamedTuple):

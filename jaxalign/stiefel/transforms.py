@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array
 from jaxalign.errors import check_option
+from jaxalign.precise import product
 from jaxalign.stiefel.geometry import (
     Metric,
     check_metric,
@@ -25,7 +26,7 @@ from jaxalign.stiefel.geometry import (
 )
 from jaxalign.stiefel.leaves import check_updates, map_points, zeros_per_matrix
 from jaxalign.stiefel.precision import Precision, choose_product
-from jaxalign.stiefel.shapes import flip, product
+from jaxalign.stiefel.shapes import flip
 
 
 def to_riemannian_gradient(

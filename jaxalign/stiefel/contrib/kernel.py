@@ -15,16 +15,15 @@ from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
-from jaxalign.precise import product
 from jaxalign.pytrees import pytree_dataclass
 from jaxalign.stiefel.objectives.least_squares import held_grams
 from jaxalign.stiefel.objectives.points import (
     StartsFromCross,
     add,
     as_point,
+    broadcast_product,
     inner,
     per_count,
-    product,
     quadratic_form,
 )
 
@@ -119,7 +118,7 @@ def kernel_objective(
     return KernelObjective(
         energy=inner(reference, own),
         cross=cross,
-        weighted=product(reference, cross),
+        weighted=broadcast_product(reference, cross),
         gram=per_count(gram, moments.count),
         reference=reference,
     )

@@ -15,11 +15,10 @@ from jaxtyping import Float
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
-from jaxalign.precise import product
 from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.consensus import Pairs, solve_consensus
 from jaxalign.solve.consensus_checks import check_pairs
-from jaxalign.stiefel.objectives.points import inner, product, quadratic_form
+from jaxalign.stiefel.objectives.points import broadcast_product, inner, quadratic_form
 
 Points = Sequence[jax.Array] | jax.Array
 
@@ -53,7 +52,7 @@ class ConsensusObjective:
             sides = self._energy(part.source_energy, part.source_gram, maps[i])
             sides = sides + self._energy(part.target_energy, part.target_gram, maps[j])
             # (..., width, d_j) @ (d_j, d_i)
-            pulled = product(maps[j], part.cross_covariance)
+            pulled = broadcast_product(maps[j], part.cross_covariance)
             total = total + sides - 2.0 * inner(pulled, maps[i])
             anchors = anchors + part.count
         return total / jnp.where(anchors > 0, anchors, jnp.ones_like(anchors))

@@ -45,7 +45,7 @@ def as_point(
     return jnp.asarray(point).astype(like.dtype)
 
 
-def product(
+def broadcast_product(
     left: Float[Array, "..."], right: Float[Array, "..."]
 ) -> Float[Array, "..."]:
     """Matrix product in full precision, over leading axes that broadcast."""
