@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from experiments import launch
 from experiments.splits import check_splits, embed_split
+from experiments.two_models import TwoModels, read_models
 from jaxalign.choose.choose import MapChoice, choose_map
 from jaxalign.choose.held_out import Job
 from jaxalign.data import catalog, openmoji_texts
@@ -59,17 +60,11 @@ ClassTexts = tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(TwoModels):
     """What the experiment depends on; stored with every result."""
 
-    source: str = "jaxalign/openmoji-clip"
-    target: str = "jaxalign/openmoji-siglip"
-    dtype: str = "float32"
-    dataset: str = "openmoji"
-    data_dir: str | None = None
     fit_on: str = "image"
     seeds: tuple[int, ...] = (0, 1, 2)
-    batch_size: int = 128
     replicates: int = 1000
     trust_replicates: int = 200
 
@@ -230,9 +225,9 @@ def write(
         fit_on=config.fit_on,
         similarities=[_similarities(amap, tables[HELDOUT], info)],
         gallery=sample_gallery(tables[HELDOUT], amap, splits["learnt"]),
-        credit=f"{info.credit} {info.license}",
+        credit=config.credit(),
         remarks=remarks,
-        config=_as_json(config),
+        config=config.as_json(),
     )
 
 
@@ -244,32 +239,21 @@ def _similarities(
 
 
 def _run(table: str, config: Config, seed: int) -> Run:
-    return Run(table, seed, _as_json(config), config.replicates)
-
-
-def _as_json(config: Config) -> dict:
-    return {**dataclasses.asdict(config), "seeds": list(config.seeds)}
+    return Run(table, seed, config.as_json(), config.replicates)
 
 
 def main() -> None:
     """Read the flags, run, and print the table."""
     started = time.perf_counter()
     config = Config(
-        source=launch.SOURCE.value,
-        target=launch.TARGET.value,
-        dtype=launch.DTYPE.value,
-        dataset=launch.dataset_name(),
-        data_dir=launch.DATA_DIR.value,
-        fit_on=launch.FIT_ON.value,
-        seeds=launch.parse_seeds(),
-        batch_size=launch.BATCH_SIZE.value,
+        **read_models(), fit_on=launch.FIT_ON.value, seeds=launch.parse_seeds()
     )
     if launch.TINY.value:
         config = dataclasses.replace(config, seeds=config.seeds[:1], replicates=100)
         config = dataclasses.replace(config, trust_replicates=40)
     check_splits(config.dataset, SPLITS)
     # What can be wrong with models and data shows before the results' folder is made.
-    source, target = launch.load_model(config.source), launch.load_model(config.target)
+    source, target = config.load()
     for split in SPLITS:
         catalog.load_dataset(config.dataset, split, data_dir=config.data_dir)
     workdir = launch.open_workdir("runs/align")

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 import jaxalign as ja
 from experiments import launch
-from experiments.splits import check_splits, embed_both
+from experiments.splits import check_splits
+from experiments.two_models import TwoModels, read_models
 from jaxalign.data import catalog
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.pairing.embedded_split import EmbeddedSplit
@@ -40,18 +41,12 @@ SEEN, UNSEEN = "seen classes", "unseen classes"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(TwoModels):
     """What the experiment depends on; stored with every result."""
 
-    source: str = "jaxalign/openmoji-clip"
-    target: str = "jaxalign/openmoji-siglip"
-    dtype: str = "float32"
-    dataset: str = "openmoji"
-    data_dir: str | None = None
     fit_on: str = "image"
     counts: tuple[int, ...] = (5, 10, 15, 20, 25)
     seeds: tuple[int, ...] = (0, 1, 2)
-    batch_size: int = 128
     replicates: int = 200
 
 
@@ -99,13 +94,11 @@ def grouped_moments(split: EmbeddedSplit, classes: int) -> dict[str, ja.Moments]
 
 def run(
     config: Config,
-    source: ja.encoders.Encoders,
-    target: ja.encoders.Encoders,
+    models: tuple[ja.encoders.Encoders, ja.encoders.Encoders],
     workdir: Path,
 ) -> list[ResultRow]:
     """Embed, fit every draw, evaluate, write; return the rows."""
-    data = {"data_dir": config.data_dir, "batch_size": config.batch_size}
-    split, texts = embed_both((source, target), config.dataset, **data)
+    split, texts = config.embed(models)
     info = catalog.dataset_info(config.dataset)
     moments = grouped_moments(split, len(info.class_names))
     draws = draw_classes(split.labels, config.counts, config.seeds)
@@ -123,7 +116,9 @@ def run(
     for draw, amap in bar:
         for name, classes in ((SEEN, draw.anchors), (UNSEEN, draw.unseen)):
             pairs = split.pairs(classes, *texts)
-            about = ja.evaluate.Run(name, draw.seed, as_json(config), config.replicates)
+            about = ja.evaluate.Run(
+                name, draw.seed, config.as_json(), config.replicates
+            )
             method = method_of(len(draw.anchors))
             rows += ja.evaluate_map(method, amap, pairs, run=about)
             if name == UNSEEN and len(draw.anchors) == len(draws[-1].anchors):
@@ -140,7 +135,6 @@ def write(
     moments: dict[str, ja.Moments],
 ) -> None:
     """Write the rows, the last map and the page of curves."""
-    info = catalog.dataset_info(config.dataset)
     ja.report.write_results(workdir / "results.json", rows)
     amap.save(workdir / "map.safetensors")
     used = sum(one.memory_bytes for one in moments.values()) / 1e6
@@ -163,42 +157,26 @@ def write(
                 figure(sweep.draw(axis="anchor classes N"), how),
             ),
             section("The same in numbers", sweep.tables(axis="N")),
-            run_section(as_json(config), library_versions()),
+            run_section(config.as_json(), library_versions()),
         ],
-        credit=f"{info.credit} {info.license}",
+        credit=config.credit(),
     )
-
-
-def as_json(config: Config) -> dict:
-    """Settings as JSON values."""
-    return {
-        **dataclasses.asdict(config),
-        "seeds": list(config.seeds),
-        "counts": list(config.counts),
-    }
 
 
 def main() -> None:
     """Read the flags, run, and say what came out."""
     started = time.perf_counter()
     config = Config(
-        source=launch.SOURCE.value,
-        target=launch.TARGET.value,
-        dtype=launch.DTYPE.value,
-        dataset=launch.dataset_name(),
-        data_dir=launch.DATA_DIR.value,
-        fit_on=launch.FIT_ON.value,
-        seeds=launch.parse_seeds(),
-        batch_size=launch.BATCH_SIZE.value,
+        **read_models(), fit_on=launch.FIT_ON.value, seeds=launch.parse_seeds()
     )
     if launch.TINY.value:
         config = dataclasses.replace(
             config, seeds=config.seeds[:2], counts=(2, 3), replicates=50
         )
     check_splits(config.dataset, ["learnt"])
-    source, target = launch.load_model(config.source), launch.load_model(config.target)
+    models = config.load()
     workdir = launch.open_workdir("runs/few_anchors")
-    rows = run(config, source, target, workdir)
+    rows = run(config, models, workdir)
     print(Sweep.of(rows, (SEEN, UNSEEN)).describe(UNSEEN))
     print(
         f"\nWritten to {workdir}: report.html (open it), results.json, map.safetensors."

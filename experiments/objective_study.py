@@ -220,10 +220,13 @@ def _evaluation(
     return evaluate
 
 
-def run(config: Config, workdir: Path) -> Study:
+def run(
+    config: Config,
+    models: tuple[ja.encoders.Encoders, ja.encoders.Encoders],
+    workdir: Path,
+) -> Study:
     """Embed, run the study, write its files."""
-    embedded = config.embed()
-    study = run_study(config, *embedded)
+    study = run_study(config, *config.embed(models))
     ja.report.write_results(workdir / "results.json", study.rows)
     write_document(
         workdir / "report.html",
@@ -248,8 +251,9 @@ def main() -> None:
     if launch.TINY.value:
         config = config.tiny()
     check_splits(config.dataset, ["learnt"])
+    models = config.load()
     workdir = launch.open_workdir("runs/objective_study")
-    study = run(config, workdir)
+    study = run(config, models, workdir)
     print("\n\n".join(textwrap.fill(text, 96) for text in study.words))
     print(
         f"\nWritten to {workdir}: report.html (open it), results.json."

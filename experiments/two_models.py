@@ -7,6 +7,7 @@ from typing import Any
 from experiments import launch
 from experiments.splits import Embedded, embed_both
 from jaxalign.data import catalog
+from jaxalign.encoders.encoders import Encoders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +21,14 @@ class TwoModels:
     data_dir: str | None = None
     batch_size: int = 128
 
-    def embed(self) -> Embedded:
-        """Embed the data set with both models."""
-        models = launch.load_model(self.source), launch.load_model(self.target)
+    def load(self) -> tuple[Encoders, Encoders]:
+        """Load both models: before the results' folder is made, to see them fail."""
+        return launch.load_model(self.source), launch.load_model(self.target)
+
+    def embed(self, models: tuple[Encoders, Encoders] | None = None) -> Embedded:
+        """Embed the data set with both models, loaded here without them."""
         data = {"data_dir": self.data_dir, "batch_size": self.batch_size}
-        return embed_both(models, self.dataset, **data)
+        return embed_both(models or self.load(), self.dataset, **data)
 
     def credit(self) -> str:
         """Say whose data it is."""
