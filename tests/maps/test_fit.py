@@ -333,7 +333,7 @@ def good(n=6, d_source=4, d_target=4):
         ({"card": {"fit": 1}}, "card"),
         ({"card": {"note": object()}}, "card"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_options_name_their_argument(options, match):
     with pytest.raises(ValueError, match=match):
