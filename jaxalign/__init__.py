@@ -107,9 +107,9 @@ if TYPE_CHECKING:
     from jaxalign.solve.robust import solve_robust as solve_robust
     from jaxalign.status import SolveError as SolveError
     from jaxalign.status import Status as Status
+    from jaxalign.store.disk_errors import FullDiskError as FullDiskError
     from jaxalign.store.reader import EmbeddingStore as EmbeddingStore
     from jaxalign.store.reader import StoredBatch as StoredBatch
-    from jaxalign.store.disk_errors import FullDiskError as FullDiskError
     from jaxalign.store.writer import StoreWriter as StoreWriter
     from jaxalign.trust.assess import assess_map as assess_map
     from jaxalign.trust.blocks import block_of_rows as block_of_rows

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 
 
 def float_rows(
@@ -52,10 +52,9 @@ def check_float_rows(
     array = _as_array(call, argument, rows, expected)
     check_floating(call, argument, array)
     if array.ndim != 2 or (width is not None and array.shape[1] != width):
-        raise ValueError(
-            f"`{call}({argument}=...)`: expected shape {expected}, got {array.shape}; "
-            "pass one embedding a row, of the right model."
-        )
+        expected = f"shape {expected}"
+        remedy = "pass one embedding a row, of the right model"
+        raise ArgumentError(f"{call}({argument}=...)", expected, array.shape, remedy)
     return array
 
 
@@ -63,9 +62,9 @@ def check_floating(call: str, argument: str, array: ArrayLike) -> None:
     """Raise ValueError unless the dtype is real and floating, of any precision."""
     dtype = array.dtype
     if isinstance(array, np.ma.MaskedArray):
-        raise ValueError(
-            f"`{call}({argument}=...)`: expected rows without a mask, got a masked "
-            "array; drop the masked rows on both sides, or give them weight 0."
+        remedy = "drop the masked rows on both sides, or give them weight 0"
+        raise ArgumentError(
+            f"{call}({argument}=...)", "rows without a mask", "a masked array", remedy
         )
     if jnp.issubdtype(dtype, jnp.floating):
         return
@@ -77,9 +76,7 @@ def check_floating(call: str, argument: str, array: ArrayLike) -> None:
             "if they are quantised, restore their values first: multiply "
             "`rows.astype(numpy.float32)` by their scale"
         )
-    raise ValueError(
-        f"`{call}({argument}=...)`: expected real floating rows, got {dtype}; {remedy}."
-    )
+    raise ArgumentError(f"{call}({argument}=...)", "real floating rows", dtype, remedy)
 
 
 def native_floats(array: ArrayLike) -> ArrayLike:
@@ -113,14 +110,15 @@ def _as_array(call: str, argument: str, rows: Any, expected: str) -> ArrayLike:
         try:
             return np.asarray(rows)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"`{call}({argument}=...)`: expected an array of shape {expected}, got "
-                f"{type(rows).__name__} that NumPy cannot read ({error}); bring it to "
-                "the host as float32 first."
+            got = f"{type(rows).__name__} that NumPy cannot read ({error})"
+            remedy = "bring it to the host as float32 first"
+            raise ArgumentError(
+                f"{call}({argument}=...)", f"an array of shape {expected}", got, remedy
             ) from error
-    raise ValueError(
-        f"`{call}({argument}=...)`: expected an array of shape {expected}, got "
-        f"{type(rows).__name__}; convert it with `numpy.asarray(rows, numpy.float32)`."
+    expected = f"an array of shape {expected}"
+    remedy = "convert it with `numpy.asarray(rows, numpy.float32)`"
+    raise ArgumentError(
+        f"{call}({argument}=...)", expected, type(rows).__name__, remedy
     )
 
 
@@ -143,7 +141,5 @@ def float_array(
     array = _as_array(call, argument, value, expected)
     check_floating(call, argument, array)
     if array.ndim < axes:
-        raise ValueError(
-            f"`{call}({argument}=...)`: expected shape {expected}, got {array.shape}."
-        )
+        raise ArgumentError(f"{call}({argument}=...)", f"shape {expected}", array.shape)
     return native_floats(array)
