@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from jaxalign.array_types import ArrayLike
 from jaxalign.errors import ArgumentError
 
