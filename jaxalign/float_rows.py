@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.errors import ArgumentError
 
 
 def float_rows(
@@ -53,9 +52,10 @@ def check_float_rows(
     array = _as_array(call, argument, rows, expected)
     check_floating(call, argument, array)
     if array.ndim != 2 or (width is not None and array.shape[1] != width):
-        expected = f"shape {expected}"
-        remedy = "pass one embedding a row, of the right model"
-        raise ArgumentError(f"{call}({argument}=...)", expected, array.shape, remedy)
+        raise ValueError(
+            f"`{call}({argument}=...)`: expected shape {expected}, got {array.shape}; "
+            "pass one embedding a row, of the right model."
+        )
     return array
 
 
@@ -63,9 +63,9 @@ def check_floating(call: str, argument: str, array: ArrayLike) -> None:
     """Raise ValueError unless the dtype is real and floating, of any precision."""
     dtype = array.dtype
     if isinstance(array, np.ma.MaskedArray):
-        remedy = "drop the masked rows on both sides, or give them weight 0"
-        raise ArgumentError(
-            f"{call}({argument}=...)", "rows without a mask", "a masked array", remedy
+        raise ValueError(
+            f"`{call}({argument}=...)`: expected rows without a mask, got a masked "
+            "array; drop the masked rows on both sides, or give them weight 0."
         )
     if jnp.issubdtype(dtype, jnp.floating):
         return
@@ -77,7 +77,9 @@ def check_floating(call: str, argument: str, array: ArrayLike) -> None:
             "if they are quantised, restore their values first: multiply "
             "`rows.astype(numpy.float32)` by their scale"
         )
-    raise ArgumentError(f"{call}({argument}=...)", "real floating rows", dtype, remedy)
+    raise ValueError(
+        f"`{call}({argument}=...)`: expected real floating rows, got {dtype}; {remedy}."
+    )
 
 
 def native_floats(array: ArrayLike) -> ArrayLike:
@@ -111,15 +113,14 @@ def _as_array(call: str, argument: str, rows: Any, expected: str) -> ArrayLike:
         try:
             return np.asarray(rows)
         except (TypeError, ValueError, RuntimeError) as error:
-            got = f"{type(rows).__name__} that NumPy cannot read ({error})"
-            remedy = "bring it to the host as float32 first"
-            raise ArgumentError(
-                f"{call}({argument}=...)", f"an array of shape {expected}", got, remedy
+            raise ValueError(
+                f"`{call}({argument}=...)`: expected an array of shape {expected}, got "
+                f"{type(rows).__name__} that NumPy cannot read ({error}); bring it to "
+                "the host as float32 first."
             ) from error
-    expected = f"an array of shape {expected}"
-    remedy = "convert it with `numpy.asarray(rows, numpy.float32)`"
-    raise ArgumentError(
-        f"{call}({argument}=...)", expected, type(rows).__name__, remedy
+    raise ValueError(
+        f"`{call}({argument}=...)`: expected an array of shape {expected}, got "
+        f"{type(rows).__name__}; convert it with `numpy.asarray(rows, numpy.float32)`."
     )
 
 
@@ -142,5 +143,7 @@ def float_array(
     array = _as_array(call, argument, value, expected)
     check_floating(call, argument, array)
     if array.ndim < axes:
-        raise ArgumentError(f"{call}({argument}=...)", f"shape {expected}", array.shape)
+        raise ValueError(
+            f"`{call}({argument}=...)`: expected shape {expected}, got {array.shape}."
+        )
     return native_floats(array)
