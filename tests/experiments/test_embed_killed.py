@@ -112,7 +112,7 @@ def test_a_second_run_on_one_store_is_refused_and_harms_nothing(
     output, _ = second.communicate(timeout=100)
     first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
-    assert "another run is writing" in output.splitlines()[-1]
+    assert "another run that is writing it" in output.splitlines()[-1]
     embed_runs.finish([first])
     assert embed_runs.read_tree(tmp_path) == undisturbed[0]
 
