@@ -41,6 +41,7 @@ from experiments.solvers.report import (
 )
 from experiments.splits import Embedded, check_splits
 from experiments.two_models import TwoModels, read_models
+from jaxalign.errors import ArgumentError
 from jaxalign.report.convergence import format_convergence
 from jaxalign.report.document import run_section, write_document
 from jaxalign.report.results import library_versions
@@ -220,19 +221,24 @@ def read_config() -> Config:
     default = PARTS[:2] if fewer else PARTS
     parts = default if _PARTS.value is None else tuple(_PARTS.value)
     if not parts or not set(parts) <= set(PARTS):
-        raise ValueError(
-            f"--parts: expected some of {', '.join(PARTS)}, got {','.join(parts)!r}; "
-            "leave it out for the default."
+        raise ArgumentError(
+            "--parts",
+            f"some of {', '.join(PARTS)}",
+            f"{','.join(parts)!r}",
+            "leave it out for the default",
         )
     if (SOURCE_STORE.value is None) != (TARGET_STORE.value is None):
-        raise ValueError(
-            "--source_store, --target_store: expected both or none, got one; write "
-            "both by `python -m experiments.embed`."
+        raise ArgumentError(
+            "--source_store, --target_store",
+            "both or none",
+            "one",
+            "write both by `python -m experiments.embed`",
         )
     if SOURCE_STORE.value is not None and "objectives" in parts:
-        raise ValueError(
-            "--parts: expected no objectives with stores, which have no classes to "
-            "hold out; leave them out, or the stores."
+        raise ArgumentError(
+            "--parts",
+            "no objectives with stores, which have no classes to hold out",
+            remedy="leave them out, or the stores",
         )
     seeds = launch.parse_seeds()
     config = Config(

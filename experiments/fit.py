@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 import jaxalign as ja
 from experiments import launch, launch_processes, launch_stores
-from experiments.launch_stores import SOURCE_STORE, TARGET_STORE
+from experiments.launch_stores import SOURCE_STORE, TARGET_STORE, shared_modalities
 from jaxalign.anchors.stores import MatchedRows
 from jaxalign.array_types import ArrayLike
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.report.document import (
     paragraphs,
@@ -134,17 +135,12 @@ def run(config: Config, workdir: Path) -> tuple[ja.AlignmentMap, list[str]]:
         ja.EmbeddingStore.open(config.target_store),
     )
     matched = ja.anchors.match_stores(*stores)
-    modalities = [name for name in stores[0].modalities if name in stores[1].modalities]
-    if not modalities:
-        raise ValueError(
-            f"--target_store: expected rows of {list(stores[0].modalities)}, as the "
-            f"source store, got {list(stores[1].modalities)}; embed the same modality "
-            "with both models."
-        )
+    modalities = shared_modalities(*stores)
     if config.fit_on != "all" and config.fit_on not in modalities:
-        raise ValueError(
-            f"--fit_on: expected 'all' or one of {modalities}, which both stores hold, "
-            f"got {config.fit_on!r}."
+        raise ArgumentError(
+            "--fit_on",
+            f"'all' or one of {modalities}, which both stores hold",
+            f"{config.fit_on!r}",
         )
     blocks = {
         name: accumulate(config, stores, matched, name, workdir) for name in modalities
@@ -282,9 +278,11 @@ def main() -> None:
     started = time.perf_counter()
     for flag in (SOURCE_STORE, TARGET_STORE):
         if flag.value is None:
-            raise ValueError(
-                f"--{flag.name}: expected the folder of a store, got none; write both "
-                "by `python -m experiments.embed`."
+            raise ArgumentError(
+                f"--{flag.name}",
+                "the folder of a store",
+                "none",
+                "write both by `python -m experiments.embed`",
             )
     own_size = flags.FLAGS["batch_size"].present
     config = Config(

@@ -36,12 +36,7 @@ def embed_split(
 ) -> tuple[list[dict[str, Any]], tuple[EmbeddedSet, ...]]:
     """Embed one split of the data set with every model, and show the progress."""
     source = catalog.load_dataset(dataset, name, data_dir=data_dir, in_memory=True)
-    # An emoji is one thing in all renderings; the plain one is searched for.
-    examples = [
-        example
-        | {"thing": example["name"], "is_query": example["rendering"] == "plain"}
-        for example in (source[i] for i in range(len(source)))
-    ]
+    examples = [source[i] for i in range(len(source))]
     title = f"Embedding with {len(models)} models, {name} emoji"
     with tqdm(total=len(examples), desc=title, unit=" pairs") as bar:
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from absl import flags
 
 from experiments import launch as launch  # defines the flags that are declared
+from jaxalign.errors import ArgumentError
 
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Counted runs of each.", 1)
 _SECTIONS = flags.DEFINE_list(
@@ -31,8 +32,10 @@ def chosen_sections(names: Iterable[str]) -> list[str]:
     chosen = names if _SECTIONS.value is None else _SECTIONS.value
     unknown = set(chosen) - set(names)
     if not chosen or unknown:
-        raise ValueError(
-            f"--sections: expected some of {', '.join(names)}, got "
-            f"{','.join(chosen)!r}; leave it out for all."
+        raise ArgumentError(
+            "--sections",
+            f"some of {', '.join(names)}",
+            f"{','.join(chosen)!r}",
+            "leave it out for all",
         )
     return chosen

@@ -10,10 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 import jaxalign as ja
+from experiments.launch_stores import shared_modalities
 from experiments.objective_families import choose_rows, moments_of, take_rows
 from experiments.solvers.problem import Problem, problem_of
 from jaxalign.array_types import Modality
 from jaxalign.data import catalog
+from jaxalign.errors import ArgumentError
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.pairing.embedded_split import EmbeddedSplit
 
@@ -91,13 +93,7 @@ def store_anchors(
 ) -> Anchors:
     """Give nine tenths of the pairs of two stores; of the others, some are held out."""
     matched = ja.anchors.match_stores(*stores)
-    shared = [name for name in stores[0].modalities if name in stores[1].modalities]
-    if not shared:
-        raise ValueError(
-            f"--target_store: expected rows of {list(stores[0].modalities)}, as the "
-            f"source store, got {list(stores[1].modalities)}; embed the same modality "
-            "with both models."
-        )
+    shared = shared_modalities(*stores)
     modality = "image" if "image" in shared else shared[0]
     count = min(matched.count, most_pairs or matched.count)
 
@@ -157,8 +153,10 @@ def _first_block(batches) -> tuple[np.ndarray, np.ndarray]:
             break
     source, target = (np.concatenate(side) for side in zip(*found, strict=True))
     if len(source) < 2:
-        raise ValueError(
-            "--source_store: expected pairs enough to hold a tenth of them out, got "
-            f"{len(source)} of it; embed more data."
+        raise ArgumentError(
+            "--source_store",
+            "pairs enough to hold a tenth of them out",
+            f"{len(source)} of it",
+            "embed more data",
         )
     return source[:_MOST_HELD_OUT], target[:_MOST_HELD_OUT]

@@ -59,11 +59,13 @@ def match_stores(source: EmbeddingStore, target: EmbeddingStore) -> MatchedRows:
       Equal stores are compared block by block in constant memory; others take memory
       for all their ids.
     """
-    call = "`match_stores(source=..., target=...)`"
+    call = "match_stores(source=..., target=...)"
     if source.space == target.space:
-        raise ValueError(
-            f"{call}: expected stores of two models, got two of space "
-            f"{source.space[:12]}...; embed the data with the other model too."
+        raise ArgumentError(
+            call,
+            "stores of two models",
+            f"two of space {source.space[:12]}...",
+            "embed the data with the other model too",
         )
     if _have_equal_ids(source, target):
         return MatchedRows(None, None, len(source))
@@ -72,10 +74,11 @@ def match_stores(source: EmbeddingStore, target: EmbeddingStore) -> MatchedRows:
         own, other, assume_unique=True, return_indices=True
     )
     if not len(first):
-        raise ValueError(
-            f"{call}: expected ids that both stores have, got none: such as "
-            f"{str(own[0])!r} and {str(other[0])!r}; embed the same data with both "
-            "models."
+        raise ArgumentError(
+            call,
+            "ids that both stores have",
+            f"none: such as {str(own[0])!r} and {str(other[0])!r}",
+            "embed the same data with both models",
         )
     order = np.argsort(first)
     return MatchedRows(

@@ -21,13 +21,13 @@ from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.encoders.configs import text_config, vision_config
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.folder_preprocessing import FolderPreprocessing
-from jaxalign.encoders.layers import unit_rows
 from jaxalign.encoders.partition import Partition, PartitionedRows
 from jaxalign.encoders.placing import digest_parameters
 from jaxalign.encoders.preprocessing import check_pictures, check_texts
 from jaxalign.encoders.tower_inputs import check_mask, take_ids, take_pixels
 from jaxalign.errors import check_count, check_option
 from jaxalign.sharding import replicated
+from jaxalign.unit_rows import unit_rows
 
 
 class Encoders:

@@ -172,12 +172,6 @@ class PatchEmbedding(nnx.Module):
         return self.project(grid.reshape(n, rows * columns, p * p * channels))
 
 
-def unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    """Scale rows to unit length, in float32."""
-    rows = rows.astype(jnp.float32)
-    return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
-
-
 def attend(
     query: Float[Array, "n q d"],
     key: Float[Array, "n k d"],

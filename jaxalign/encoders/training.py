@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, Int
 from optax import contrib
 
 from jaxalign.array_types import ArrayLike
-from jaxalign.encoders.layers import unit_rows
 from jaxalign.errors import check_option
+from jaxalign.unit_rows import unit_rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,11 +17,12 @@ from optax import contrib
 from jaxalign.data import pipeline
 from jaxalign.data.grouping import DrawOne, GroupedSource
 from jaxalign.data.openmoji_texts import WriteTrainingCaption
-from jaxalign.encoders import layers, training
+from jaxalign.encoders import training
 from jaxalign.encoders.checkpoint import abstract_model
 from jaxalign.encoders.families import find_family
 from jaxalign.encoders.recipes import RECIPES
 from jaxalign.encoders.training import TrainingConfig
+from jaxalign.unit_rows import unit_rows
 from tests import tiny_encoders
 
 pytestmark = pytest.mark.standard_promotion
@@ -108,7 +109,7 @@ def test_losses_are_symmetric_in_the_order_of_pairs():
 
 
 def test_normalize_gives_unit_rows_in_float32():
-    rows = layers.unit_rows(jnp.asarray(_unit(3, 5, 0) * 7, jnp.float16))
+    rows = unit_rows(jnp.asarray(_unit(3, 5, 0) * 7, jnp.float16))
     assert rows.dtype == jnp.float32
     norms = np.linalg.norm(rows, axis=1)
     np.testing.assert_allclose(norms, 1.0, atol=4 * np.finfo(np.float32).eps)
