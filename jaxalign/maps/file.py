@@ -126,7 +126,7 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
 
 
 def _check_sum(call: str, stored: str | None, found: str) -> None:
-    """Refuse bytes that are not those that were written."""
+    """Raise if the bytes are not those that were written."""
     if stored is None:
         raise ArgumentError(
             call,
@@ -144,7 +144,7 @@ def _check_sum(call: str, stored: str | None, found: str) -> None:
 
 
 def _check_format(call: str, found: str | None) -> None:
-    """Refuse files that are no map, and formats from the future."""
+    """Raise if the file is no map, or of a later format."""
     name, _, version = (found or "").partition("/")
     if name != FORMAT_NAME or not version.isdecimal():
         raise ArgumentError(

@@ -154,7 +154,7 @@ def _batch_moments(like, source, target, weights):
 
 
 def _check_group(moments, source, group):
-    """Refuse groups that moments do not have, or moments whose groups are not named."""
+    """Raise if moments lack these groups, or hold groups that are not named."""
     if not moments.groups:
         if group is not None:
             expected = "no groups, as `moments` has none"

@@ -17,7 +17,7 @@ def check_pairs(
     *,
     call: str = "solve_consensus",
 ) -> tuple[list[Moments], tuple[int, ...], int]:
-    """Refuse what does not fit, and return moments by pair, widths, and the frame's.
+    """Raise if parts do not fit; return moments by pair, widths, and the frame's.
 
     Raises:
       ValueError: naming the pair or model at fault.

@@ -5,24 +5,23 @@ Reference: Golub, Heath, Wahba, "Generalized cross-validation as a method for ch
 good ridge parameter", 1979.
 """
 
-import typing
-
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
 from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 
 
-@typing.no_type_check
-class GramSpectrum(typing.NamedTuple):
+@pytree_dataclass
+class GramSpectrum:
     """Source Gram in its eigenbasis, ready for any ridge."""
 
     values: Float[Array, "*batch d_source"]
-    kept: typing.Any
+    kept: Bool[Array, "*batch d_source"]
     vectors: Float[Array, "*batch d_source d_source"]
     turned: Float[Array, "*batch d_target d_source"]
 
@@ -36,7 +35,7 @@ class GramSpectrum(typing.NamedTuple):
         )
         # (..., d_target, d_source) @ (..., d_source, d_source)
         turned = product(moments.cross_covariance, vectors)
-        return cls(values, values > cutoff, vectors, turned)
+        return cls(values=values, kept=values > cutoff, vectors=vectors, turned=turned)
 
     def inverse(self, ridge: Float[Array, "*batch"]) -> Float[Array, "*batch s"]:
         """1 / (eigenvalue + penalty), and 0 for rounding that no penalty holds."""

@@ -217,7 +217,7 @@ def _forward(parameters, rows):
 
 
 def _check_weights(weights, held_out) -> None:
-    """Refuse weights that leave nothing to train or to select on."""
+    """Raise if the weights leave nothing to train or to select on."""
     found = np.asarray(weights)
     whole = np.all(np.isfinite(found) & (found >= 0))
     if not whole or not found[held_out].any() or not found[~held_out].any():

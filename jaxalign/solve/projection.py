@@ -13,8 +13,8 @@ References: Kiers, "Majorization as a tool for optimizing a class of matrix func
 "Adaptive restart for accelerated gradient schemes", 2015, arXiv 1204.3982.
 """
 
+import dataclasses
 import functools
-import typing
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
 from jaxalign.precise import product
+from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.newton_schulz import polish
 from jaxalign.solve.over_matrices import over_matrices
 
@@ -30,8 +31,8 @@ from jaxalign.solve.over_matrices import over_matrices
 _SCOUTING = 50
 
 
-@typing.no_type_check
-class _Descent(typing.NamedTuple):
+@pytree_dataclass
+class _Descent:
     """State of the iteration: a map, what was measured there, and the momentum."""
 
     now: Float[Array, "k d"]
@@ -139,7 +140,9 @@ def _best_of_starts(packed, *, with_scale, max_iterations):
         found = descend(begun, limit)
         return _choose(last | ~(best.error <= found.error), found, best), None
 
-    nothing = begin(starts[0])._replace(error=jnp.full((), jnp.inf, packed.dtype))
+    nothing = dataclasses.replace(
+        begin(starts[0]), error=jnp.full((), jnp.inf, packed.dtype)
+    )
     found, _ = jax.lax.scan(run, nothing, jnp.arange(4))
     # A stalled run is at rounding if its gradient says so, with some room.
     converged = found.gradient <= 30.0 * _enough(cross.dtype)
@@ -186,21 +189,21 @@ def _descent(cross, gram, with_scale):
         )
 
     def step(state):
-        now, image, error, wanted, gradient, before, time, steps, _ = state
-        later = 0.5 * (1.0 + jnp.sqrt(1.0 + 4.0 * time**2))
-        weight = (time - 1.0) / later
+        now, image, before = state.now, state.image, state.before
+        later = 0.5 * (1.0 + jnp.sqrt(1.0 + 4.0 * state.time**2))
+        weight = (state.time - 1.0) / later
         ahead = now + weight * (now - before[0])
         # The image is linear in the map: no further product.
         ahead_image = image + weight * (image - before[1])
-        new = _near_polar(ahead + wanted - ahead_image)
+        new = _near_polar(ahead + state.wanted - ahead_image)
         new_image = product(new, gram)
         new_error, new_wanted, new_gradient = measure(new, new_image)
         # Equal errors differ by rounding; a plain step never does worse than that.
-        slack = 8.0 * eps * (jnp.abs(error) + jnp.sum(jnp.abs(new_image * new)))
-        worse = ~(new_error <= error + slack)
+        slack = 8.0 * eps * (jnp.abs(state.error) + jnp.sum(jnp.abs(new_image * new)))
+        worse = ~(new_error <= state.error + slack)
         # Momentum that points up again is forgotten.
         turned = jnp.sum((ahead - new) * (new - now)) > 0
-        one = jnp.ones_like(time)
+        one = jnp.ones_like(state.time)
         # Without momentum a step that does worse says that rounding is reached.
         stalled = worse & (weight <= 0)
         time = jnp.where(worse | turned, one, later)
@@ -212,11 +215,16 @@ def _descent(cross, gram, with_scale):
             gradient=new_gradient,
             before=(now, image),
             time=time,
-            steps=steps + 1,
+            steps=state.steps + 1,
             stalled=stalled,
         )
-        kept = moved._replace(
-            now=now, image=image, error=error, wanted=wanted, gradient=gradient
+        kept = dataclasses.replace(
+            moved,
+            now=now,
+            image=image,
+            error=state.error,
+            wanted=state.wanted,
+            gradient=state.gradient,
         )
         return _choose(worse, kept, moved)
 
