@@ -148,7 +148,7 @@ class Anchors:
         return f"Anchors({self.widths[0]} -> {self.widths[1]}; {'; '.join(parts)})"
 
     def on_host(self) -> "Anchors":
-        """The same rows on the host, without the pairs that are left out."""
+        """The same rows on the host, without pairs left out or of weight 0."""
         return self._with({name: rows.on_host() for name, rows in self.rows.items()})
 
     def take(self, numbers: Mapping[Modality, ArrayLike]) -> "Anchors":
@@ -192,7 +192,8 @@ class Anchors:
         Args:
           grams: whether to accumulate Gram matrices.
           group: ``(n,)`` numbers below `groups` of the pairs of each modality.
-          groups: how many groups to keep apart, or None.
+          groups: how many groups to keep apart, or None. Rows without pairs have no
+            group: their modalities are left out then.
           batch_size: rows a batch.
         """
         found = {
@@ -207,6 +208,8 @@ class Anchors:
             )
             for name, rows in self.rows.items()
         }
+        if groups is not None:
+            return found
         return found | self.unpaired_moments(grams=grams, batch_size=batch_size)
 
     def unpaired_moments(

@@ -48,8 +48,8 @@ class PairedRows:
 
     @property
     def count(self) -> int:
-        """Pairs that are left."""
-        return len(self) - self.skipped
+        """Pairs that are left, and have a weight."""
+        return len(self) if self.mask is None else int(np.count_nonzero(self.mask))
 
     @property
     def labels(self) -> Shaped[np.ndarray, " n"] | None:
@@ -81,11 +81,12 @@ class PairedRows:
         )
 
     def on_host(self) -> "PairedRows":
-        """The same on the host, without the pairs that are left out."""
-        if self.good is None and not isinstance(self.source, jax.Array):
+        """The same on the host, without pairs left out or of weight 0."""
+        all_kept = self.count == len(self)
+        if all_kept and not isinstance(self.source, jax.Array):
             # Also a memory map stays one.
-            return self
-        kept = slice(None) if self.good is None else np.flatnonzero(self.good)
+            return dataclasses.replace(self, good=None)
+        kept = slice(None) if all_kept else np.flatnonzero(self.mask)
         return dataclasses.replace(self.take(kept), good=None)
 
     def take(self, numbers: Any) -> "PairedRows":

@@ -27,7 +27,7 @@ from jaxalign.choose.fold_fits import FoldFits
 from jaxalign.choose.held_out import FoldSearch, HeldOut, Job, join_folds
 from jaxalign.choose.standing import Standing
 from jaxalign.errors import ArgumentError, check_count
-from jaxalign.families import Mlp, Orthogonal
+from jaxalign.families import Orthogonal
 from jaxalign.families.family import Family
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
@@ -137,6 +137,10 @@ def choose_map(
     ):
         check_count("choose_map", name, value, least=2)
     _check(given, named, asked, families, uses, order)
+    # What is listed twice is tried once.
+    families, uses, order = (
+        tuple(dict.fromkeys(each)) for each in (families, uses, order)
+    )
     numbered = _numbered(given)
     names = sorted({name for job in asked for name in (job.query, job.index)})
     rows = [numbered.rows[name] for name in names]
@@ -182,15 +186,14 @@ def _try_all(
     found: dict[Candidate, list[list[Standing | None]]] = {}
     searches = [FoldSearch(fold, jobs) for fold in fits.folds]
     for family in families:
-        tunes = not family.tuned or isinstance(family, Mlp)
-        if tunes and fits.smallest < _FEWEST_TO_TUNE:
+        if family.holds_out and fits.smallest < _FEWEST_TO_TUNE:
             continue
         for fit_on in order:
-            # With more anchors the part is all: a fit that tells nothing new.
-            whole = isinstance(family, Orthogonal) and family.keep == "identified"
-            if whole and len(families) > 1 and not fits.few(fit_on):
-                continue
             maps = fits.fit(family, fit_on)
+            whole = family.keeping_all
+            # Where the anchors determine all directions, the part is the whole.
+            if whole != family and whole in families and all(map(_keeps_all, maps)):
+                continue
             for search, amap in zip(searches, maps, strict=True):
                 for used, ways in _ways(amap, family, fit_on, uses):
                     scored = search.score(used, [way.use for way in ways])
@@ -250,6 +253,13 @@ def _ways(amap: AlignmentMap, family: Family, fit_on: Modality, uses: Sequence[U
                 alike.setdefault((use.centre, use.divide), []).append(way)
         for ways in alike.values():
             yield used, ways
+
+
+def _keeps_all(amap: AlignmentMap) -> bool:
+    """Whether a (partial) isometry keeps all directions of a source no wider."""
+    # The squared norm of a partial isometry is its rank.
+    rank = np.sum(np.square(np.asarray(amap.matrix, np.float64)))
+    return bool(rank > amap.d_source - 0.5)
 
 
 def _finish(anchors, candidate, reason, table, card, options) -> MapChoice:

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from jaxalign.anchors.anchors import ALL, Anchors
+from jaxalign.anchors.anchors import Anchors
 from jaxalign.anchors.folds import fold_rows
 from jaxalign.array_types import Modality
 from jaxalign.choose.held_out import Fold, cut_folds
@@ -46,18 +46,6 @@ class FoldFits:
         fold_of_part = np.arange(parts) % self._count
         subsets = fold_of_part[None, :] != np.arange(len(self.folds))[:, None]
         return fit_groups(moments, subsets, family, fit_on=fit_on)
-
-    def few(self, fit_on: Modality) -> bool:
-        """Whether some fold leaves fewer anchors than a map has directions."""
-        most = min(
-            sum(
-                len(rows) - 1
-                for name, rows in fold.fit.rows.items()
-                if fit_on in (name, ALL)
-            )
-            for fold in self.folds
-        )
-        return most < min(self._anchors.widths)
 
     @functools.cached_property
     def _moments(self) -> dict[Modality, Moments]:

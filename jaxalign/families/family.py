@@ -84,9 +84,19 @@ class Family:
         return False
 
     @property
+    def keeping_all(self) -> "Family":
+        """The family that keeps all directions, where this one may keep fewer."""
+        return self
+
+    @property
     def tuned(self) -> bool:
         """Whether all options are set; if not, the driver calls `tune` first."""
         return True
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a fit holds anchors out, to choose something on them."""
+        return not self.tuned
 
     def tune(self, folds: Sequence[Moments] | Moments) -> "Family":
         """Choose what is open on held-out folds; moments of each, with Grams."""

@@ -35,6 +35,11 @@ class Mlp(Family):
 
     seed: int = 0
 
+    @property
+    def holds_out(self) -> bool:
+        """Training stops by anchors held out."""
+        return True
+
     def fit(
         self,
         anchors: Anchors,

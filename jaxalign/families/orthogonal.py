@@ -80,6 +80,11 @@ class Orthogonal(Family):
         """Whether the map keeps what the anchors determine only."""
         return self.keep != "all"
 
+    @property
+    def keeping_all(self) -> "Orthogonal":
+        """The whole rotation."""
+        return dataclasses.replace(self, keep="all")
+
     def solve(self, moments: Moments) -> Solved:
         """Solve Procrustes, batched over leading axes."""
         most = None if isinstance(self.keep, str) else jnp.int32(self.keep)

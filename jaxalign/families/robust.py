@@ -72,6 +72,21 @@ class Robust(Family):
         """That of the inner family."""
         return self.inner.default_scale
 
+    @property
+    def may_be_partial(self) -> bool:
+        """As of the inner family."""
+        return self.inner.may_be_partial
+
+    @property
+    def keeping_all(self) -> "Robust":
+        """The inner family that keeps all directions, as robust."""
+        return dataclasses.replace(self, inner=self.inner.keeping_all)
+
+    @property
+    def holds_out(self) -> bool:
+        """As of the inner family."""
+        return self.inner.holds_out
+
     def reweight(
         self, anchors: Anchors, fit_on: Mapping[Modality, float]
     ) -> tuple[Anchors, dict[str, Any]]:

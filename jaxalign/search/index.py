@@ -37,6 +37,7 @@ class PreparedIndex:
       queries: modality of the queries.
       rows_are: which model's rows are indexed; the other's are the queries.
       fingerprint: sha256 of the rows as they were given, or None if not computed.
+      normalize_input: whether rows and queries are brought to the anchors' norms first.
     """
 
     rows: Float[Array, "m d_target"]
@@ -46,6 +47,7 @@ class PreparedIndex:
     queries: Modality
     rows_are: Side
     fingerprint: str | None = None
+    normalize_input: bool = False
 
     def __len__(self) -> int:
         """Number of index rows."""
@@ -117,6 +119,7 @@ class PreparedIndex:
             "modality": self.modality,
             "queries": self.queries,
             "rows are": self.rows_are,
+            **({"normalize_input": True} if self.normalize_input else {}),
         }
 
     def _units(self, queries, call: str) -> Float[Array, "n d_target"]:
@@ -127,6 +130,7 @@ class PreparedIndex:
             queries,
             self.queries,
             side=self.queries_are,
+            normalize_input=self.normalize_input,
             call=call,
         )
 
@@ -142,6 +146,7 @@ def prepare(
     anchors: Anchors | object | None = None,
     offsets: Float[ArrayLike, " m"] | str | os.PathLike | None = None,
     fingerprint: bool = False,
+    normalize_input: bool = False,
 ) -> PreparedIndex:
     """Prepare index rows once, for searches by rows of the other model.
 
@@ -160,14 +165,17 @@ def prepare(
       offsets: ``(m,)`` measured before, or the path of a file of `save_offsets`, which
         must be of this map, use and rows. Default: measured here, if the use has any.
       fingerprint: whether to hash the rows, for `PreparedIndex.save_offsets`.
+      normalize_input: bring rows, and queries later, to the norm of the anchors first;
+        for raw features where the map was fitted on unit rows.
 
     Returns:
       The index; ``index.search(queries, k)`` finds rows, and ``index.vectors`` with
       ``index.encode(queries)`` go into any inner-product index.
 
     Raises:
-      ValueError: for rows of another width, modalities that the map lacks, or a use
-        with offsets and no anchors of the queries' modality.
+      ValueError: for rows of another width, modalities that the map lacks, rows to be
+        centred whose norms lie far outside those of the anchors, or a use with offsets
+        and no anchors of the queries' modality.
 
     Notes:
       O(m d_source d_target), and O(m n d_target) with offsets from n anchors. Scores of
@@ -196,7 +204,15 @@ def prepare(
     width = amap.d_source if rows_are == "source" else amap.d_target
     rows = float_rows(call, "rows", rows, width=width)
     stored = isinstance(offsets, str | os.PathLike)
-    units = prepare_rows(amap, given.use, rows, modality, side=rows_are, call=call)
+    units = prepare_rows(
+        amap,
+        given.use,
+        rows,
+        modality,
+        side=rows_are,
+        normalize_input=normalize_input,
+        call=call,
+    )
     index = PreparedIndex(
         units,
         jnp.zeros(units.shape[0], units.dtype),
@@ -205,11 +221,18 @@ def prepare(
         queries,
         rows_are,
         fingerprint_rows(rows) if fingerprint or stored else None,
+        normalize_input,
     )
     if stored:
         offsets = load_offsets(offsets, index._made_for())
     if offsets is None:
-        asked = anchor_queries(given, queries, side=index.queries_are, call=call)
+        asked = anchor_queries(
+            given,
+            queries,
+            side=index.queries_are,
+            normalize_input=normalize_input,
+            call=call,
+        )
         if asked is not None:
             k = min(given.use.offsets, asked.shape[0])
             offsets = hubness_offsets(asked, units, k=k)

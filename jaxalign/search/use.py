@@ -7,7 +7,6 @@ index rows win every search.
 """
 
 import dataclasses
-import functools
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -18,8 +17,9 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.errors import ArgumentError, check_count, check_option
-from jaxalign.float_rows import float_rows
+from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.norms import check_norms, norm_range, rescale_rows
 from jaxalign.precise import product
 from jaxalign.unit_rows import unit_rows
 
@@ -112,6 +112,7 @@ def prepare_rows(
     modality: Modality,
     *,
     side: Side,
+    normalize_input: bool = False,
     call: str = "prepare",
 ) -> Float[Array, "n d_target"]:
     """Bring rows of one side to where they are compared: unit rows.
@@ -122,25 +123,48 @@ def prepare_rows(
       rows: ``(n, d_source)`` or ``(n, d_target)``.
       modality: of the rows.
       side: which model's rows they are.
+      normalize_input: bring each row to the norm of the anchors first.
       call: named in errors.
 
     Raises:
-      ValueError: if `rows` is no matrix of real floating rows of the side's width, or
-        the map lacks the modality.
+      ValueError: if `rows` is no matrix of real floating rows of the side's width, the
+        map lacks the modality, or rows that are centred have norms far outside those
+        of the anchors.
     """
     modality = amap.check_modality(f"{call}(modality={{}})", modality)
     if side == "source":
         rows = float_rows(call, "rows", rows, width=amap.d_source)
         add = use.centre == "none"
-        return amap(rows, modality, normalize=True, add_target_mean=add)
+        return amap(
+            rows,
+            modality,
+            normalize=True,
+            normalize_input=normalize_input,
+            add_target_mean=add,
+        )
     rows = float_rows(call, "rows", rows, width=amap.d_target)
-    mean = amap.numbers.target_means[modality] if use.centre == "both" else None
+    centred = use.centre == "both"
+    mean = amap.numbers.target_means[modality] if centred else None
     onto = amap.matrix if use.divide == "identified" and keeps_part(amap) else None
-    return first_rows(_units(pad_to_bucket(rows), mean, onto), rows.shape[0])
+    padded = pad_to_bucket(rows)
+    norms = (amap.numbers.target_norms or {}).get(modality)
+    if centred and normalize_input:
+        padded = _rescaled(padded, norms)
+    units, low, high = _units(padded, mean, onto)
+    checked = centred and norms is not None and not normalize_input
+    if checked and not isinstance(low, jax.core.Tracer):
+        # The mean is that of rows of the anchors' norms.
+        check_norms(f"{call}(rows=...)", low, high, norms)
+    return first_rows(units, rows.shape[0])
 
 
 def anchor_queries(
-    of: SearchMap, modality: Modality, *, side: Side, call: str = "prepare"
+    of: SearchMap,
+    modality: Modality,
+    *,
+    side: Side,
+    normalize_input: bool = False,
+    call: str = "prepare",
 ) -> Float[Array, "n d_target"] | None:
     """Prepared anchors that stand for queries of one modality and side.
 
@@ -163,13 +187,21 @@ def anchor_queries(
     rows = pairs[modality].on_host()
     own = rows.source if side == "source" else rows.target
     # The map was fitted on these: their norms need no check.
-    trusted = without_norms(of.map)
-    return prepare_rows(trusted, of.use, own, modality, side=side, call=call)
+    trusted = of.map if normalize_input else without_norms(of.map)
+    return prepare_rows(
+        trusted,
+        of.use,
+        own,
+        modality,
+        side=side,
+        normalize_input=normalize_input,
+        call=call,
+    )
 
 
 def without_norms(amap: AlignmentMap) -> AlignmentMap:
     """The same map, which takes rows of any norm."""
-    numbers = dataclasses.replace(amap.numbers, source_norms=None)
+    numbers = dataclasses.replace(amap.numbers, source_norms=None, target_norms=None)
     return dataclasses.replace(amap, numbers=numbers)
 
 
@@ -179,9 +211,13 @@ def keeps_part(amap: AlignmentMap) -> bool:
     return amap.structure in ("isometry", "partial_isometry") and not whole
 
 
-@functools.partial(jax.jit)
+_rescaled = jax.jit(rescale_rows)
+
+
+@jax.jit
 def _units(rows, mean, matrix):
-    """Unit rows, about a mean and within the range of a matrix, if there are any."""
+    """Unit rows, about a mean and within the range of a matrix, and norms that came."""
+    low, high = norm_range(rows.astype(wide_dtype(rows.dtype)))
     if mean is not None:
         dtype = np.promote_types(rows.dtype, mean.dtype)
         rows = rows.astype(dtype) - mean.astype(dtype)[None, :]
@@ -190,4 +226,4 @@ def _units(rows, mean, matrix):
         # (n, d_target) @ (d_target, d_source) @ (d_source, d_target)
         inside = product(rows, matrix)
         rows = product(inside, matrix.T)
-    return unit_rows(rows)
+    return unit_rows(rows), low, high
