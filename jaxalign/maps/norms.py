@@ -79,8 +79,8 @@ def check_norms(
         f"norms between {shortest / ROOM:.3g} and {longest * ROOM:.3g}, as the map was "
         f"fitted on rows of norm {typical:.3g}",
         f"norms from {shortest_row:.3g} to {longest_row:.3g}",
-        "pass normalize_input=True to bring rows to that norm, or rows scaled as the "
-        "anchors were",
+        "pass normalize_input=True (for an index, to `prepare`) to bring rows to that "
+        "norm, or rows scaled as the anchors were",
     )
 
 

@@ -62,6 +62,56 @@ def test_few_anchors_get_the_identified_part():
     assert top1(choice, unseen) > top1(plain, unseen, use=PLAIN_USE) + 0.1
 
 
+def test_anchors_that_repeat_get_the_identified_part_too():
+    """320 anchors that determine 39 directions, no more than their 40 texts do."""
+    source, target = cone_rows(1300, 64, decay=0.3)
+    ids = np.repeat(np.arange(40), 8)
+    anchors = ja.Anchors({"text": (source[ids], target[ids])}, ids={"text": ids})
+    choice = ja.choose_map(anchors, **ROTATIONS)
+    assert choice.map.structure == "partial_isometry"
+
+
+def test_what_is_named_is_tried_once(cones):
+    anchors, _, _ = cones
+    families = [ja.Orthogonal(), ja.Ridge(0.1)]
+    uses = [PLAIN_USE, ja.search.Use(offsets=0)]
+    found, twice = (
+        ja.choose_map(
+            anchors, families=n * families, uses=n * uses, fit_on=n * ["text"]
+        ).table
+        for n in (1, 2)
+    )
+    assert {row.candidate.family for row in found} == set(families)
+    assert found == twice
+
+
+def test_unpaired_rows_are_carried_by_the_choice(cones):
+    source, target = cones[0]["text"]
+    unpaired = {"image": (source[:150] + 0.1, target[150:] - 0.1)}
+    anchors = ja.Anchors({"text": (source, target)}, unpaired=unpaired)
+    choice = ja.choose_map(anchors, **WHOLE)
+    assert choice.table == ja.choose_map(cones[0], **WHOLE).table
+    assert set(choice.map.modalities) == {"text", "image"}
+
+
+def test_anchors_of_weight_0_are_neither_asked_nor_rivals(cones):
+    anchors, _, _ = cones
+    rng = np.random.default_rng(0)
+    noise = [rng.standard_normal(side.shape) for side in anchors["text"]]
+    rows = tuple(
+        np.concatenate([side, extra.astype(np.float32)])
+        for side, extra in zip(anchors["text"], noise, strict=True)
+    )
+    weights = np.repeat([1.0, 0.0], 300)
+    padded = ja.Anchors({"text": rows}, weights=weights)
+    given = ja.Anchors(anchors, weights=weights[:300])
+    found, alone = (ja.choose_map(one, **WHOLE) for one in (padded, given))
+    assert found.table == alone.table
+    index = anchors["text"][1]
+    offsets = [ja.search.prepare(one, index).offsets for one in (found, alone)]
+    np.testing.assert_array_equal(*offsets)
+
+
 def test_reason_and_table_say_what_was_done(cones):
     _, _, choice = cones
     assert choice.candidate.describe() in choice.reason

@@ -186,6 +186,27 @@ def test_uses_that_are_not_there_are_refused(options, argument):
         Use(**options)
 
 
+@pytest.mark.parametrize("rows_are", ["target", "source"])
+def test_raw_rows_of_either_side_are_refused_or_brought_to_scale(cones, rows_are):
+    anchors, unseen = cones
+    amap = ja.fit_map(anchors)
+    rows, queries = unseen if rows_are == "source" else unseen[::-1]
+    index = ja.search.prepare(amap, rows, rows_are=rows_are)
+    with pytest.raises(ValueError, match=r"rows=.*norm.*normalize_input"):
+        ja.search.prepare(amap, 10 * rows, rows_are=rows_are)
+    with pytest.raises(ValueError, match=r"norm.*normalize_input"):
+        index.search(10 * queries, 1)
+    raw = ja.search.prepare(
+        amap, 10 * rows, rows_are=rows_are, anchors=anchors, normalize_input=True
+    )
+    # The anchors' norms differ by little more than rounding.
+    expected = ja.search.prepare(amap, rows, rows_are=rows_are, anchors=anchors)
+    found = [
+        one.search(q, 1)[1] for one, q in ((raw, 10 * queries), (expected, queries))
+    ]
+    assert np.mean(np.asarray(found[0]) == np.asarray(found[1])) > 0.98
+
+
 @pytest.mark.usefixtures("no_shape_hook")
 def test_what_cannot_be_prepared_names_its_argument(cones):
     anchors, (source, target) = cones
