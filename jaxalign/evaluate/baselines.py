@@ -18,7 +18,7 @@ from jaxalign.maps.fit import fit_map
 
 ORTHOGONAL = "orthogonal map"
 PAPERS = "paper's map"
-CHOSEN = "chosen recipe"
+CHOSEN = "chosen map"
 
 
 def fit_baselines(
