@@ -11,13 +11,14 @@ import os
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from jaxalign.anchors.anchors import Anchors, as_anchors
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.errors import ArgumentError, check_option
 from jaxalign.float_rows import float_rows
-from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.alignment_map import AlignmentMap, check_map
 from jaxalign.search.blocks import check_offsets
 from jaxalign.search.hubness import append_offsets, hubness_offsets
 from jaxalign.search.offsets_file import fingerprint_rows, load_offsets, save_offsets
@@ -121,6 +122,9 @@ class PreparedIndex:
 
     def _units(self, queries, call: str) -> Float[Array, "n d_target"]:
         """Queries where they are compared."""
+        amap = self.of.map
+        width = amap.d_source if self.queries_are == "source" else amap.d_target
+        queries = float_rows(call, "queries", queries, width=width)
         return prepare_rows(
             self.of.map,
             self.of.use,
@@ -181,9 +185,26 @@ def prepare(
     """
     call = "prepare"
     check_option(call, "rows_are", rows_are, ("target", "source"))
+    if use is not None and not isinstance(use, Use):
+        raise ArgumentError(
+            f"{call}(use={use!r})",
+            "a Use",
+            type(use).__name__,
+            "pass `ja.search.Use()`, or `ja.search.Use.PAPER` for the paper's",
+        )
     given = of if isinstance(of, SearchMap) else SearchMap(of, use or Use())
+    check_map(call, "of", given.map)
     if anchors is not None:
-        given = SearchMap(given.map, given.use, as_anchors(call, anchors))
+        pairs = as_anchors(call, anchors)
+        widths = (given.map.d_source, given.map.d_target)
+        if pairs.widths != widths:
+            raise ArgumentError(
+                f"{call}(anchors=...)",
+                f"pairs of the map's widths {widths}",
+                pairs.widths,
+                "pass (source, target) rows of the models that the map joins",
+            )
+        given = SearchMap(given.map, given.use, pairs)
     if use is not None:
         given = SearchMap(given.map, use, given.anchors)
     elif given.anchors is None and offsets is None:
@@ -216,4 +237,23 @@ def prepare(
     if offsets is None:
         return index
     offsets = jnp.asarray(check_offsets(call, offsets, units.shape[0]), units.dtype)
+    _check_finite(call, offsets, units)
     return dataclasses.replace(index, offsets=offsets)
+
+
+def _check_finite(call: str, offsets: Array, units: Array) -> None:
+    """Raise for offsets that are not finite, but of rows that are not either."""
+    # Within `jax.jit` arrays have no values yet.
+    if isinstance(offsets, Tracer) or isinstance(units, Tracer):
+        return
+    finite = jnp.isfinite(offsets)
+    if jnp.all(finite):
+        return
+    bad = ~finite & jnp.all(jnp.isfinite(units), axis=1)
+    if jnp.any(bad):
+        raise ArgumentError(
+            f"{call}(offsets=...)",
+            "finite offsets",
+            f"{int(bad.sum())} others, the first at row {int(bad.argmax())}",
+            "leave them out to measure them here",
+        )
