@@ -64,6 +64,7 @@ class Orthogonal(Family):
                 remedy="pass 'all', 'identified', or the most directions to keep",
             )
             object.__setattr__(self, "keep", keep)
+        object.__setattr__(self, "proper", bool(self.proper))
         if self.proper and self.keep != "all":
             raise ArgumentError(
                 f"Orthogonal(proper=True, keep={self.keep!r})",

@@ -69,7 +69,7 @@ def load_offsets(path: str | os.PathLike, made_for: Mapping) -> Float[np.ndarray
       FileNotFoundError: if there is no such file.
       ValueError: if the file is damaged, or made for something else.
     """
-    call = f"load_offsets({str(path)!r})"
+    call = f"prepare(offsets={str(path)!r})"
     remedy = "measure the offsets again, by `prepare` without `offsets`"
     if not os.path.isfile(path):
         found = "a folder" if os.path.isdir(path) else "nothing"
