@@ -87,7 +87,8 @@ def fit_map(
         source and target rows on that part. A modality without pairs takes the fitted
         one's scale where its own rows cannot tell one.
       skip_bad: leave out pairs of which a row is not finite or is zero, and count them
-        in the card, instead of raising.
+        in the card, instead of raising. Refused with `Anchors` and moments, which have
+        the option where they are made.
       source_space: fingerprint of the source model's space, refused on mismatch later.
         Default: that of the anchors.
       target_space: the same for the target model.

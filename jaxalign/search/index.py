@@ -170,8 +170,10 @@ def prepare(
       ``index.encode(queries)`` go into any inner-product index.
 
     Raises:
-      ValueError: for rows of another width, modalities that the map lacks, or a use
-        with offsets and no anchors of the queries' modality.
+      FileNotFoundError: if `offsets` names no file.
+      ValueError: for rows of another width, modalities that the map lacks, a use with
+        offsets and no anchors of the queries' modality, or offsets that are not finite,
+        but of rows that are not either.
 
     Notes:
       O(m d_source d_target), and O(m n d_target) with offsets from n anchors. Scores of
