@@ -8,7 +8,9 @@ what to do. Launches show these without a traceback; everything else is a bug.
 import math
 import numbers
 import operator
+import os
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -40,6 +42,10 @@ class ArgumentError(UserError, ValueError):
         got = "" if self.got is None else f", got {self.got}"
         remedy = "" if self.remedy is None else f"; {self.remedy}"
         return f"`{self.call}`: expected {self.expected}{got}{remedy}."
+
+
+class OperandError(ArgumentError, TypeError):
+    """An operator was given an operand of another type."""
 
 
 class MissingFileError(UserError, FileNotFoundError):
@@ -117,6 +123,22 @@ def check_number(
         expected = f"a finite number {words}".rstrip()
         raise ArgumentError(f"{call}({name}={value!r})", expected, remedy=remedy)
     return number
+
+
+def check_path(call: str, name: str, value: Any) -> Path:
+    """Return `value` as a path; raise for what is neither a string nor a path.
+
+    >>> check_path("carry_rows", "path", "rows.npy").suffix
+    '.npy'
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ArgumentError(
+            f"{call}({name}={value!r})",
+            "a path",
+            type(value).__name__,
+            "pass a string or a `pathlib.Path`",
+        )
+    return Path(value)
 
 
 def shorten(items: Iterable[str], *, most: int = 3, separator: str = ", ") -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from jaxalign.errors import (
     ArgumentError,
+    OperandError,
     UserError,
     check_count,
     check_number,
@@ -40,6 +41,11 @@ def test_an_argument_error_says_four_things_and_crosses_processes():
 def test_values_outside_are_refused_by_name(check, value, rules):
     with pytest.raises(ArgumentError, match="call.*argument"):
         check("call", "argument", value, **rules)
+
+
+def test_wrong_operands_are_type_errors_of_ours():
+    assert issubclass(OperandError, ArgumentError)
+    assert issubclass(OperandError, TypeError)
 
 
 def test_values_inside_come_back():

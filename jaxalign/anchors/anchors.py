@@ -56,6 +56,7 @@ class Anchors:
         source_space: str | None = None,
         target_space: str | None = None,
         call: str = "Anchors",
+        argument: str = "pairs",
     ):
         """Validate paired rows: every row is read once.
 
@@ -77,6 +78,7 @@ class Anchors:
           source_space: fingerprint of the source model's space, as `encoders.space`.
           target_space: the same for the target model.
           call: named in errors.
+          argument: of that call, named in errors about `pairs`.
 
         Raises:
           ValueError: for rows that do not pair, are not finite or are zero, fewer than
@@ -85,14 +87,14 @@ class Anchors:
         """
         if isinstance(pairs, tuple | list):
             pairs = {ROWS: pairs}  # pyright: ignore[reportAssignmentType]
-        _check_names(call, "pairs", pairs)
+        check_names(call, argument, pairs)
         self.source_space, self.target_space = source_space, target_space
         check_spaces(call, source_space, target_space)
         self._widths: tuple[int, int] | None = None
         self.rows = {}
         for name, sides in pairs.items():
-            argument = f"pairs[{name!r}]"
-            seen = self._inspect(call, argument, sides, True, skip_bad)
+            place = f"{argument}[{name!r}]"
+            seen = self._inspect(call, place, sides, True, skip_bad)
             source, target = seen["source"], seen["target"]
             good = source.good & target.good
             self.rows[name] = PairedRows(
@@ -114,17 +116,17 @@ class Anchors:
             }
         self.unpaired = {}
         if unpaired is not None:
-            _check_names(call, "unpaired", unpaired)
+            check_names(call, "unpaired", unpaired)
         for name, sides in (unpaired or {}).items():
-            argument = f"unpaired[{name!r}]"
+            place = f"unpaired[{name!r}]"
             if name in self.rows:
                 raise ArgumentError(
-                    f"{call}({argument})",
+                    f"{call}({place})",
                     "a modality without pairs",
                     "one that has them, which give its means",
                     "leave it out of one of the two",
                 )
-            self.unpaired[name] = self._inspect(call, argument, sides, False, skip_bad)
+            self.unpaired[name] = self._inspect(call, place, sides, False, skip_bad)
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -280,7 +282,7 @@ class Anchors:
         if not isinstance(values, Mapping) and len(self.rows) == 1:
             values = {next(iter(self.rows)): values}
         if not isinstance(values, Mapping) or not set(values) <= set(self.rows):
-            got = sorted(values) if isinstance(values, Mapping) else type(values)
+            got = list(values) if isinstance(values, Mapping) else type(values)
             raise ArgumentError(
                 f"{call}({option}=...)",
                 f"a dictionary by modality, of {sorted(self.rows)}",
@@ -308,11 +310,18 @@ def as_anchors(call: str, given: Any, *, skip_bad: bool = False) -> Anchors:
     Args:
       call: named in errors.
       given: `Anchors`, or the first argument of theirs.
-      skip_bad: as of `Anchors`.
+      skip_bad: as of `Anchors`; refused with anchors that are made.
     """
-    if isinstance(given, Anchors):
-        return given
-    return Anchors(given, skip_bad=skip_bad, call=call)
+    if not isinstance(given, Anchors):
+        return Anchors(given, skip_bad=skip_bad, call=call, argument="anchors")
+    if skip_bad:
+        raise ArgumentError(
+            f"{call}(skip_bad=True)",
+            "pairs of rows in `anchors`",
+            "Anchors, whose rows are validated already",
+            "pass it where they are made: `Anchors(..., skip_bad=True)`",
+        )
+    return given
 
 
 def check_spaces(call: str, source_space: Any, target_space: Any) -> None:
@@ -325,14 +334,21 @@ def check_spaces(call: str, source_space: Any, target_space: Any) -> None:
             )
 
 
-def _check_names(call: str, argument: str, pairs: Any) -> None:
-    """Raise for what is no dictionary of modality to rows."""
-    if not isinstance(pairs, Mapping) or not pairs or ALL in pairs:
+def check_names(
+    call: str,
+    argument: str,
+    pairs: Any,
+    *,
+    remedy: str = "pass {'image': (source_rows, target_rows)}",
+) -> None:
+    """Raise for what is no dictionary of modality to rows, or to moments."""
+    named = isinstance(pairs, Mapping) and pairs and ALL not in pairs
+    if not named or not all(isinstance(name, str) and name for name in pairs):
         raise ArgumentError(
             f"{call}({argument}=...)",
-            f"a dictionary of modality to (source, target), {ALL!r} not among them",
-            sorted(pairs) if isinstance(pairs, Mapping) else type(pairs).__name__,
-            "pass {'image': (source_rows, target_rows)}",
+            f"a dictionary by modality, each a string that is not empty nor {ALL!r}",
+            list(pairs) if isinstance(pairs, Mapping) else type(pairs).__name__,
+            remedy,
         )
 
 

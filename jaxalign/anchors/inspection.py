@@ -106,7 +106,7 @@ def _refuse_bad(argument: str, seen: dict[str, Inspected]) -> None:
                 argument,
                 f"{fault} rows",
                 counts,
-                "drop these pairs on both sides, as `fit_map(..., skip_bad=True)` "
+                "drop these pairs on both sides, as `Anchors(..., skip_bad=True)` "
                 "does, or embed them again",
             )
 

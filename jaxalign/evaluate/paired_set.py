@@ -43,6 +43,15 @@ class PairedSet:
     groups: Int[ArrayLike, " n"] | None = None
 
     def __post_init__(self):
+        for name in ("labels", "class_ids"):
+            values = np.asarray(getattr(self, name))
+            if values.ndim != 1:
+                raise ArgumentError(
+                    f"PairedSet({name}=...)",
+                    "an array with one axis",
+                    f"{values.dtype} of shape {values.shape}",
+                    "pass one class, a whole number, for each",
+                )
         n = len(self.labels)
         ids = np.arange(n) if self.ids is None else self.ids
         groups = ids if self.groups is None else self.groups

@@ -95,6 +95,14 @@ def evaluate_map(
       cosines keep their means fixed while resampling. Offsets of the index are measured
       with anchors of the queries' modality and side.
     """
+    if not (map_rows is None or callable(map_rows) or isinstance(map_rows, SearchMap)):
+        raise ArgumentError(
+            "evaluate_map(map_rows=...)",
+            "a function of rows and a modality, a SearchMap, or None",
+            type(map_rows).__name__,
+            "pass a map, or what `choose_map` gives",
+        )
+    _check_pairs("evaluate_map", paired_set)
     log = _RowLog(paired_set, name, run)
     widths = (paired_set.source_images.shape[1], paired_set.target_images.shape[1])
     if map_rows is None and widths[0] != widths[1]:
@@ -181,6 +189,7 @@ def evaluate_native(
       Zero-shot top-1 and image -> text @1 and @10 of the methods "stay on source" and
       "native target".
     """
+    _check_pairs("evaluate_native", paired_set)
     rows = []
     for side, name in (("source", STAY_ON_SOURCE), ("target", NATIVE_TARGET)):
         log = _RowLog(paired_set, name, run)
@@ -193,6 +202,17 @@ def evaluate_native(
         log.add_recall("image_to_text", images, getattr(paired_set, f"{side}_texts"))
         rows += log.rows
     return rows
+
+
+def _check_pairs(call: str, paired_set: Any) -> None:
+    """Raise for what is no paired set."""
+    if not isinstance(paired_set, PairedSet):
+        raise ArgumentError(
+            f"{call}(paired_set=...)",
+            "a PairedSet",
+            type(paired_set).__name__,
+            "make one by `ja.evaluate.PairedSet(...)`",
+        )
 
 
 class _RowLog:

@@ -73,6 +73,17 @@ class Family:
     needs: ClassVar[Needs] = "cross"
     simplicity: ClassVar[int]
 
+    def __new__(cls, *args: Any, **options: Any):
+        """Raise for a class that is no family of its own, such as this one."""
+        if not hasattr(cls, "name"):
+            raise ArgumentError(
+                f"{cls.__name__}()",
+                "a family with a `name`",
+                "a class without one",
+                "use one of `ja.families`, or set the class attribute `name`",
+            )
+        return super().__new__(cls)
+
     @property
     def default_scale(self) -> Scale:
         """Scale of a map where the fit names none."""
@@ -104,7 +115,7 @@ class Family:
 
     def solve(self, moments: Moments) -> Solved:
         """Solve from moments, batched over leading axes."""
-        raise TypeError(f"{self} is fitted on rows; call `fit`.")
+        raise self._undefined("solve")
 
     def fit(
         self,
@@ -122,7 +133,7 @@ class Family:
           fit_on: weights of the modalities to fit on.
           batch_size: rows a batch.
         """
-        raise TypeError(f"{self} is fitted on moments; call `solve`.")
+        raise self._undefined("fit")
 
     def check_widths(self, call: str, d_source: int, d_target: int) -> None:
         """Raise if the family has no map between these widths."""
@@ -134,6 +145,16 @@ class Family:
     def to_json(self) -> dict[str, Any]:
         """Give the family as JSON values, for a map's card."""
         return {"name": self.name, **dataclasses.asdict(self)}
+
+    def _undefined(self, method: str) -> ArgumentError:
+        """Make the error of a method that a family does not define."""
+        own = "fit" if self.needs == "rows" else "solve"
+        return ArgumentError(
+            f"{type(self).__name__}.{method}",
+            f"a family that defines `{method}`",
+            f"one without it, which needs {self.needs!r}",
+            "define it in the class" if own == method else f"call `{own}`",
+        )
 
 
 def need_rows(call: str, family: Family) -> ArgumentError:

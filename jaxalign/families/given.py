@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike
@@ -48,6 +49,14 @@ class Given(Family):
         matrix = float_array("Given", "matrix", self.matrix, axes=2, expected=shape)
         if matrix.ndim != 2:
             raise ArgumentError("Given(matrix=...)", f"shape {shape}", matrix.shape)
+        # Within `jax.jit` a matrix has no values yet.
+        if not isinstance(matrix, Tracer) and not jnp.all(jnp.isfinite(matrix)):
+            raise ArgumentError(
+                "Given(matrix=...)",
+                "a finite matrix",
+                "one with NaN or infinity",
+                "look at how it was found",
+            )
         object.__setattr__(self, "matrix", matrix)
         if self.structure == "isometry":
             _check_orthonormal(matrix)
@@ -94,7 +103,7 @@ class Given(Family):
 
 
 def _check_orthonormal(matrix: ArrayLike) -> None:
-    """Raise for a matrix that is not finite, or not orthonormal up to rounding."""
+    """Raise for a matrix that is not orthonormal up to rounding."""
     wide = jnp.asarray(matrix, jax.dtypes.canonicalize_dtype(np.float64))
     error = float(orthogonality_error(wide))
     bound = orthogonality_bound(jnp.asarray(matrix, jnp.float32))

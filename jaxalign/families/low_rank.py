@@ -40,8 +40,12 @@ class LowRank(Family):
     strength: float = 0.1
 
     def __post_init__(self):
-        check_count("LowRank", "rank", self.rank)
-        check_number("LowRank", "strength", self.strength, above=0.0)
+        rank = check_count(
+            "LowRank", "rank", self.rank, remedy="Ridge(strength) is of full rank"
+        )
+        strength = check_number("LowRank", "strength", self.strength, above=0.0)
+        object.__setattr__(self, "rank", rank)
+        object.__setattr__(self, "strength", strength)
 
     def solve(self, moments: Moments) -> Solved:
         """Solve, batched over leading axes; rank and strength are data."""

@@ -12,7 +12,7 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.anchors.folds import fold_rows
 from jaxalign.anchors.inspection import as_float
 from jaxalign.array_types import Modality
-from jaxalign.errors import ArgumentError
+from jaxalign.errors import ArgumentError, check_count
 from jaxalign.families.family import Family, Needs, Solved
 from jaxalign.moments import Moments
 from jaxalign.solve.mlp import fit_mlp
@@ -34,6 +34,10 @@ class Mlp(Family):
     simplicity: ClassVar[int] = 5
 
     seed: int = 0
+
+    def __post_init__(self):
+        seed = check_count("Mlp", "seed", self.seed, least=0)
+        object.__setattr__(self, "seed", seed)
 
     @property
     def holds_out(self) -> bool:

@@ -56,13 +56,15 @@ class Orthogonal(Family):
     proper: bool = False
 
     def __post_init__(self):
-        if self.keep not in ("all", "identified"):
-            check_count(
+        if not isinstance(self.keep, str) or self.keep not in ("all", "identified"):
+            keep = check_count(
                 "Orthogonal",
                 "keep",
                 self.keep,
                 remedy="pass 'all', 'identified', or the most directions to keep",
             )
+            object.__setattr__(self, "keep", keep)
+        object.__setattr__(self, "proper", bool(self.proper))
         if self.proper and self.keep != "all":
             raise ArgumentError(
                 f"Orthogonal(proper=True, keep={self.keep!r})",

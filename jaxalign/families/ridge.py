@@ -30,7 +30,7 @@ class Ridge(Family):
 
     def __post_init__(self):
         if self.strength is not None:
-            check_number(
+            strength = check_number(
                 "Ridge",
                 "strength",
                 self.strength,
@@ -38,6 +38,7 @@ class Ridge(Family):
                 remedy="leave it out to choose it on held-out anchors; "
                 "LeastSquares() has none",
             )
+            object.__setattr__(self, "strength", strength)
 
     @property
     def tuned(self) -> bool:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike, Modality
 from jaxalign.buckets import first_rows, pad_to_bucket
-from jaxalign.errors import ArgumentError
+from jaxalign.errors import ArgumentError, OperandError
 from jaxalign.families.family import Structure
 from jaxalign.float_rows import float_rows
 from jaxalign.maps.composition import check_composable, compose
@@ -252,9 +252,11 @@ class AlignmentMap:
         """
         if not isinstance(earlier, AlignmentMap):
             # Not NotImplemented: NumPy would take over, and speak of dimensions.
-            raise TypeError(
-                "`later @ earlier`: expected an AlignmentMap on the right, got "
-                f"{type(earlier).__name__}; carry rows by `amap(rows, modality)`."
+            raise OperandError(
+                "later @ earlier",
+                "an AlignmentMap on the right",
+                type(earlier).__name__,
+                "carry rows by `amap(rows, modality)`",
             )
         meet = (self.source_space, earlier.target_space)
         check_composable(self.numbers, earlier.numbers, meet)
@@ -296,3 +298,14 @@ class AlignmentMap:
             "target_space": self.target_space,
             "card": dict(self.card),
         }
+
+
+def check_map(call: str, name: str, value: Any) -> None:
+    """Raise `ArgumentError` for what is no map, such as rows."""
+    if not isinstance(value, AlignmentMap):
+        raise ArgumentError(
+            f"{call}({name}=...)",
+            "an AlignmentMap",
+            type(value).__name__,
+            "fit one by `fit_map`, or read it by `AlignmentMap.load`",
+        )

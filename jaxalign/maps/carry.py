@@ -18,9 +18,9 @@ from jaxtyping import Float
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.atomic_files import open_atomically
 from jaxalign.buckets import pad_to_bucket
-from jaxalign.errors import ArgumentError, check_count, check_option
+from jaxalign.errors import ArgumentError, check_count, check_option, check_path
 from jaxalign.float_rows import check_float_rows, native_floats, wide_dtype
-from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.alignment_map import AlignmentMap, check_map
 from jaxalign.maps.norms import check_norms, norm_range, rescale_rows
 from jaxalign.precise import product
 from jaxalign.read_ahead import ReadAhead, touch
@@ -85,6 +85,8 @@ def carry_rows(
     """
     check_option("carry_rows", "dtype", dtype, DTYPES, remedy="float16 halves the file")
     check_count("carry_rows", "batch_size", batch_size)
+    target = check_path("carry_rows", "path", path)
+    check_map("carry_rows", "amap", amap)
     rows = check_float_rows("carry_rows", "rows", rows, width=amap.d_source)
     if not rows.shape[0]:
         raise ArgumentError(
@@ -94,7 +96,7 @@ def carry_rows(
             "read a file by `numpy.load(path, mmap_mode='r')`",
         )
     modality = amap.check_modality("carry_rows(modality={})", modality)
-    target, n = Path(path), rows.shape[0]
+    n = rows.shape[0]
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
         "fortran_order": False,

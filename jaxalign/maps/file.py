@@ -10,7 +10,6 @@ flipped bit. A reader sees the old file or the new one, whole.
 import hashlib
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxalign.atomic_files import write_atomically
-from jaxalign.errors import ArgumentError, MissingFileError
+from jaxalign.errors import ArgumentError, MissingFileError, check_path
 
 FORMAT_NAME = "jaxalign-map"
 FORMAT_VERSION = 2
@@ -41,7 +40,7 @@ def write_map(
     Raises:
       ValueError: if `path` ends otherwise, or `header` is not JSON.
     """
-    place = Path(path)
+    place = check_path("save", "path", path)
     if place.suffix != ".safetensors":
         raise ArgumentError(
             f"save({str(path)!r})",
@@ -95,7 +94,7 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
       ValueError: if the file is damaged, is no map, is of a newer format, or holds no
         checksum.
     """
-    place = Path(path)
+    place = check_path("AlignmentMap.load", "path", path)
     call = f"AlignmentMap.load({str(path)!r})"
     if not place.exists():
         raise MissingFileError(

@@ -15,6 +15,7 @@ from jaxalign.anchors.anchors import (
     BATCH_SIZE,
     Anchors,
     as_anchors,
+    check_names,
     check_spaces,
 )
 from jaxalign.anchors.folds import fold_rows
@@ -86,7 +87,8 @@ def fit_map(
         source and target rows on that part. A modality without pairs takes the fitted
         one's scale where its own rows cannot tell one.
       skip_bad: leave out pairs of which a row is not finite or is zero, and count them
-        in the card, instead of raising.
+        in the card, instead of raising. Refused with `Anchors` and moments, which have
+        the option where they are made.
       source_space: fingerprint of the source model's space, refused on mismatch later.
         Default: that of the anchors.
       target_space: the same for the target model.
@@ -135,6 +137,14 @@ def fit_map(
     )
     moments = as_moments(call, anchors)
     if moments is not None:
+        check_names(call, "anchors", moments, remedy="pass {'image': moments}")
+        if skip_bad:
+            raise ArgumentError(
+                f"{call}(skip_bad=True)",
+                "rows in `anchors`",
+                "moments, of which no row can be left out",
+                "pass it where they are made: `accumulate_moments(..., skip_bad=True)`",
+            )
         return _fit_moments(call, moments, about)
     given = as_anchors(call, anchors, skip_bad=skip_bad)
     return _fit_anchors(call, given, about, batch_size)
@@ -157,7 +167,7 @@ def _fit_moments(
     fit_on, weights = weights_of(call, moments, about.fit_on)
     small = small_parts(moments)
     for name, part in small.items():
-        check_spread(f"{call}(moments=...)", name, part)
+        check_spread(f"{call}: anchors", name, part)
     solved = family.solve(pool_modalities(moments, weights))
     facts = facts_of(solved)
     solved = settled(call, solved, facts)
@@ -189,7 +199,7 @@ def _fit_anchors(
     moments = anchors.moments(grams=grams, batch_size=batch_size)
     small = small_parts(moments)
     for name, part in small.items():
-        check_spread(f"{call}(pairs=...)", name, part)
+        check_spread(f"{call}: anchors", name, part)
     if by_rows:
         solved = family.fit(anchors, moments, weights, batch_size=batch_size)
     else:
@@ -290,8 +300,9 @@ def _fold_moments(
     if fewest < 2 * FOLDS or count < 2:
         raise ArgumentError(
             f"{call}(family=...)",
-            f"at least {2 * FOLDS} anchors and 2 groups to choose a strength on",
-            f"{fewest} anchors, {count} groups",
+            f"at least {2 * FOLDS} anchors, in 2 folds or more of whole groups, to "
+            "choose a strength on",
+            f"{fewest} anchors, {count} fold{'s' * (count != 1)}",
             "pass one, such as Ridge(0.1)",
         )
     folds = []

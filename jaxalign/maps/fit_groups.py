@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxalign.anchors.anchors import check_spaces
+from jaxalign.anchors.anchors import check_names, check_spaces
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.buckets import bucket_size
 from jaxalign.errors import ArgumentError
@@ -102,6 +102,7 @@ def fit_groups(
             type(moments).__name__,
             "accumulate them with `groups=`",
         )
+    check_names(call, "moments", parts, remedy="pass {'image': moments}")
     check_moments(call, parts, family, grouped=True)
     fit_on, weights = weights_of(call, parts, fit_on)
     wanted = _check_subsets(call, parts, subsets)
@@ -156,7 +157,7 @@ def _fit_batch(
 
         own = {name: entry(part) for name, part in small.items()}
         for name, part in own.items():
-            check_spread(f"{call}(moments=...)", name, part)
+            check_spread(f"{call}: moments", name, part)
         one = entry(facts)
         maps.append(
             make_map(
@@ -221,10 +222,10 @@ def _check_subsets(call, moments, subsets) -> np.ndarray:
         )
     ((count,),) = total
     numbers = weights.dtype.kind in "biuf"
-    if weights.ndim != 2 or weights.shape[1] != count or not numbers:
+    if not weights.size or weights.shape[1:] != (count,) or not numbers:
         raise ArgumentError(
             f"{call}(subsets=...)",
-            f"weights of shape (s, {count})",
+            f"weights of shape (s, {count}), one subset or more",
             f"{weights.dtype} of shape {weights.shape}",
             "give a row for each subset, with one weight for each group",
         )

@@ -11,13 +11,14 @@ import os
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from jaxalign.anchors.anchors import Anchors, as_anchors
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.errors import ArgumentError, check_option
 from jaxalign.float_rows import float_rows
-from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.alignment_map import AlignmentMap, check_map
 from jaxalign.search.blocks import check_offsets
 from jaxalign.search.hubness import append_offsets, hubness_offsets
 from jaxalign.search.offsets_file import fingerprint_rows, load_offsets, save_offsets
@@ -124,6 +125,9 @@ class PreparedIndex:
 
     def _units(self, queries, call: str) -> Float[Array, "n d_target"]:
         """Queries where they are compared."""
+        amap = self.of.map
+        width = amap.d_source if self.queries_are == "source" else amap.d_target
+        queries = float_rows(call, "queries", queries, width=width)
         return prepare_rows(
             self.of.map,
             self.of.use,
@@ -173,9 +177,11 @@ def prepare(
       ``index.encode(queries)`` go into any inner-product index.
 
     Raises:
+      FileNotFoundError: if `offsets` names no file.
       ValueError: for rows of another width, modalities that the map lacks, rows to be
-        centred whose norms lie far outside those of the anchors, or a use with offsets
-        and no anchors of the queries' modality.
+        centred whose norms lie far outside those of the anchors, a use with offsets and
+        no anchors of the queries' modality, or offsets that are not finite, but of rows
+        that are not either.
 
     Notes:
       O(m d_source d_target), and O(m n d_target) with offsets from n anchors. Scores of
@@ -189,9 +195,26 @@ def prepare(
     """
     call = "prepare"
     check_option(call, "rows_are", rows_are, ("target", "source"))
+    if use is not None and not isinstance(use, Use):
+        raise ArgumentError(
+            f"{call}(use={use!r})",
+            "a Use",
+            type(use).__name__,
+            "pass `ja.search.Use()`, or `ja.search.Use.PAPER` for the paper's",
+        )
     given = of if isinstance(of, SearchMap) else SearchMap(of, use or Use())
+    check_map(call, "of", given.map)
     if anchors is not None:
-        given = SearchMap(given.map, given.use, as_anchors(call, anchors))
+        pairs = as_anchors(call, anchors)
+        widths = (given.map.d_source, given.map.d_target)
+        if pairs.widths != widths:
+            raise ArgumentError(
+                f"{call}(anchors=...)",
+                f"pairs of the map's widths {widths}",
+                pairs.widths,
+                "pass (source, target) rows of the models that the map joins",
+            )
+        given = SearchMap(given.map, given.use, pairs)
     if use is not None:
         given = SearchMap(given.map, use, given.anchors)
     elif given.anchors is None and offsets is None:
@@ -239,4 +262,23 @@ def prepare(
     if offsets is None:
         return index
     offsets = jnp.asarray(check_offsets(call, offsets, units.shape[0]), units.dtype)
+    _check_finite(call, offsets, units)
     return dataclasses.replace(index, offsets=offsets)
+
+
+def _check_finite(call: str, offsets: Array, units: Array) -> None:
+    """Raise for offsets that are not finite, but of rows that are not either."""
+    # Within `jax.jit` arrays have no values yet.
+    if isinstance(offsets, Tracer) or isinstance(units, Tracer):
+        return
+    finite = jnp.isfinite(offsets)
+    if jnp.all(finite):
+        return
+    bad = ~finite & jnp.all(jnp.isfinite(units), axis=1)
+    if jnp.any(bad):
+        raise ArgumentError(
+            f"{call}(offsets=...)",
+            "finite offsets",
+            f"{int(bad.sum())} others, the first at row {int(bad.argmax())}",
+            "leave them out to measure them here",
+        )

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import safetensors
@@ -18,7 +17,7 @@ from jaxtyping import Float
 
 from jaxalign.array_types import ArrayLike
 from jaxalign.atomic_files import write_atomically
-from jaxalign.errors import ArgumentError
+from jaxalign.errors import ArgumentError, MissingFileError, check_path
 from jaxalign.maps.file import checksum
 
 FORMAT = "jaxalign-offsets/2"
@@ -46,7 +45,7 @@ def save_offsets(
     Raises:
       ValueError: if `path` ends otherwise.
     """
-    place = Path(path)
+    place = check_path("save_offsets", "path", path)
     if place.suffix != ".safetensors":
         raise ArgumentError(
             f"save_offsets({str(path)!r})",
@@ -70,8 +69,13 @@ def load_offsets(path: str | os.PathLike, made_for: Mapping) -> Float[np.ndarray
       FileNotFoundError: if there is no such file.
       ValueError: if the file is damaged, or made for something else.
     """
-    call = f"load_offsets({str(path)!r})"
+    call = f"prepare(offsets={str(path)!r})"
     remedy = "measure the offsets again, by `prepare` without `offsets`"
+    if not os.path.isfile(path):
+        found = "a folder" if os.path.isdir(path) else "nothing"
+        raise MissingFileError(
+            f"`{call}`: expected a file of `save_offsets`, found {found}; {remedy}."
+        )
     try:
         with safetensors.safe_open(path, framework="numpy") as opened:
             metadata = opened.metadata() or {}

@@ -54,7 +54,8 @@ class Use:
     def __post_init__(self):
         check_option("Use", "centre", self.centre, CENTRES)
         check_option("Use", "divide", self.divide, DIVIDES)
-        check_count("Use", "offsets", self.offsets, least=0)
+        offsets = check_count("Use", "offsets", self.offsets, least=0)
+        object.__setattr__(self, "offsets", offsets)
         if self.centre == "none" and self.divide == "identified":
             raise ArgumentError(
                 "Use(centre='none', divide='identified')",

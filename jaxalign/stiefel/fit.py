@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.core import Tracer
 
@@ -148,10 +149,8 @@ def fit(
     check_count("fit", "steps", steps)
     check_count("fit", "record_every", record_every)
     # Within `jax.jit` a tolerance has no value yet.
-    if not isinstance(tolerance, Tracer) and not tolerance >= 0:
-        raise ArgumentError(
-            f"fit(tolerance={tolerance!r})", "0 or more", remedy="0 takes all steps"
-        )
+    if not isinstance(tolerance, Tracer):
+        _check_tolerance(tolerance)
     arguments, static = _split(objective)
     start = "the given point"
     if isinstance(init, str):
@@ -369,6 +368,19 @@ def _closed_form(objective, init):
             "start from `ja.solve.solve_procrustes(moments).rotation`",
         )
     return start()
+
+
+def _check_tolerance(tolerance) -> None:
+    """Raise for what is no number of 0 or more, infinity among them."""
+    bound = np.asarray(tolerance)
+    real = jnp.issubdtype(bound.dtype, jnp.floating)
+    real = real or jnp.issubdtype(bound.dtype, jnp.integer)
+    if not real or bound.size != 1 or not bound >= 0:
+        raise ArgumentError(
+            f"fit(tolerance={tolerance!r})",
+            "one number of 0 or more",
+            remedy="0 takes all steps",
+        )
 
 
 def _split(objective):

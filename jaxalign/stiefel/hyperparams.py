@@ -28,12 +28,20 @@ def check_state(
     state: optax.OptState | None,
     hyperparams: Mapping[str, float | ArrayLike] | None,
 ) -> dict[str, Array]:
-    """Validate a state and hyper-parameters; return the latter as arrays.
+    """Validate an optimiser and what it starts from; return hyper-parameters as arrays.
 
     Raises:
-      ArgumentError: if `state` has not the structure of the optimiser's, a name is not
-        injected, or a schedule would overwrite its value.
+      ArgumentError: if `optimizer` is none, `state` has not the structure of the
+        optimiser's, a name is not injected, a schedule would overwrite its value, or
+        the value is no number.
     """
+    if not all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
+        raise ArgumentError(
+            f"{call}(optimizer={optimizer!r})",
+            "an optax transformation, with `init` and `update`",
+            type(optimizer).__name__,
+            "pass one such as `ja.stiefel.riemannian_sgd(0.1)`",
+        )
     if state is None and not hyperparams:
         return {}
     fresh = jax.eval_shape(optimizer.init, init)
@@ -56,8 +64,7 @@ def check_state(
                 got,
                 f"make the optimizer by `{_MAKE}`",
             )
-    # Python numbers and arrays of any dtype are one program.
-    return {name: jnp.asarray(one, float) for name, one in (hyperparams or {}).items()}
+    return {name: _number(call, name, one) for name, one in (hyperparams or {}).items()}
 
 
 def begin(
@@ -79,6 +86,23 @@ def begin(
         return node._replace(hyperparams=held)
 
     return jax.tree.map(overridden, state, is_leaf=_is_injected)
+
+
+def _number(call: str, name: str, value: Any) -> Array:
+    """Make an array: Python numbers and arrays of any dtype are one program."""
+    try:
+        # JAX may take None for NaN.
+        if value is not None:
+            return jnp.asarray(value, float)
+        reason = "None"
+    except (TypeError, ValueError) as error:
+        reason = error
+    raise ArgumentError(
+        f"{call}(hyperparams={{{name!r}: ...}})",
+        "a number or an array",
+        reason,
+        "leave the name out to keep the optimizer's own",
+    )
 
 
 def _nodes(state: Any) -> list[Any]:

@@ -50,7 +50,9 @@ def test_wrong_rows_name_their_side(sides, message, no_shape_hook):
         ja.Anchors({"image": sides})
 
 
-@pytest.mark.parametrize("pairs", [{}, {"all": (ROWS, ROWS)}, ROWS])
+@pytest.mark.parametrize(
+    "pairs", [{}, {"all": (ROWS, ROWS)}, ROWS, {1: (ROWS, ROWS), "a": (ROWS, ROWS)}]
+)
 def test_pairs_are_a_pair_or_a_dictionary_by_modality(pairs, no_shape_hook):
     with pytest.raises(ValueError, match=r"`Anchors\(pairs=.*expected"):
         ja.Anchors(pairs)
@@ -78,6 +80,7 @@ def test_modalities_share_their_widths():
         ({"unpaired": {"text": (ROWS, ROWS[:, :2])}}, r"unpaired\['text'\].*widths"),
         ({"unpaired": {"text": (ROWS[:1], ROWS)}}, r"unpaired\['text'\]"),
         ({"unpaired": [ROWS, ROWS]}, "unpaired"),
+        ({"unpaired": {1: (ROWS, ROWS), "b": (ROWS, ROWS)}}, "unpaired"),
         ({"source_space": 3}, "source_space"),
         ({"target_space": b"bytes"}, "target_space"),
     ],

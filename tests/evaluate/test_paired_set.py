@@ -56,8 +56,20 @@ NOT_FINITE[2, 1] = np.nan
         ("target_images", np.zeros((N, 2)), "4"),
         ("groups", np.arange(3), r"\(3,\)"),
         ("labels", np.array([], int), ""),
+        ("labels", None, ""),
+        ("class_ids", None, ""),
     ],
-    ids=["length", "width", "class", "not finite", "zero", "groups", "none"],
+    ids=[
+        "length",
+        "width",
+        "class",
+        "not finite",
+        "zero",
+        "groups",
+        "none",
+        "no labels",
+        "no classes",
+    ],
 )
 def test_what_does_not_pair_is_refused(name, value, got):
     with pytest.raises(ValueError, match=rf"`PairedSet\({name}=.*{got}"):

@@ -163,6 +163,15 @@ class TestErrors:
         with pytest.raises(ValueError, match="map_rows"):
             evaluate_map("bad", carry, PAIRS)
 
+    def test_what_is_no_map_and_no_pairs(self):
+        for call, argument in (
+            (lambda: evaluate_map("bad", 3, PAIRS), "map_rows"),
+            (lambda: evaluate_map("bad", CARRY, None), "paired_set"),
+            (lambda: evaluate_native(None), "paired_set"),
+        ):
+            with pytest.raises(ValueError, match=rf"\({argument}="):
+                call()
+
 
 class TestSearchMap:
     """A map with its use goes through the protocol with both sides prepared."""

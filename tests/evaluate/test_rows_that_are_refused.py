@@ -89,10 +89,10 @@ CALLS = {
         "m", lambda given, modality: rows, paired()
     ),
     "prepare(rows": prepared,
-    "index.search(rows": lambda rows: prepared(ROWS).search(rows, 1),
-    "index.encode(rows": lambda rows: prepared(ROWS).encode(rows),
+    "index.search(queries": lambda rows: prepared(ROWS).search(rows, 1),
+    "index.encode(queries": lambda rows: prepared(ROWS).encode(rows),
     "Anchors(pairs['rows'], source": lambda rows: ja.Anchors((rows, ROWS)),
-    "fit_map(pairs['rows'], target": lambda rows: ja.fit_map((ROWS, rows)),
+    "fit_map(anchors['rows'], target": lambda rows: ja.fit_map((ROWS, rows)),
     "refitted_map(rows": refitted,
     "rescore_recall(queries": lambda rows: ja.evaluate.rescore_recall(
         MOMENTS, rows, ROWS, NUMBERS

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
+from jaxalign.errors import ArgumentError
+from jaxalign.families.family import Family
 from tests.cases import moments_of, rows_pair
 from tests.compilations import compilations
 from tests.tolerances import LINEAR, PROCRUSTES, eps
@@ -115,6 +117,25 @@ def test_its_derivative_is_that_of_differences(name):
     expected = difference * jnp.linalg.norm(direction)
     assert abs(float(expected)) > 1e-6
     np.testing.assert_allclose(slope, expected, rtol=1e-5)
+
+
+def test_families_that_are_not_whole_say_what_they_lack(no_shape_hook):
+    class Nameless(Family):
+        pass
+
+    class Unsolved(Family):
+        name = "unsolved"
+
+    rows = draw(0)
+    for make, match in (
+        (Family, r"Family\(\).*`name`"),
+        (Nameless, r"Nameless\(\).*`name`"),
+        (Unsolved, r"Unsolved\.solve.*define it"),
+    ):
+        with pytest.raises(ArgumentError, match=match):
+            ja.fit_map(rows, make())
+    with pytest.raises(ArgumentError, match=r"Mlp\.solve.*call `fit`"):
+        ja.Mlp().solve(moments_of(*rows))
 
 
 def test_too_few_anchors_and_bad_numbers_are_told():

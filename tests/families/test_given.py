@@ -83,7 +83,7 @@ def test_what_descent_ends_with_is_accepted():
     [
         (np.eye(6, dtype=int), "int64"),
         (np.eye(6) * 1.001, "orthonormal columns"),
-        (np.full((6, 6), np.nan), "nan"),
+        (np.full((6, 6), np.nan), "finite"),
         (np.eye(6).tolist(), "list"),
         (np.eye(6, dtype=np.float16)[:, ::-1] * np.float16(0.999), "polar_factor"),
         (np.ones((2, 3, 3)), "shape"),
@@ -92,6 +92,11 @@ def test_what_descent_ends_with_is_accepted():
 def test_what_is_no_isometry_is_refused(matrix, message, no_shape_hook):
     with pytest.raises(ValueError, match=rf"Given\(matrix=.*{message}"):
         ja.Given(matrix)
+
+
+def test_a_general_matrix_is_finite(no_shape_hook):
+    with pytest.raises(ValueError, match=r"Given\(matrix=.*finite"):
+        ja.Given(np.diag([1.0, np.inf]), "general")
 
 
 def test_another_shape_is_refused_and_a_turned_one_named():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
+from jaxalign.errors import OperandError
 from tests.cases import orthonormal
 from tests.compilations import compilations
 from tests.tolerances import ROWS, eps
@@ -255,5 +256,5 @@ def test_maps_that_do_not_meet_are_refused():
     with pytest.raises(ValueError, match="modalities"):
         _ = only(amap.inverse(), "image") @ amap
     for stranger in (3, np.ones((5, 5), np.float32)):
-        with pytest.raises(TypeError, match=r"AlignmentMap on the right"):
+        with pytest.raises(OperandError, match=r"AlignmentMap on the right"):
             _ = amap @ stranger

@@ -74,6 +74,9 @@ def test_an_error_leaves_the_older_file(amap, rows, tmp_path):
         ({"rows": np.ones((2, 6), np.uint8)}, "rows"),
         ({"batch_size": 1.5}, "batch_size"),
         ({"modality": "text"}, "modality"),
+        ({"amap": None}, "amap"),
+        ({"amap": (np.ones((2, 6)),) * 2}, "amap"),
+        ({"path": None}, "path"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -81,7 +84,7 @@ def test_errors_name_their_argument(amap, tmp_path, change, argument):
     path = tmp_path / "x.npy"
     rows = np.ones((2, 6), np.float32)
     with pytest.raises(ValueError, match=rf"`carry_rows\(.*{argument}"):
-        ja.carry_rows(amap, **({"rows": rows, "path": path} | change))
+        ja.carry_rows(**({"amap": amap, "rows": rows, "path": path} | change))
     assert not list(tmp_path.iterdir())
 
 

@@ -12,6 +12,7 @@ import safetensors
 import safetensors.numpy
 
 import jaxalign as ja
+from jaxalign.errors import ArgumentError
 from jaxalign.maps.file import checksum, read_map, write_map
 from tests.cases import rows_pair
 from tests.maps.test_alignment_map import in_dtype, make_map
@@ -163,7 +164,7 @@ def test_a_file_without_its_checksum_is_refused(place):
         ja.AlignmentMap.load(place)
 
 
-def test_other_safetensors_and_folders_are_refused(tmp_path, place):
+def test_other_safetensors_and_folders_are_refused(tmp_path, place, no_shape_hook):
     safetensors.numpy.save_file({"weight": np.ones(3)}, place)
     with pytest.raises(ValueError, match="a checkpoint, perhaps"):
         ja.AlignmentMap.load(place)
@@ -171,6 +172,9 @@ def test_other_safetensors_and_folders_are_refused(tmp_path, place):
         ja.AlignmentMap.load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"write one by `amap.save`"):
         ja.AlignmentMap.load(tmp_path / "absent.safetensors")
+    for call in (ja.AlignmentMap.load, make_map(0, 3, 3).save):
+        with pytest.raises(ArgumentError, match="path=None"):
+            call(None)
 
 
 def test_names_and_cards_that_cannot_be_written_are_refused(tmp_path):

@@ -189,6 +189,16 @@ def test_errors_say_what_to_do(pairs, groups):
         ja.fit_groups(grouped, np.eye(GROUPS), ja.Ridge())
     with pytest.raises(ValueError, match="with one weight for each group"):
         ja.fit_groups(grouped, np.ones(GROUPS))
+    with pytest.raises(ValueError, match="subsets=.*one subset or more"):
+        ja.fit_groups(grouped, np.zeros((0, GROUPS)))
+    with pytest.raises(ValueError, match=r"moments=.*\[1\]"):
+        ja.fit_groups({1: grouped["text"]}, every)
+    for named in ({1: whole["text"], "a": whole["text"]}, {"": pairs["text"]}):
+        with pytest.raises(ValueError, match=r"fit_map\(anchors="):
+            ja.fit_map(named)
+    for validated in (whole, ja.Anchors(pairs)):
+        with pytest.raises(ValueError, match=r"fit_map\(skip_bad=.*\(\.\.\., skip_bad"):
+            ja.fit_map(validated, skip_bad=True)
     bare = moments_of(pairs, grams=False)
     with pytest.raises(ValueError, match="Gram matrices, which the fit of ridge"):
         ja.fit_map(bare, ja.Ridge(0.1))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights of rows and modalities, and groups: laws, and SciPy's weighted rotation."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -145,6 +147,11 @@ def test_what_is_not_there_cannot_be_fitted_on(fit_on):
     [
         (lambda: ja.Orthogonal(keep=0), "keep"),
         (lambda: ja.Orthogonal(keep="most"), "keep"),
+        (lambda: ja.Orthogonal(np.eye(2)), "keep"),
+        (lambda: ja.LowRank(0), r"rank=0.*Ridge\("),
+        (lambda: ja.families.Mlp("a"), "seed"),
+        (lambda: ja.families.Mlp(2.5), "seed"),
+        (lambda: ja.families.Mlp(-1), "seed"),
         (lambda: ja.Orthogonal(keep=2, proper=True), "proper"),
         (lambda: ja.Ridge(0.0), "strength"),
         (lambda: ja.Ridge(-1.0), "strength"),
@@ -156,3 +163,19 @@ def test_what_is_not_there_cannot_be_fitted_on(fit_on):
 def test_families_refuse_what_they_have_not(make, argument):
     with pytest.raises(ValueError, match=argument):
         make()
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (ja.Orthogonal, {"keep": np.int64(3)}),
+        (ja.Ridge, {"strength": np.float32(0.5)}),
+        (ja.LowRank, {"rank": np.int32(2), "strength": np.float16(0.5)}),
+        (ja.families.Mlp, {"seed": np.uint8(3)}),
+        (ja.search.Use, {"offsets": np.int64(3)}),
+    ],
+)
+def test_options_that_are_numpy_scalars_can_be_saved(make, options):
+    plain = make(**{name: value.item() for name, value in options.items()})
+    assert json.dumps(make(**options).to_json()) == json.dumps(plain.to_json())

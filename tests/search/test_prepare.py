@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
+from jaxalign.errors import ArgumentError, MissingFileError
 from jaxalign.search.use import prepare_rows
 from tests.compilations import compilations
 from tests.search.cones import cone_rows, exact_top1
@@ -213,16 +214,27 @@ def test_what_cannot_be_prepared_names_its_argument(cones):
     amap = ja.fit_map(anchors)
     index = ja.search.prepare(amap, target)
     assert index.of.use.offsets == 0
+    bad = np.zeros(len(target), np.float32)
+    bad[2] = np.nan
+    narrow, zeros = (source[:, :3], target), (source, 0 * target)
     for call, match in (
         (lambda: ja.search.prepare(amap, target, rows_are="both"), "rows_are"),
         (lambda: ja.search.prepare(amap, target[:, :3]), r"rows=.*\(n, 64\)"),
         (lambda: ja.search.prepare(amap, target, use=Use()), "queries.*anchors"),
         (lambda: ja.search.prepare(amap, target, offsets=jnp.zeros(3)), "offsets"),
+        (lambda: ja.search.prepare(amap, target, offsets=bad), r"\(offsets=.*row 2"),
+        (lambda: ja.search.prepare(None, target), r"\(of="),
+        (lambda: ja.search.prepare(target, amap), r"\(of="),
+        (lambda: ja.search.prepare((source, target), target), r"\(of="),
+        (lambda: ja.search.prepare(amap, target, use="paper"), r"\(use="),
+        (lambda: ja.search.prepare(amap, target, anchors=target), r"\(anchors="),
+        (lambda: ja.search.prepare(amap, target, anchors=narrow), r"\(anchors="),
+        (lambda: ja.search.prepare(amap, target, anchors=zeros), r"\(anchors\['rows"),
         (lambda: index.search(source, 0), r"k=0"),
-        (lambda: index.search(source[:, :3], 1), r"index.search\(rows"),
+        (lambda: index.search(source[:, :3], 1), r"index.search\(queries"),
         (lambda: index.save_offsets("x.safetensors"), "fingerprint"),
     ):
-        with pytest.raises(ValueError, match=match):
+        with pytest.raises(ArgumentError, match=match):
             call()
 
 
@@ -254,7 +266,7 @@ class TestOffsetsFile:
             ({"of": ja.fit_map(cones[0], ja.families.PAPER)}, "map"),
             ({"use": Use(offsets=6)}, "use"),
         ):
-            with pytest.raises(ValueError, match=f"load_offsets.*this {what}"):
+            with pytest.raises(ValueError, match=rf"prepare\(offsets=.*this {what}"):
                 ja.search.prepare(**{**given, **change}, offsets=place)
 
     def test_damage_is_one_clear_error(self, kept):
@@ -262,9 +274,9 @@ class TestOffsetsFile:
         whole = place.read_bytes()
         for damaged in (whole[:40], whole[:-1], whole[:-8] + b"\1" * 8, b"junk"):
             place.write_bytes(damaged)
-            with pytest.raises(ValueError, match="load_offsets.*damaged"):
+            with pytest.raises(ValueError, match=r"prepare\(offsets=.*damaged"):
                 ja.search.prepare(**given, offsets=place)
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(MissingFileError, match=r"prepare\(offsets="):
             ja.search.prepare(**given, offsets=place.with_name("absent.safetensors"))
         with pytest.raises(ValueError, match="save_offsets.*npy"):
             kept[1].save_offsets(place.with_suffix(".npy"))

@@ -246,6 +246,8 @@ def test_mistakes_are_refused_by_name(no_shape_hook):
         ("steps", {"steps": 0}),
         ("record_every", {"record_every": 2.5}),
         ("tolerance", {"tolerance": -1.0}),
+        ("tolerance", {"tolerance": None}),
+        ("optimizer", {"optimizer": "adam"}),
         ("components", {"components": "all"}),
         ("components", {"init": tall, "components": "both"}),
         ("init", {"init": "closed_form"}),

@@ -197,7 +197,7 @@ def test_a_stream_takes_numbers_as_data():
     assert np.abs(found.point - plain.point).max() < 100 * F32
 
 
-def test_states_and_numbers_that_do_not_fit_are_refused_by_name():
+def test_states_and_numbers_that_do_not_fit_are_refused_by_name(no_shape_hook):
     sgd, injected = st.riemannian_sgd(0.3), inject(st.riemannian_sgd, 0.3)
     scheduled = inject(st.riemannian_sgd, FALLING)
     state = fit(sgd, steps=1).state
@@ -208,6 +208,8 @@ def test_states_and_numbers_that_do_not_fit_are_refused_by_name():
         ("hyperparams", sgd, {"hyperparams": rates}),
         ("hyperparams", scheduled, {"hyperparams": rates}),
         ("hyperparams", injected, {"hyperparams": {"momentum": 0.1}}),
+        ("hyperparams", injected, {"hyperparams": {"learning_rate": None}}),
+        ("hyperparams", injected, {"hyperparams": {"learning_rate": "a"}}),
         ("components", sgd, {"state": state, "components": "both"}),
     ):
         with pytest.raises(UserError, match=rf"fit\({name}="):
