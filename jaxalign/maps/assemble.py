@@ -112,7 +112,9 @@ def _measure(moments, matrix, within, *, scale, isometry) -> list[Measured]:
     """Measure one set of moments after the other."""
 
     def one(part):
-        factor = fit_scale(part, matrix, scale=scale, isometry=isometry, within=within)
+        # Without Grams the whole energy is that of the part: see `check_grams`.
+        kept = None if part.source_gram is None else within
+        factor = fit_scale(part, matrix, scale=scale, isometry=isometry, within=kept)
         residual = map_residual(part, matrix, factor, isometry=isometry)
         return Measured(factor, residual / part.target_energy)
 

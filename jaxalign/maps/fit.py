@@ -36,11 +36,16 @@ from jaxalign.maps.assemble import (
     settled,
     small_parts,
 )
-from jaxalign.maps.options import as_moments, check_family, check_moments, weights_of
+from jaxalign.maps.options import (
+    as_moments,
+    check_family,
+    check_grams,
+    check_moments,
+    weights_of,
+)
 from jaxalign.moments import Moments
 from jaxalign.moments.pooling import pool_modalities
 from jaxalign.solve.scale import Scale
-from jaxalign.status import Status
 
 # A strength is chosen on so many folds of the anchors.
 FOLDS = 5
@@ -72,7 +77,8 @@ def fit_map(
       anchors: `Anchors`, or what makes them: a dictionary of modality to ``(source,
         target)`` rows of shapes ``(n, d_source)`` and ``(n, d_target)``, or one such
         pair. Or `Moments` by modality, without groups, for families that need no rows;
-        with Grams where the family or ``d_source > d_target`` asks for them.
+        with Grams where the family or ``d_source > d_target`` asks for them, and where
+        the anchors determine part of an orthogonal map, unless the scale is "none".
       family: see `families`: `Orthogonal`, `Ridge`, `LowRank`, `LeastSquares`, `Mlp`,
         `MeanOnly`, `Given`, or `Robust` around one of them.
       fit_on: the modality that the matrix is fitted on; ``"all"``: the moments of every
@@ -161,6 +167,7 @@ def _fit_moments(
     solved = family.solve(pool_modalities(moments, weights))
     facts = facts_of(solved)
     solved = settled(call, solved, facts)
+    check_grams(call, moments, solved, facts["kept"], about.scale, weights)
     measured = measure(moments, solved, scale=about.scale)
     about = about._replace(fit_on=fit_on)
     return make_map(call, small, solved, facts, measured, about)
@@ -196,7 +203,8 @@ def _fit_anchors(
         solved = family.solve(pool_modalities(moments, weights))
     facts = facts_of(solved)
     solved = settled(call, solved, facts)
-    short = Status(int(facts["status"])) == Status.RANK_DEFICIENT
+    kept = facts["kept"]
+    short = kept is not None and kept < min(anchors.widths)
     if short and about.scale == "energy" and not grams and not by_rows:
         # Anchors that repeat, or lie in a subspace: known only now.
         moments = anchors.moments(grams=True, batch_size=batch_size)
