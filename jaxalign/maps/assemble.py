@@ -158,11 +158,13 @@ def make_map(
     for name, (factor, residual) in measured.items():
         _check_scale(call, name, float(factor), about.scale)
         left = np.nan if residual is None else float(residual)
+        more = about.of_modality.get(name, {})
         of_fit["modalities"][name] = {
-            "anchors": int(moments[name].rows),
+            # Rows that do not pair are no anchors: "unpaired" counts them.
+            "anchors": 0 if "unpaired" in more else int(moments[name].rows),
             "scale": float(factor),
             "relative_residual": left if np.isfinite(left) else None,
-            **about.of_modality.get(name, {}),
+            **more,
         }
     of_fit["jaxalign"] = __version__
     dtype = moments[next(iter(moments))].source_mean.dtype
