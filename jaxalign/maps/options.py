@@ -157,7 +157,8 @@ def check_grams(
     """
     whole = min(solved.matrix.shape[-2:])
     isometry = solved.structure == "isometry"
-    short = kept is not None and bool(np.any(kept < whole))
+    fewest = whole if kept is None else int(np.min(kept))
+    short = fewest < whole
     if scale == "none" or (isometry and not (short and scale == "energy")):
         return
     for name, part in moments.items():
@@ -171,7 +172,7 @@ def check_grams(
                 continue
         what = "a matrix that is no isometry"
         if short:
-            what = f"a fit of {int(np.min(kept))} of {whole} directions"
+            what = f"a fit of {fewest} of {whole} directions"
         raise ArgumentError(
             f"{call}({'moments' if part.groups else 'anchors'}[{name!r}])",
             f"moments with Gram matrices, which scale={scale!r} takes for {what}",

@@ -93,7 +93,8 @@ def _(primals, tangents):
         shape = cut.shape + (1,) * (x.ndim - cut.ndim)
         return jnp.broadcast_to(slope.reshape(shape), x.shape).astype(x.dtype)
 
-    return found, tuple(map(spread, found))
+    u, values, v = map(spread, found)
+    return found, (u, values, v)
 
 
 def _kept(u, rank):
