@@ -37,8 +37,8 @@ def leading_directions(
       choice of a basis, such as :math:`U_r V_r^\top` and projections on the subspaces,
       and NaN where they have none: the last singular value that is kept is, to
       rounding, the first that is cut, or two that are kept are 0. Second derivatives
-      are NaN where some are cut. Cost O(d^3) per entry; no collectives if sharded on
-      the batch axes.
+      are NaN where some are cut. Where none is, they lack a term: take those of the
+      polar factor. Cost O(d^3) per entry; no collectives if sharded on the batch axes.
     """
     u, _, v = _factors(matrix, rank)
     kept = _kept(u, rank)[..., None, :].astype(u.dtype)
@@ -83,7 +83,7 @@ def _factors(matrix, rank):
 
 @_factors.defjvp
 def _(primals, tangents):
-    """Second derivatives come here: never a number that lacks a term."""
+    """Second derivatives come here: NaN, but for a full rank, which may be masked."""
     (matrix, rank), (tangent, _) = primals, tangents
     found = _factors(matrix, rank)
     cut = rank < min(matrix.shape[-2:])
