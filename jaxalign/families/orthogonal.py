@@ -22,8 +22,11 @@ import jax.numpy as jnp
 from jaxalign.errors import ArgumentError, check_count
 from jaxalign.families.family import Family, Solved
 from jaxalign.moments import Moments
-from jaxalign.precise import product
-from jaxalign.solve.procrustes import identified_directions, solve_procrustes
+from jaxalign.solve.procrustes import (
+    identified_directions,
+    solve_leading,
+    solve_procrustes,
+)
 from jaxalign.solve.scale import ORTHOGONAL_SCALE, Scale
 from jaxalign.status import Status
 
@@ -42,8 +45,10 @@ class Orthogonal(Family):
       Where ``d_source > d_target`` the whole rotation minimises the squared error, by
       an iteration; its identified part maximises the trace, :math:`U_r V_r^\top`.
       Solving costs O(d^3) per batch entry. The default scale is "energy".
-      Differentiable in the moments where all directions are kept; a part that is cut
-      has no derivative.
+      Differentiable in the moments. Where directions are cut, the derivative holds
+      their number fixed. It is NaN if the last direction kept and the first one cut
+      have equal singular values, and so is every second derivative. The derivative of
+      a whole rotation is NaN where the anchors do not determine it.
 
     >>> Orthogonal().describe()
     'identified part of the orthogonal map'
@@ -121,23 +126,15 @@ PAPER: Orthogonal = _Paper(keep="all")
 @functools.partial(jax.jit, static_argnames=("whole", "proper"))
 def _solve(moments, most, *, whole, proper):
     """Solve; the most directions to keep are data, so that all numbers share it."""
-    solution = solve_procrustes(
-        moments, proper=proper, objective=None if whole else "trace"
-    )
-    if whole and solution.objective != "trace":
-        solution = _least_squares_or_trace(moments, solution, proper)
-    kept = solution.rank if most is None else jnp.minimum(solution.rank, most)
-    directions = identified_directions(moments, kept)
-    matrix = solution.rotation
-    if not whole:
-        # (..., d_target, k) @ (..., k, d_source), 0 beyond the rank
-        onto = jnp.swapaxes(directions.source, -1, -2)
-        part = product(directions.target, onto)
-        # Of all directions it is the rotation, which has a derivative.
-        full = (kept == min(matrix.shape[-2:]))[..., None, None]
-        matrix = jnp.where(full, matrix, part)
+    if whole:
+        solution = solve_procrustes(moments, proper=proper)
+        if solution.objective != "trace":
+            solution = _least_squares_or_trace(moments, solution, proper)
+        directions = identified_directions(moments, solution.rank)
+    else:
+        solution, directions = solve_leading(moments, most)
     return Solved(
-        matrix=matrix,
+        matrix=solution.rotation,
         status=solution.status,
         rank=solution.rank,
         directions=directions,

@@ -98,6 +98,10 @@ class AlignmentMap:
         for name in self.modalities:
             facts = told.get(name, {})
             words = f"{name}: {facts['anchors']:,} anchors" if facts else name
+            if "unpaired" in facts:
+                # Maps of earlier versions count the rows as anchors too.
+                left, right = facts["unpaired"]
+                words = f"{name}: 0 anchors, {left:,} and {right:,} unpaired rows"
             if facts.get("relative_residual") is not None:
                 words += f", {100 * facts['relative_residual']:.1f} % of spread left"
             parts.append(words)

@@ -112,7 +112,9 @@ def _measure(moments, matrix, within, *, scale, isometry) -> list[Measured]:
     """Measure one set of moments after the other."""
 
     def one(part):
-        factor = fit_scale(part, matrix, scale=scale, isometry=isometry, within=within)
+        # Without Grams the whole energy is that of the part: see `check_grams`.
+        kept = None if part.source_gram is None else within
+        factor = fit_scale(part, matrix, scale=scale, isometry=isometry, within=kept)
         residual = map_residual(part, matrix, factor, isometry=isometry)
         return Measured(factor, residual / part.target_energy)
 
@@ -156,11 +158,13 @@ def make_map(
     for name, (factor, residual) in measured.items():
         _check_scale(call, name, float(factor), about.scale)
         left = np.nan if residual is None else float(residual)
+        more = about.of_modality.get(name, {})
         of_fit["modalities"][name] = {
-            "anchors": int(moments[name].rows),
+            # Rows that do not pair are no anchors: "unpaired" counts them.
+            "anchors": 0 if "unpaired" in more else int(moments[name].rows),
             "scale": float(factor),
             "relative_residual": left if np.isfinite(left) else None,
-            **about.of_modality.get(name, {}),
+            **more,
         }
     of_fit["jaxalign"] = __version__
     dtype = moments[next(iter(moments))].source_mean.dtype
@@ -195,7 +199,9 @@ def make_map(
     )
 
 
-def check_spread(call: str, name: Modality, moments: Moments) -> None:
+def check_spread(
+    call: str, argument: str, name: Modality, moments: Moments
+) -> None:
     """Raise unless the moments are finite, and rows of both sides differ.
 
     Nothing is left of equal rows once they are centred. Rows that an encoder made of
@@ -203,6 +209,7 @@ def check_spread(call: str, name: Modality, moments: Moments) -> None:
 
     Args:
       call: named in errors.
+      argument: the same.
       name: the modality, named in errors.
       moments: without leading axes, on the host.
     """
@@ -213,7 +220,7 @@ def check_spread(call: str, name: Modality, moments: Moments) -> None:
         in_mean = float(moments.count) * float(np.sum(np.square(mean)))
         if not np.isfinite(about_mean + in_mean):
             raise ArgumentError(
-                f"{call}[{name!r}]",
+                f"{call}({argument}[{name!r}])",
                 f"finite {side} rows",
                 f"moments of {rows} rows with NaN or infinity among them",
                 "give such pairs weight 0, or pass skip_bad=True where the rows are "
@@ -221,7 +228,7 @@ def check_spread(call: str, name: Modality, moments: Moments) -> None:
             )
         if about_mean <= LEAST_SPREAD**2 * (about_mean + in_mean):
             raise ArgumentError(
-                f"{call}[{name!r}]",
+                f"{call}({argument}[{name!r}])",
                 f"{side} rows that differ",
                 f"{rows} rows that are equal, or nearly so: they lie about their mean "
                 f"within {LEAST_SPREAD:g} of their norm",

@@ -37,11 +37,16 @@ from jaxalign.maps.assemble import (
     settled,
     small_parts,
 )
-from jaxalign.maps.options import as_moments, check_family, check_moments, weights_of
+from jaxalign.maps.options import (
+    as_moments,
+    check_family,
+    check_grams,
+    check_moments,
+    weights_of,
+)
 from jaxalign.moments import Moments
 from jaxalign.moments.pooling import pool_modalities
 from jaxalign.solve.scale import Scale
-from jaxalign.status import Status
 
 # A strength is chosen on so many folds of the anchors.
 FOLDS = 5
@@ -73,7 +78,8 @@ def fit_map(
       anchors: `Anchors`, or what makes them: a dictionary of modality to ``(source,
         target)`` rows of shapes ``(n, d_source)`` and ``(n, d_target)``, or one such
         pair. Or `Moments` by modality, without groups, for families that need no rows;
-        with Grams where the family or ``d_source > d_target`` asks for them.
+        with Grams where the family or ``d_source > d_target`` asks for them, and where
+        the anchors determine part of an orthogonal map, unless the scale is "none".
       family: see `families`: `Orthogonal`, `Ridge`, `LowRank`, `LeastSquares`, `Mlp`,
         `MeanOnly`, `Given`, or `Robust` around one of them.
       fit_on: the modality that the matrix is fitted on; ``"all"``: the moments of every
@@ -167,10 +173,11 @@ def _fit_moments(
     fit_on, weights = weights_of(call, moments, about.fit_on)
     small = small_parts(moments)
     for name, part in small.items():
-        check_spread(f"{call}: anchors", name, part)
+        check_spread(call, "anchors", name, part)
     solved = family.solve(pool_modalities(moments, weights))
     facts = facts_of(solved)
     solved = settled(call, solved, facts)
+    check_grams(call, moments, solved, facts["kept"], about.scale, weights)
     measured = measure(moments, solved, scale=about.scale)
     about = about._replace(fit_on=fit_on)
     return make_map(call, small, solved, facts, measured, about)
@@ -199,14 +206,15 @@ def _fit_anchors(
     moments = anchors.moments(grams=grams, batch_size=batch_size)
     small = small_parts(moments)
     for name, part in small.items():
-        check_spread(f"{call}: anchors", name, part)
+        check_spread(call, "anchors", name, part)
     if by_rows:
         solved = family.fit(anchors, moments, weights, batch_size=batch_size)
     else:
         solved = family.solve(pool_modalities(moments, weights))
     facts = facts_of(solved)
     solved = settled(call, solved, facts)
-    short = Status(int(facts["status"])) == Status.RANK_DEFICIENT
+    kept = facts["kept"]
+    short = kept is not None and kept < min(anchors.widths)
     if short and about.scale == "energy" and not grams and not by_rows:
         # Anchors that repeat, or lie in a subspace: known only now.
         moments = anchors.moments(grams=True, batch_size=batch_size)

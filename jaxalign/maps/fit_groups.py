@@ -7,7 +7,7 @@ never read again, and the solves of many subsets run in one program.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -31,7 +31,13 @@ from jaxalign.maps.assemble import (
     settled,
     small_parts,
 )
-from jaxalign.maps.options import as_moments, check_family, check_moments, weights_of
+from jaxalign.maps.options import (
+    as_moments,
+    check_family,
+    check_grams,
+    check_moments,
+    weights_of,
+)
 from jaxalign.moments import Moments, merge_moments, reduce_groups
 from jaxalign.moments.merging import weigh_moments
 from jaxalign.moments.pooling import pool_modalities
@@ -125,14 +131,16 @@ def fit_groups(
         reduced = {name: reduce_groups(one, filled) for name, one in parts.items()}
         pooled = pool_modalities(reduced, weights)
         if family.tuned:
-            maps += _fit_batch(call, reduced, family.solve(pooled), about, len(some))
+            solved = family.solve(pooled)
+            maps += _fit_batch(call, reduced, solved, about, weights, len(some))
             continue
         for place, subset in enumerate(some):
             own = {name: _entry(one, place) for name, one in reduced.items()}
             tuned = family.tune(_folds(parts, own, weights, subset))
             alone = jax.tree.map(lambda leaf: leaf[None], own)
             solved = tuned.solve(pool_modalities(alone, weights))
-            maps += _fit_batch(call, alone, solved, about._replace(family=tuned), 1)
+            told = about._replace(family=tuned)
+            maps += _fit_batch(call, alone, solved, told, weights, 1)
     return maps
 
 
@@ -141,11 +149,13 @@ def _fit_batch(
     moments: Mapping[Modality, Moments],
     solved: Solved,
     about: Provenance,
+    fitted: Collection[Modality],
     count: int,
 ) -> list[AlignmentMap]:
     """Measure a batch of solutions and make maps of the first `count`."""
     facts = facts_of(solved)
     solved = settled(call, solved, {**facts, "status": facts["status"][:count]})
+    check_grams(call, moments, solved, facts["kept"], about.scale, fitted)
     measured = jax.device_get(measure(moments, solved, scale=about.scale))
     small = small_parts(moments)
     host = jax.device_get(solved)
@@ -157,7 +167,7 @@ def _fit_batch(
 
         own = {name: entry(part) for name, part in small.items()}
         for name, part in own.items():
-            check_spread(f"{call}: moments", name, part)
+            check_spread(call, "moments", name, part)
         one = entry(facts)
         maps.append(
             make_map(

@@ -2,13 +2,15 @@
 """Options that every fit of maps shares, validated before any arithmetic."""
 
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from jaxalign.anchors.anchors import ALL, ROWS
 from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError, check_option
-from jaxalign.families.family import Family
+from jaxalign.families.family import Family, Solved
 from jaxalign.moments import Moments
 from jaxalign.solve.scale import SCALES, Scale
 
@@ -98,7 +100,7 @@ def check_moments(
     """Validate what a fit asks of moments; return their widths."""
     widths = None
     for name, part in moments.items():
-        argument = f"{call}(moments[{name!r}])"
+        argument = f"{call}({'moments' if grouped else 'anchors'}[{name!r}])"
         if bool(part.groups) != grouped:
             remedy = "merge the groups by `reduce_groups`"
             raise ArgumentError(
@@ -129,6 +131,54 @@ def check_moments(
     assert widths is not None
     family.check_widths(call, *widths)
     return widths
+
+
+def check_grams(
+    call: str,
+    moments: Mapping[Modality, Moments],
+    solved: Solved,
+    kept: Any,
+    scale: Scale,
+    fitted: Collection[Modality],
+) -> None:
+    """Raise for moments without Grams if the scale of what was solved takes them.
+
+    The rank decides, so that this comes after the solve. An isometry keeps the energy
+    of rows, and a map without a scale needs none. Else "energy" compares the rows on
+    the directions that the anchors determine.
+
+    Args:
+      call: named in errors.
+      moments: by modality, batched as `solved`.
+      solved: of a solve that succeeded, as `settled` gives it.
+      kept: how many directions are determined and kept, on the host; None: all.
+      scale: the rule.
+      fitted: modalities that the matrix was fitted on.
+    """
+    whole = min(solved.matrix.shape[-2:])
+    isometry = solved.structure == "isometry"
+    fewest = whole if kept is None else int(np.min(kept))
+    short = fewest < whole
+    if scale == "none" or (isometry and not (short and scale == "energy")):
+        return
+    for name, part in moments.items():
+        if part.source_gram is not None:
+            continue
+        if isometry and {name} == set(fitted):
+            # n anchors that determine n - 1 directions lie in them: nothing is left
+            # out, and the whole energy is that of the part.
+            full = np.minimum(np.asarray(part.rows) - 1, whole)
+            if np.all(kept == full):
+                continue
+        what = "a matrix that is no isometry"
+        if short:
+            what = f"a fit of {fewest} of {whole} directions"
+        raise ArgumentError(
+            f"{call}({'moments' if part.groups else 'anchors'}[{name!r}])",
+            f"moments with Gram matrices, which scale={scale!r} takes for {what}",
+            "none",
+            "accumulate them by `init_moments(..., grams=True)`, or pass scale='none'",
+        )
 
 
 def _is_size(value) -> bool:

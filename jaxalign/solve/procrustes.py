@@ -6,6 +6,7 @@ the anchors determine it. Reference: Schoenemann, "A generalized solution of the
 orthogonal Procrustes problem", 1966.
 """
 
+import dataclasses
 import functools
 import typing
 from typing import ClassVar, Literal
@@ -19,8 +20,10 @@ from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
+from jaxalign.precise import product
 from jaxalign.pytrees import pytree_dataclass
 from jaxalign.solve.isometry import nearest_isometry
+from jaxalign.solve.leading_directions import leading_directions
 from jaxalign.solve.polar import (
     PolarMethod,
     check_method,
@@ -116,8 +119,9 @@ def solve_procrustes(
       rounding, and is never more than the number of anchors less one. Where
       ``d_source > d_target`` the SVD maximises the trace but not least squares, and
       may be far from that optimum; least squares may have local optima. Differentiable
-      in the moments at full rank, tied singular values included. Cost O(d^3) per entry;
-      no communication if sharded on the batch axes.
+      in the moments where it is unique, tied singular values included; elsewhere the
+      derivative of the rotation is NaN. Cost O(d^3) per entry; no communication if
+      sharded on the batch axes.
 
     References:
       Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
@@ -146,12 +150,57 @@ def solve_procrustes(
     )
 
 
+@jax.jit
+def solve_leading(
+    moments: Moments, most: Int[ArrayLike, ""] | None
+) -> tuple[ProcrustesSolution, Directions]:
+    r"""Solve for the part of the trace's optimum that the anchors determine.
+
+    Args:
+      moments: as of `solve_procrustes`.
+      most: directions to keep at most, the leading ones; None: all that are determined.
+
+    Returns:
+      The solution, whose rotation is :math:`U_r V_r^\top`, without a scale; and U and
+      V, with r.
+
+    Notes:
+      Differentiable in the moments at a fixed r, see `leading_directions`.
+    """
+    _check_options(moments, "svd", False, "none", "trace")
+    solution = _solve_open(
+        moments,
+        method="svd",
+        proper=False,
+        scale="none",
+        objective="trace",
+        max_iterations=1,
+    )
+    kept = solution.rank if most is None else jnp.minimum(solution.rank, most)
+    directions = identified_directions(moments, kept)
+    # (..., d_target, k) @ (..., k, d_source), 0 beyond the rank
+    onto = jnp.swapaxes(directions.source, -1, -2)
+    part = product(directions.target, onto)
+    # Of all directions it is the rotation, which has derivatives of any order.
+    full = (kept == solution.singular_values.shape[-1])[..., None, None]
+    rotation = jnp.where(full, solution.rotation, part)
+    return dataclasses.replace(solution, rotation=rotation), directions
+
+
 @functools.partial(
     jax.jit,
     static_argnames=("method", "proper", "scale", "objective", "max_iterations"),
 )
-def _solve(moments, *, method, proper, scale, objective, max_iterations):
+def _solve(moments, *, proper, **options):
     """Solve; jitted whole, since eager calls would compile each operation."""
+    solution = _solve_open(moments, proper=proper, **options)
+    unique = solution.rank >= _needed(solution.singular_values, proper)
+    rotation = _with_slope_where(solution.rotation, unique)
+    return dataclasses.replace(solution, rotation=rotation)
+
+
+def _solve_open(moments, *, method, proper, scale, objective, max_iterations):
+    """Solve; a derivative takes the arbitrary part of the rotation for constant."""
     cross = moments.cross_covariance
     by_iteration = objective == "least_squares" and moments.d_source > moments.d_target
     if by_iteration:
@@ -169,20 +218,19 @@ def _solve(moments, *, method, proper, scale, objective, max_iterations):
         converged = error <= orthogonality_bound(rotation)
     rank = _rank(singular_values, moments)
     factor = fit_scale(moments, rotation, scale=scale)
-    needed = singular_values.shape[-1] - 1 if proper else singular_values.shape[-1]
+    unique = rank >= _needed(singular_values, proper)
     return ProcrustesSolution(
         rotation=rotation,
         scale=factor,
         singular_values=singular_values,
         rank=rank,
         residual=map_residual(moments, rotation, factor),
-        status=_status(moments, factor, converged, rank >= needed),
+        status=_status(moments, factor, converged, unique),
         iterations=iterations,
         objective=objective,
     )
 
 
-@jax.jit
 def identified_directions(
     moments: Moments, rank: Int[ArrayLike, "*batch"]
 ) -> Directions:
@@ -195,14 +243,39 @@ def identified_directions(
     Returns:
       U and V, with zeros in the columns beyond `rank`. There :math:`Q = U V^\top` is
       fitted; the anchors do not determine it elsewhere.
+
+    Notes:
+      Differentiable in the moments at a fixed `rank`, see `leading_directions`.
     """
-    u, _, vt = thin_svd(moments.cross_covariance)
-    rank = jnp.asarray(rank)[..., None]
-    places = jax.lax.broadcasted_iota(
-        rank.dtype, (*rank.shape[:-1], u.shape[-1]), rank.ndim - 1
-    )
-    kept = (places < rank).astype(u.dtype)[..., None, :]
-    return Directions(u * kept, jnp.swapaxes(vt, -1, -2) * kept, rank[..., 0])
+    return _identified(moments.cross_covariance, jnp.asarray(rank))
+
+
+@jax.jit
+def _identified(cross, rank):
+    """Cut; jitted whole, since eager calls would compile each operation."""
+    return Directions(*leading_directions(cross, rank), rank)
+
+
+def _needed(singular_values, proper):
+    """Rank at which the rotation is unique."""
+    return singular_values.shape[-1] - int(proper)
+
+
+@jax.custom_jvp
+def _with_slope_where(rotation, unique):
+    """Return `rotation`, with NaN for its derivative where it is not unique.
+
+    Not 0, or that of the part which is: training would go on by it, unseen.
+    """
+    del unique
+    return rotation
+
+
+@_with_slope_where.defjvp
+def _(primals, tangents):
+    rotation, unique = primals
+    factor = jnp.where(unique, 1.0, jnp.nan).astype(rotation.dtype)
+    return rotation, tangents[0] * factor[..., None, None]
 
 
 def _rank(s, moments):

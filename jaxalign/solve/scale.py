@@ -74,7 +74,8 @@ def fit_scale(
       within: directions that the fit determines, or None. Where they are not all, the
         rule "energy" is
         :math:`\sqrt{\mathrm{tr}(U^\top G_y U) / \mathrm{tr}(V^\top G_x V)}`, of rows
-        projected on them; the other rules do not read them.
+        projected on them, and NaN if the moments hold no Grams; the other rules do not
+        read them.
 
     Returns:
       The factor, shape ``(...)``; NaN or infinite if the rows have no spread.
@@ -96,11 +97,13 @@ def fit_scale(
     if scale == "least_squares":
         return _inner(rotation, moments.cross_covariance) / energy
     whole = moments.target_energy / energy
-    if within is None or moments.source_gram is None:
+    if within is None:
         return jnp.sqrt(whole)
+    short = within.rank < within.target.shape[-1]
+    if moments.source_gram is None:
+        return jnp.where(short, jnp.nan, jnp.sqrt(whole))
     along = _energy_along(moments.target_gram, within.target)
     along = along / _energy_along(moments.source_gram, within.source)
-    short = within.rank < within.target.shape[-1]
     return jnp.sqrt(jnp.where(short, along, whole))
 
 

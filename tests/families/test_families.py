@@ -11,6 +11,7 @@ import pytest
 import jaxalign as ja
 from jaxalign.errors import ArgumentError
 from jaxalign.families.family import Family
+from jaxalign.solve.scale import fit_scale
 from tests.cases import moments_of, rows_pair
 from tests.compilations import compilations
 from tests.tolerances import LINEAR, PROCRUSTES, eps
@@ -97,7 +98,7 @@ def test_a_batch_is_a_loop_and_other_options_share_its_program(name):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", [name for name in CASES if name != "keep"])
+@pytest.mark.parametrize("name", CASES)
 def test_its_derivative_is_that_of_differences(name):
     family, _, _ = CASES[name]
     moments = moments_of(*(side.astype(np.float64) for side in draw(1)), grams=True)
@@ -136,6 +137,92 @@ def test_families_that_are_not_whole_say_what_they_lack(no_shape_hook):
             ja.fit_map(rows, make())
     with pytest.raises(ArgumentError, match=r"Mlp\.solve.*call `fit`"):
         ja.Mlp().solve(moments_of(*rows))
+
+
+def slope_and_difference(family, n, *, of, step=1e-5):
+    """Derivative along one direction of the anchors' rows, and a central difference."""
+    source, target = (side.astype(np.float64) for side in draw(3, n=n))
+    direction = np.random.default_rng(4).standard_normal(source.shape)
+
+    @jax.jit
+    def found(rows):
+        empty = ja.moments.init_moments(D_SOURCE, D_TARGET, grams=True)
+        moments = ja.moments.update_moments(empty, rows, jnp.asarray(target))
+        return of(moments, family.solve(moments))
+
+    slope = jnp.sum(jax.grad(found)(jnp.asarray(source)) * direction)
+    ahead, behind = (found(source + side * step * direction) for side in (1, -1))
+    return float(slope), float(ahead - behind) / (2 * step)
+
+
+def entries(moments, solved):
+    del moments
+    return jnp.sum(jnp.sin(solved.matrix))
+
+
+def energy_scale(moments, solved):
+    return fit_scale(
+        moments,
+        solved.matrix,
+        scale="energy",
+        isometry=False,
+        within=solved.directions,
+    )
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("of", [entries, energy_scale])
+@pytest.mark.parametrize(
+    ("family", "n"),
+    [(ja.Orthogonal(), 4), (ja.Orthogonal(keep=2), 40), (ja.Orthogonal(keep=2), 4)],
+)
+def test_the_derivative_of_a_part_is_that_of_differences(family, n, of):
+    slope, difference = slope_and_difference(family, n, of=of)
+    assert abs(difference) > 1e-3
+    np.testing.assert_allclose(slope, difference, rtol=1e-6)
+
+
+def test_a_map_that_is_arbitrary_has_no_derivative():
+    def slope(family, moments, order=jax.grad):
+        def found(cross):
+            moved = dataclasses.replace(moments, cross_covariance=cross)
+            return jnp.sum(jnp.sin(family.solve(moved).matrix))
+
+        return order(found)(moments.cross_covariance)
+
+    rows = rows_pair(np.random.default_rng(5), 3, D_TARGET, D_TARGET)
+    few = moments_of(*rows, grams=True)
+    assert np.all(np.isnan(slope(ja.Orthogonal(keep="all"), few)))
+    assert np.all(np.isfinite(slope(ja.Orthogonal(), few)))
+    # Never a number that lacks a term.
+    assert np.all(np.isnan(slope(ja.Orthogonal(), few, jax.hessian)))
+    tied = dataclasses.replace(
+        moments_of(*rows_pair(np.random.default_rng(6), 40, D_TARGET, D_TARGET)),
+        cross_covariance=jnp.diag(jnp.array([3.0, 2.0, 2.0, 1.0, 0.5])),
+    )
+    assert np.all(np.isnan(slope(ja.Orthogonal(keep=2), tied)))
+    assert np.all(np.isfinite(slope(ja.Orthogonal(keep=3), tied)))
+    assert np.all(np.isfinite(slope(ja.Orthogonal(), tied, jax.hessian)))
+
+
+@pytest.mark.usefixtures("x64")
+def test_one_short_entry_leaves_the_derivative_of_the_others():
+    rng = np.random.default_rng(7)
+    each = [moments_of(*rows_pair(rng, n, 4, 4), grams=True) for n in (30, 3)]
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+
+    def slope(moments, keep):
+        def found(cross):
+            moved = dataclasses.replace(moments, cross_covariance=cross)
+            return jnp.sum(jnp.sin(ja.Orthogonal(keep=keep).solve(moved).matrix))
+
+        return jax.grad(found)(moments.cross_covariance)
+
+    for keep in ("all", "identified"):
+        found = slope(batch, keep)
+        for place, one in enumerate(each):
+            np.testing.assert_allclose(found[place], slope(one, keep), atol=1e-6)
+    assert np.all(np.isnan(slope(batch, "all")[1]))
 
 
 def test_too_few_anchors_and_bad_numbers_are_told():

@@ -415,7 +415,12 @@ def test_unpaired_rows_give_a_modality_its_means_and_scale():
     assert scale == pytest.approx(float(paired.numbers.scales["image"]), rel=0.15)
     assert moved.shape == (180, 6)
     facts = amap.card["fit"]["modalities"]["image"]
-    assert facts["unpaired"] == [120, 180]
+    assert (facts["anchors"], facts["unpaired"]) == (0, [120, 180])
+    told = "image: 0 anchors, 120 and 180 unpaired rows; text: 200 anchors"
+    assert told in repr(amap)
+    # Earlier versions counted these rows as anchors.
+    facts["anchors"] = 120
+    assert told in repr(amap)
     assert facts["relative_residual"] is None
     with pytest.raises(ValueError, match=r"unpaired\['text'\]"):
         ja.Anchors({"text": (texts, texts)}, unpaired={"text": (texts, texts)})

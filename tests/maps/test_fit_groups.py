@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Maps from moments are those of the rows, one by one and over many subsets."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -157,6 +159,52 @@ def test_rotations_need_no_grams_where_all_is_determined(pairs, groups):
         assert_same(found, ja.fit_map(pairs, family), ROWS)
     whole = {name: ja.moments.reduce_groups(part) for name, part in bare.items()}
     assert_same(ja.fit_map(whole), ja.fit_map(pairs), ROWS)
+
+
+@pytest.mark.parametrize("keep", ["identified", "all"])
+@pytest.mark.parametrize("scale", ["energy", None])
+def test_few_anchors_take_grams_for_the_scale_of_other_rows(pairs, keep, scale):
+    few = {"image": tuple(s[:4] for s in pairs["image"]), "text": pairs["text"]}
+    family = ja.Orthogonal(keep=keep)
+    expected = ja.fit_map(few, family, scale=scale).numbers.scales["text"]
+    whole = np.sqrt(np.divide(*[np.sum(np.var(s, 0)) for s in few["text"][::-1]]))
+    # The two rules differ here, so that one cannot pass for the other.
+    assert abs(float(expected) / whole - 1) > 0.01
+    group = np.zeros(4, np.int32)
+    alike = {
+        "image": moments_of({"image": few["image"]}, group=group)["image"],
+        "text": moments_of({"text": few["text"]}, group=np.zeros(N, np.int32))["text"],
+    }
+    bare = {
+        name: dataclasses.replace(part, source_gram=None, target_gram=None)
+        for name, part in alike.items()
+    }
+    every = np.ones((1, GROUPS))
+    (found,) = ja.fit_groups(alike, every, family, scale=scale)
+    np.testing.assert_allclose(found.numbers.scales["text"], expected, rtol=TOLERANCE)
+    merged = {name: ja.moments.reduce_groups(part) for name, part in bare.items()}
+    with pytest.raises(ValueError, match=r"`fit_map\(anchors\[.*grams=True"):
+        ja.fit_map(merged, family, scale=scale)
+    with pytest.raises(ValueError, match=r"`fit_groups\(moments\[.*grams=True"):
+        ja.fit_groups(bare, every, family, scale=scale)
+    # Without a scale nothing is missing.
+    (found,) = ja.fit_groups(bare, every, family, scale="none")
+    rows = ja.fit_map(few, family, scale="none")
+    np.testing.assert_allclose(found.matrix, rows.matrix, atol=TOLERANCE)
+
+
+def test_few_anchors_alone_need_no_grams_for_a_whole_rotation(pairs):
+    few = {"image": tuple(s[:4] for s in pairs["image"])}
+    family = ja.Orthogonal(keep="all")
+    found = ja.fit_map(moments_of(few, grams=False), family)
+    expected = ja.fit_map(few, family)
+    np.testing.assert_allclose(
+        found.numbers.scales["image"], expected.numbers.scales["image"], rtol=TOLERANCE
+    )
+    # Of anchors in a plane the whole energy says nothing about the part.
+    flat = {"image": tuple(s[[0, 1, 2, 2]] for s in pairs["image"])}
+    with pytest.raises(ValueError, match=r"anchors\['image'\].*grams=True"):
+        ja.fit_map(moments_of(flat, grams=False), family)
 
 
 def test_a_batch_is_read_few_times(pairs, groups, monkeypatch):

@@ -4,12 +4,15 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
 from jax.test_util import check_grads
 
 import jaxalign as ja
+from jaxalign.solve.procrustes import identified_directions
+from jaxalign.solve.scale import fit_scale
 from tests.cases import (
     moments_of,
     orthonormal,
@@ -201,6 +204,40 @@ def test_gradient_is_that_of_finite_differences():
         return found.rotation, found.scale, found.singular_values, found.residual
 
     check_grads(fields, (moments.cross_covariance,), order=1, atol=1e-5, rtol=1e-5)
+
+
+def test_an_arbitrary_rotation_has_no_derivative_and_its_residual_has_one():
+    rng = np.random.default_rng(11)
+    source, target, _ = planted_rows(rng, 5, 6, noise=0.3)
+    moments = moments_of(source, target)
+
+    def slope(read):
+        def found(cross):
+            changed = dataclasses.replace(moments, cross_covariance=cross)
+            return read(ja.solve.solve_procrustes(changed))
+
+        return jax.grad(found)(moments.cross_covariance)
+
+    assert np.all(np.isnan(slope(lambda found: jnp.sum(found.rotation**3))))
+    by_residual = slope(lambda found: found.residual)
+    # The sum of the singular values has the slope Q on the determined part.
+    expected = -2.0 * ja.solve.solve_procrustes(moments).rotation
+    u = identified_directions(moments, jnp.int32(4)).target
+    np.testing.assert_allclose(u.T @ by_residual, u.T @ expected, atol=1e-4)
+
+
+def test_the_spread_of_a_part_is_nan_without_grams():
+    rng = np.random.default_rng(12)
+    few = moments_of(*planted_rows(rng, 4, 6, noise=0.3)[:2])
+    other = moments_of(*planted_rows(rng, 40, 6, noise=0.3)[:2])
+    bare = dataclasses.replace(other, source_gram=None, target_gram=None)
+    found = ja.solve.solve_procrustes(few)
+    for rank, known in ((3, False), (6, True)):
+        within = identified_directions(few, jnp.int32(rank))
+        options = {"scale": "energy", "within": within}
+        scale = fit_scale(bare, found.rotation, **options)
+        assert np.isfinite(scale) == known
+        assert np.isfinite(fit_scale(other, found.rotation, **options))
 
 
 @pytest.mark.usefixtures("no_shape_hook")
