@@ -199,9 +199,7 @@ def make_map(
     )
 
 
-def check_spread(
-    call: str, argument: str, name: Modality, moments: Moments
-) -> None:
+def check_spread(call: str, argument: str, name: Modality, moments: Moments) -> None:
     """Raise unless the moments are finite, and rows of both sides differ.
 
     Nothing is left of equal rows once they are centred. Rows that an encoder made of

@@ -125,9 +125,6 @@ class PreparedIndex:
 
     def _units(self, queries, call: str) -> Float[Array, "n d_target"]:
         """Queries where they are compared."""
-        amap = self.of.map
-        width = amap.d_source if self.queries_are == "source" else amap.d_target
-        queries = float_rows(call, "queries", queries, width=width)
         return prepare_rows(
             self.of.map,
             self.of.use,
@@ -136,6 +133,7 @@ class PreparedIndex:
             side=self.queries_are,
             normalize_input=self.normalize_input,
             call=call,
+            argument="queries",
         )
 
 

@@ -20,6 +20,7 @@ from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.norms import check_norms, norm_range, rescale_rows
+from jaxalign.maps.numbers import apply_part
 from jaxalign.precise import product
 from jaxalign.unit_rows import unit_rows
 
@@ -115,6 +116,7 @@ def prepare_rows(
     side: Side,
     normalize_input: bool = False,
     call: str = "prepare",
+    argument: str = "rows",
 ) -> Float[Array, "n d_target"]:
     """Bring rows of one side to where they are compared: unit rows.
 
@@ -126,6 +128,7 @@ def prepare_rows(
       side: which model's rows they are.
       normalize_input: bring each row to the norm of the anchors first.
       call: named in errors.
+      argument: the same.
 
     Raises:
       ValueError: if `rows` is no matrix of real floating rows of the side's width, the
@@ -133,29 +136,32 @@ def prepare_rows(
         of the anchors.
     """
     modality = amap.check_modality(f"{call}(modality={{}})", modality)
+    width = amap.d_source if side == "source" else amap.d_target
+    rows = float_rows(call, argument, rows, width=width)
+    numbers, padded = amap.numbers, pad_to_bucket(rows)
     if side == "source":
-        rows = float_rows(call, "rows", rows, width=amap.d_source)
-        add = use.centre == "none"
-        return amap(
-            rows,
-            modality,
+        # A map takes its source mean off, whatever the use.
+        centred, part = True, numbers.part(modality)
+        norms = part.source_norms
+        units, low, high = apply_part(
+            part,
+            padded,
             normalize=True,
             normalize_input=normalize_input,
-            add_target_mean=add,
+            add=use.centre == "none",
         )
-    rows = float_rows(call, "rows", rows, width=amap.d_target)
-    centred = use.centre == "both"
-    mean = amap.numbers.target_means[modality] if centred else None
-    onto = amap.matrix if use.divide == "identified" and keeps_part(amap) else None
-    padded = pad_to_bucket(rows)
-    norms = (amap.numbers.target_norms or {}).get(modality)
-    if centred and normalize_input:
-        padded = _rescaled(padded, norms)
-    units, low, high = _units(padded, mean, onto)
+    else:
+        centred = use.centre == "both"
+        norms = (numbers.target_norms or {}).get(modality)
+        mean = numbers.target_means[modality] if centred else None
+        onto = amap.matrix if use.divide == "identified" and keeps_part(amap) else None
+        if centred and normalize_input:
+            padded = _rescaled(padded, norms)
+        units, low, high = _units(padded, mean, onto)
     checked = centred and norms is not None and not normalize_input
     if checked and not isinstance(low, jax.core.Tracer):
         # The mean is that of rows of the anchors' norms.
-        check_norms(f"{call}(rows=...)", low, high, norms)
+        check_norms(f"{call}({argument}=...)", low, high, norms)
     return first_rows(units, rows.shape[0])
 
 
