@@ -82,11 +82,11 @@ class PairedRows:
 
     def on_host(self) -> "PairedRows":
         """The same on the host, without pairs left out or of weight 0."""
-        all_kept = self.count == len(self)
-        if all_kept and not isinstance(self.source, jax.Array):
+        mask = self.mask
+        kept = slice(None) if mask is None or mask.all() else np.flatnonzero(mask)
+        if isinstance(kept, slice) and not isinstance(self.source, jax.Array):
             # Also a memory map stays one.
             return dataclasses.replace(self, good=None)
-        kept = slice(None) if all_kept else np.flatnonzero(self.mask)
         return dataclasses.replace(self.take(kept), good=None)
 
     def take(self, numbers: Any) -> "PairedRows":

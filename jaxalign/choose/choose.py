@@ -138,9 +138,8 @@ def choose_map(
         check_count("choose_map", name, value, least=2)
     _check(given, named, asked, families, uses, order)
     # What is listed twice is tried once.
-    families, uses, order = (
-        tuple(dict.fromkeys(each)) for each in (families, uses, order)
-    )
+    families, uses = list(dict.fromkeys(families)), list(dict.fromkeys(uses))
+    order = list(dict.fromkeys(order))
     numbered = _numbered(given)
     names = sorted({name for job in asked for name in (job.query, job.index)})
     rows = [numbered.rows[name] for name in names]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from jaxalign.anchors.anchors import Anchors
@@ -158,8 +159,8 @@ def prepare_rows(
         if centred and normalize_input:
             padded = _rescaled(padded, norms)
         units, low, high = _units(padded, mean, onto)
-    checked = centred and norms is not None and not normalize_input
-    if checked and not isinstance(low, jax.core.Tracer):
+    checked = centred and not normalize_input and not isinstance(low, Tracer)
+    if checked and norms is not None:
         # The mean is that of rows of the anchors' norms.
         check_norms(f"{call}({argument}=...)", low, high, norms)
     return first_rows(units, rows.shape[0])
