@@ -91,7 +91,7 @@ def test_tags_are_closed_and_parts_are_there(document):
         "Gallery",
         "CC BY-SA 4.0",
         "target text",
-        "Anchors and recipe",
+        "Anchors and chosen map",
         "the recipe was chosen",
     ):
         assert part in parsed.text
