@@ -40,8 +40,10 @@ def test_map_is_fitted_on_images_between_the_shipped_spaces(finished):
     target = ja.load_encoders("jaxalign/openmoji-siglip")
     assert (amap.source_space, amap.target_space) == (source.space, target.space)
     assert amap.card["fit"]["fit_on"] == "image"
-    product = np.asarray(amap.rotation) @ np.asarray(amap.rotation).T
-    np.testing.assert_allclose(product, np.eye(len(product)), atol=1e-5)
+    # A part of a rotation: M M' projects onto what it keeps.
+    product = np.asarray(amap.matrix) @ np.asarray(amap.matrix).T
+    np.testing.assert_allclose(product @ product, product, atol=1e-5)
+    assert np.trace(product) == pytest.approx(amap.card["fit"]["rank"], rel=1e-4)
     with pytest.raises(ValueError, match="space"):
         amap(target.embed_texts(["an emoji of red apple"]), "text", space=target.space)
 
