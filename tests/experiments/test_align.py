@@ -87,11 +87,11 @@ def test_texts_cross_far_better_than_without_a_map(finished):
     assert values[ORTHOGONAL] > 3 * values["mean only"]
 
 
-def test_the_chosen_recipe_and_its_reason_are_told(finished):
+def test_the_chosen_map_and_its_reason_are_told(finished):
     printed, folder = finished
     page = (folder / "report.html").read_text()
     for text in (" ".join(printed.split()), page):
-        assert "is chosen on the anchors alone. Taken is the" in text
+        assert "is chosen on the anchors alone. Chosen: " in text
         assert "candidates" in text
     rows = json.loads((folder / "results.json").read_text())["rows"]
     tables = {row["table"] for row in rows if row["method"] == CHOSEN}
