@@ -69,8 +69,7 @@ def take_rows(
     sizes: Mapping[str, int] | None = None,
 ) -> Rows:
     """Take the rows of some examples, padded to so many of each modality."""
-    names = [example["name"] for example in split.examples]
-    _, numbers = np.unique(names, return_inverse=True)
+    _, numbers = np.unique(split.things, return_inverse=True)
     rows: Rows = {}
     for modality, kept in chosen.items():
         size = int(kept.sum()) if sizes is None else sizes[modality]

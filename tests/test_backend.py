@@ -50,7 +50,7 @@ def test_a_platform_that_is_missing_is_one_error(monkeypatch, platforms, error, 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="a GPU can be started")
 def test_entries_of_the_library_say_it():
     code = "import jaxalign as ja; ja.{}"
-    for entry in ("data_mesh()", "load_encoders('jaxalign/openmoji-clip')"):
+    for entry in ("sharding.data_mesh()", "load_encoders('jaxalign/openmoji-clip')"):
         done = subprocess.run(
             [sys.executable, "-c", code.format(entry)],
             env={**os.environ, "JAX_PLATFORMS": "cuda"},

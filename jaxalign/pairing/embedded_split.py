@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxalign.anchors.anchors import Anchors
 from jaxalign.data import catalog
@@ -45,6 +45,11 @@ class EmbeddedSplit:
         """True for the examples that are searched for."""
         return np.array([example.get("is_query", True) for example in self.examples])
 
+    @property
+    def things(self) -> Shaped[np.ndarray, " n"]:
+        """What each example shows, the same value for pictures of one thing."""
+        return np.array([e.get("thing", i) for i, e in enumerate(self.examples)])
+
     def of_classes(self, classes: Int[np.ndarray, " k"]) -> Bool[np.ndarray, " n"]:
         """True for the examples of some classes."""
         return np.isin(self.labels, classes)
@@ -53,14 +58,13 @@ class EmbeddedSplit:
         """Return anchors: all pictures of classes, and a caption a thing."""
         chosen = self.of_classes(classes)
         rows = {"image": chosen, "text": chosen & self.is_query}
-        things = np.array([e.get("thing", i) for i, e in enumerate(self.examples)])
         return Anchors(
             {
                 name: (getattr(self.source, name)[of], getattr(self.target, name)[of])
                 for name, of in rows.items()
             },
             groups={name: self.labels[of] for name, of in rows.items()},
-            ids={name: things[of] for name, of in rows.items()},
+            ids={name: self.things[of] for name, of in rows.items()},
             source_space=self.source.space,
             target_space=self.target.space,
         )

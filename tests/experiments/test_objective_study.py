@@ -53,10 +53,7 @@ def make_split(*, noise=0.3, seed=0):
             sides.append(rows.astype(np.float32))
         ids = np.array([f"{i}" for i in range(len(shown))])
         sets.append(EmbeddedSet(*sides, ids=ids, labels=labels, space=name))
-    examples = [
-        {"is_query": i % 2 == 0, "thing": i // 2, "name": f"thing {i // 2}"}
-        for i in range(len(shown))
-    ]
+    examples = [{"is_query": i % 2 == 0, "thing": i // 2} for i in range(len(shown))]
     return EmbeddedSplit(examples, *sets)
 
 

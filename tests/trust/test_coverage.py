@@ -48,7 +48,7 @@ def covered(population, n, groups, scale="energy", *, data_sets, replicates):
         whole = ja.moments.reduce_groups(moments)
         solution = ja.solve.solve_procrustes(whole, scale=scale)
         rotation = solution.rotation
-        _, basis = identified_directions(whole, trust.determined)
+        basis = identified_directions(whole, trust.determined).source
         angles = map_angles(rotation, planted, basis)
         linear = ja.trust.rotation_interval(moments, direction)
         means = (whole.source_mean, whole.target_mean)
