@@ -30,6 +30,7 @@ from .evaluate.paired_set import PairedSet as PairedSet
 from .evaluate.protocol import evaluate_map as evaluate_map
 from .families.given import Given as Given
 from .families.least_squares import LeastSquares as LeastSquares
+from .families.likelihood_ratio import LikelihoodRatio as LikelihoodRatio
 from .families.low_rank import LowRank as LowRank
 from .families.mean_only import MeanOnly as MeanOnly
 from .families.mlp import Mlp as Mlp

@@ -30,8 +30,9 @@ from jaxalign.errors import ArgumentError, check_count
 from jaxalign.families import Orthogonal
 from jaxalign.families.family import Family
 from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.encode import keeps_part
 from jaxalign.maps.fit import fit_map
-from jaxalign.search.use import SearchMap, Use, keeps_part
+from jaxalign.search.use import SearchMap, Use
 from jaxalign.solve.scale import Scale
 
 FEWEST_ANCHORS, FEWEST_GROUPS, FEWEST_THINGS = 10, 3, 4

@@ -20,9 +20,10 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.anchors.folds import fold_rows
 from jaxalign.array_types import Modality
 from jaxalign.choose.standing import Standing, pooled_top1, stand_out
+from jaxalign.families.scorer import Side
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.search.hubness import hubness_offsets
-from jaxalign.search.use import Side, Use, prepare_rows, without_norms
+from jaxalign.search.use import Use, prepare_rows, without_norms
 
 
 @dataclasses.dataclass(frozen=True)

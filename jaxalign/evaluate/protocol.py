@@ -28,12 +28,13 @@ from jaxalign.evaluate.rows import (
     STAY_ON_SOURCE,
     ResultRow,
 )
+from jaxalign.families.scorer import Side
 from jaxalign.float_rows import float_rows
 from jaxalign.metrics.cosine import agreement
 from jaxalign.metrics.recall import class_top1, exact_recall
 from jaxalign.metrics.zeroshot import zeroshot_hits
 from jaxalign.search.hubness import hubness_offsets
-from jaxalign.search.use import SearchMap, Side, anchor_queries, prepare_rows
+from jaxalign.search.use import SearchMap, anchor_queries, prepare_rows
 
 MapRows: TypeAlias = Callable[[ArrayLike, Modality], ArrayLike]
 """Carries source rows ``(n, d_source)`` of a modality to ``(n, d_target)``."""

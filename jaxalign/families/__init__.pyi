@@ -1,7 +1,9 @@
 from .family import Family as Family
 from .family import Solved as Solved
 from .given import Given as Given
+from .half import Half as Half
 from .least_squares import LeastSquares as LeastSquares
+from .likelihood_ratio import LikelihoodRatio as LikelihoodRatio
 from .low_rank import LowRank as LowRank
 from .mean_only import MeanOnly as MeanOnly
 from .mlp import Mlp as Mlp
@@ -9,3 +11,8 @@ from .orthogonal import PAPER as PAPER
 from .orthogonal import Orthogonal as Orthogonal
 from .ridge import Ridge as Ridge
 from .robust import Robust as Robust
+from .scorer import Scorer as Scorer
+from .scorer import ScorerFamily as ScorerFamily
+from .scorer import encode_rows as encode_rows
+from .toward_index import TowardIndex as TowardIndex
+from .whitened import Whitened as Whitened

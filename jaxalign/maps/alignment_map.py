@@ -12,18 +12,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.core
+import numpy as np
 from jaxtyping import Float
 
 from jaxalign.array_types import Array, ArrayLike, Modality
 from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.errors import ArgumentError, OperandError
 from jaxalign.families.family import Structure
+from jaxalign.families.scorer import Scorer, Side
 from jaxalign.float_rows import float_rows
 from jaxalign.maps.composition import check_composable, compose
 from jaxalign.maps.contents import numbers_of, parts_of
 from jaxalign.maps.file import checksum, read_map, write_map
 from jaxalign.maps.norms import check_norms
 from jaxalign.maps.numbers import MapNumbers, apply_part
+from jaxalign.maps.scorer_contents import (
+    ENCODED,
+    EncodedAnchors,
+    scorer_of,
+    scorer_parts,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -39,12 +47,18 @@ class AlignmentMap:
       source_space: fingerprint of the space of the rows, or None if unknown.
       target_space: the same for what comes out.
       card: how the map was made: a dictionary of JSON values.
+      scorer: for searches, with the means of `numbers`, or None: see `families.Scorer`.
+      encoded: anchors by modality and side where searches compare them, float16: what
+        offsets of any index are measured by. A sample, and {} where no rows were at
+        hand.
     """
 
     numbers: MapNumbers
     source_space: str | None = None
     target_space: str | None = None
     card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    scorer: Scorer | None = None
+    encoded: EncodedAnchors = dataclasses.field(default_factory=dict)
 
     @property
     def matrix(self) -> Float[Array, "d_target d_source"]:
@@ -85,10 +99,11 @@ class AlignmentMap:
 
     @property
     def fingerprint(self) -> str:
-        """What the map does, as a sha256: of all but its card and the norms."""
+        """What the map does, as a sha256: of all but card, norms and kept anchors."""
         tensors, header = self._contents()
         del header["card"]
-        tensors = {key: x for key, x in tensors.items() if "_norms/" not in key}
+        left_out = ("source_norms/", "target_norms/", ENCODED)
+        tensors = {key: x for key, x in tensors.items() if not key.startswith(left_out)}
         return checksum(json.dumps(header, sort_keys=True), tensors)
 
     def __repr__(self) -> str:
@@ -105,12 +120,16 @@ class AlignmentMap:
             if facts.get("relative_residual") is not None:
                 words += f", {100 * facts['relative_residual']:.1f} % of spread left"
             parts.append(words)
+        scorer = ""
+        if self.scorer is not None:
+            scorer = f", scorer of width {self.scorer.width}"
         spaces = [
             "unknown" if space is None else space[:12]
             for space in (self.source_space, self.target_space)
         ]
         return (
-            f"AlignmentMap({self.structure}, {self.d_source} -> {self.d_target}; "
+            f"AlignmentMap({self.structure}, {self.d_source} -> {self.d_target}"
+            f"{scorer}; "
             f"{'; '.join(parts)}; spaces {spaces[0]} -> {spaces[1]})"
         )
 
@@ -226,6 +245,17 @@ class AlignmentMap:
                 "fit the other direction by `fit_map` with source and target exchanged",
             )
         numbers = self.numbers
+        encoded: dict[Modality, Mapping[Side, np.ndarray]] = {}
+        for name, sides in self.encoded.items():
+            source, target = sides["source"], sides["target"]
+            if self.scorer is None:
+                # Unit rows within the range of the matrix, which it turns back.
+                back = np.asarray(self.matrix, np.float32)
+                source, target = (
+                    (side.astype(np.float32) @ back).astype(np.float16)
+                    for side in (source, target)
+                )
+            encoded[name] = {"source": target, "target": source}
         turned_back = set(self.card) == {"inverse_of"}
         return AlignmentMap(
             MapNumbers(
@@ -240,12 +270,15 @@ class AlignmentMap:
             source_space=self.target_space,
             target_space=self.source_space,
             card=self.card["inverse_of"] if turned_back else {"inverse_of": self.card},
+            scorer=None if self.scorer is None else self.scorer.reversed(),
+            encoded=encoded,
         )
 
     def __matmul__(self, earlier: "AlignmentMap") -> "AlignmentMap":
         """Compose: ``(later @ earlier)(rows)`` is ``later(earlier(rows))``.
 
-        Exact on un-normalised rows. The product is an isometry where that holds, that
+        Exact on un-normalised rows. A scorer and kept anchors belong to one pair of
+        models, and the product has none. It is an isometry where that holds, that
         is unless one map is general, only part of an isometry, or the width grows and
         shrinks on the way; see `composed_structure`.
 
@@ -286,18 +319,23 @@ class AlignmentMap:
             does not have the structure that is named.
         """
         tensors, header = read_map(path)
+        scorer, encoded = scorer_of(path, tensors, header)
         return cls(
             numbers_of(path, tensors, header),
             source_space=header.get("source_space"),
             target_space=header.get("target_space"),
             card=header["card"],
+            scorer=scorer,
+            encoded=encoded,
         )
 
     def _contents(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Tensors and header, as a file holds them."""
         tensors, header = parts_of(self.numbers)
-        return tensors, {
+        more, told = scorer_parts(self.scorer, self.encoded)
+        return tensors | more, {
             **header,
+            **told,
             "source_space": self.source_space,
             "target_space": self.target_space,
             "card": dict(self.card),

@@ -15,6 +15,7 @@ from jaxalign._version import __version__
 from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.families.family import Family, Solved
+from jaxalign.families.scorer import Scorer, ScorerFamily
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.norms import anchor_norms
 from jaxalign.maps.numbers import MapNumbers
@@ -42,6 +43,7 @@ class Provenance(NamedTuple):
       family: as it was fitted, with its strength.
       fit_on: the modality, "all", or weights.
       scale: the rule.
+      scorer: the family of the scorer, or None.
       notes: of the fit, for the card.
       source_space: see `AlignmentMap`.
       target_space: see `AlignmentMap`.
@@ -54,6 +56,7 @@ class Provenance(NamedTuple):
     family: Family
     fit_on: Any
     scale: Scale
+    scorer: ScorerFamily | None = None
     notes: Mapping[str, Any] = {}
     source_space: str | None = None
     target_space: str | None = None
@@ -128,6 +131,7 @@ def make_map(
     facts: Mapping[str, Any],
     measured: Mapping[Modality, Measured],
     about: Provenance,
+    scorer: Scorer | None = None,
 ) -> AlignmentMap:
     """Put a map together from what was solved and measured.
 
@@ -138,6 +142,7 @@ def make_map(
       facts: of `facts_of`.
       measured: by modality.
       about: what to note.
+      scorer: as `solve_scorer` gives it.
 
     Raises:
       ValueError: for a scale that is not positive.
@@ -154,6 +159,9 @@ def make_map(
         of_fit["rank"] = int(facts["rank"])
     if solved.structure == "partial_isometry":
         of_fit["kept"] = int(facts["kept"])
+    if about.scorer is not None and scorer is not None:
+        told = {"rank": int(scorer.rank), "clipped": int(scorer.clipped)}
+        of_fit["scorer"] = about.scorer.to_json() | told
     of_fit["modalities"] = {}
     for name, (factor, residual) in measured.items():
         _check_scale(call, name, float(factor), about.scale)
@@ -196,7 +204,30 @@ def make_map(
         source_space=about.source_space,
         target_space=about.target_space,
         card={**(about.card or {}), "fit": of_fit},
+        scorer=scorer,
     )
+
+
+def settled_scorer(call: str, scorer: Scorer | None, rows: int) -> Scorer | None:
+    """Cut a scorer at its rank, a number of the host; None stays.
+
+    Raises:
+      ValueError: for fewer than three anchors, or anchors of rank one: all queries
+        would find the rows in one order, or in its reverse.
+      SolveError: for moments that are not finite.
+    """
+    if scorer is None:
+        return None
+    rank, status = jax.device_get((scorer.rank, scorer.status))
+    check_status(np.asarray(status), call=call)
+    if rows < 3 or rank < 2:
+        raise ArgumentError(
+            f"{call}(anchors=..., scorer=...)",
+            "three anchors or more, of which rank two is left once they are centred",
+            f"{rows} anchors of rank {int(rank)}",
+            "pass more anchors that differ, or leave the scorer out",
+        )
+    return jax.tree.map(jnp.asarray, scorer.cut(int(rank)))
 
 
 def check_spread(call: str, argument: str, name: Modality, moments: Moments) -> None:

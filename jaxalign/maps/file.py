@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The map's file: tensors and a JSON card in one `.safetensors`, never a pickle.
 
-The header's metadata holds `format` ("jaxalign-map/1", or "/2" for the kinds that came
-later, a partial isometry and an MLP), `header`, a JSON object, and
-`sha256`, of that object's text and all tensors: safetensors itself notices a cut, not a
-flipped bit. A reader sees the old file or the new one, whole.
+The header's metadata holds `format`, `header`, a JSON object, and `sha256`, of that
+object's text and all tensors: safetensors itself notices a cut, not a flipped bit. The
+format is "jaxalign-map/1", "/2" for the kinds that came later, a partial isometry and
+an MLP, or "/3" with a scorer. A reader sees the old file or the new one, whole.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from jaxalign.atomic_files import write_atomically
 from jaxalign.errors import ArgumentError, MissingFileError, check_path
 
 FORMAT_NAME = "jaxalign-map"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # Kinds storable in format version 1.
 _FIRST_KINDS = ("orthogonal", "linear", "mean_only")
 
@@ -57,7 +57,9 @@ def write_map(
             "keep strings, numbers, lists and dictionaries in the card",
         ) from error
     # The lowest version that can hold the map: older readers keep reading.
-    version = 1 if header.get("kind") in _FIRST_KINDS else FORMAT_VERSION
+    version = 1 if header.get("kind") in _FIRST_KINDS else 2
+    # An older reader would search by the map of rows alone, without a sign of it.
+    version = version if header.get("scorer") is None else FORMAT_VERSION
     # `save` ignores strides: a transposed view would be written scrambled.
     whole = {name: np.array(value, order="C") for name, value in tensors.items()}
     metadata = {

@@ -25,6 +25,7 @@ from jaxalign.families.family import Family, Solved, need_rows
 from jaxalign.families.orthogonal import Orthogonal
 from jaxalign.families.robust import Robust
 from jaxalign.families.row_measures import measure_rows
+from jaxalign.families.scorer import ScorerFamily
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.assemble import (
     Measured,
@@ -35,13 +36,16 @@ from jaxalign.maps.assemble import (
     make_map,
     measure,
     settled,
+    settled_scorer,
     small_parts,
 )
+from jaxalign.maps.encode import MOST_ANCHORS, with_anchors
 from jaxalign.maps.options import (
     as_moments,
     check_family,
     check_grams,
     check_moments,
+    check_scorer,
     weights_of,
 )
 from jaxalign.moments import Moments
@@ -60,12 +64,14 @@ def fit_map(
     | Moments,
     family: Family = Orthogonal(),  # noqa: B008 (frozen)
     *,
+    scorer: ScorerFamily | None = None,
     fit_on: Modality | Mapping[Modality, float] | None = None,
     scale: Scale | None = None,
     skip_bad: bool = False,
     source_space: str | None = None,
     target_space: str | None = None,
     card: Mapping[str, Any] | None = None,
+    keep_anchors: int = MOST_ANCHORS,
     batch_size: int = BATCH_SIZE,
 ) -> AlignmentMap:
     r"""Fit one map on the anchors of one modality, with means for every modality.
@@ -82,6 +88,8 @@ def fit_map(
         the anchors determine part of an orthogonal map, unless the scale is "none".
       family: see `families`: `Orthogonal`, `Ridge`, `LowRank`, `LeastSquares`, `Mlp`,
         `MeanOnly`, `Given`, or `Robust` around one of them.
+      scorer: how searches score rows, beside the map of rows: `LikelihoodRatio`, `Half`
+        or `TowardIndex`. Default: searches use the map of rows. Takes Grams.
       fit_on: the modality that the matrix is fitted on; ``"all"``: the moments of every
         modality, each centred by its own means, added up; or weights by modality, by
         which these are multiplied. Default: the only modality, or "image" if it is one
@@ -99,6 +107,9 @@ def fit_map(
         Default: that of the anchors.
       target_space: the same for the target model.
       card: notes of yours, JSON values, kept in the map's card beside ``"fit"``.
+      keep_anchors: anchors of a modality and side that the map keeps, where searches
+        compare rows and in half precision, so that offsets can be measured for any new
+        index; 0 keeps none. Whoever has the map's file then has these embeddings.
       batch_size: rows a batch.
 
     Returns:
@@ -132,11 +143,14 @@ def fit_map(
     # What costs nothing comes first: rows may be a file of many gigabytes.
     chosen = check_family(call, family, scale)
     check_spaces(call, source_space, target_space)
+    check_scorer(call, scorer)
     check_count(call, "batch_size", batch_size)
+    keep_anchors = check_count(call, "keep_anchors", keep_anchors, least=0)
     about = Provenance(
         family,
         fit_on,
         chosen,
+        scorer,
         source_space=source_space,
         target_space=target_space,
         card=check_card(call, card),
@@ -153,7 +167,8 @@ def fit_map(
             )
         return _fit_moments(call, moments, about)
     given = as_anchors(call, anchors, skip_bad=skip_bad)
-    return _fit_anchors(call, given, about, batch_size)
+    amap = _fit_anchors(call, given, about, batch_size)
+    return with_anchors(amap, given, keep_anchors)
 
 
 def _fit_moments(
@@ -169,18 +184,21 @@ def _fit_moments(
             "a strength, as moments without groups leave none to hold out",
             remedy="pass one, such as Ridge(0.1), or choose it by `choose_ridge`",
         )
-    check_moments(call, moments, family, grouped=False)
+    check_moments(call, moments, family, about.scorer, grouped=False)
     fit_on, weights = weights_of(call, moments, about.fit_on)
     small = small_parts(moments)
     for name, part in small.items():
         check_spread(call, "anchors", name, part)
-    solved = family.solve(pool_modalities(moments, weights))
+    pooled = pool_modalities(moments, weights)
+    solved = family.solve(pooled)
     facts = facts_of(solved)
     solved = settled(call, solved, facts)
     check_grams(call, moments, solved, facts["kept"], about.scale, weights)
     measured = measure(moments, solved, scale=about.scale)
     about = about._replace(fit_on=fit_on)
-    return make_map(call, small, solved, facts, measured, about)
+    scorer = None if about.scorer is None else about.scorer.solve(pooled)
+    scorer = settled_scorer(call, scorer, int(pooled.rows))
+    return make_map(call, small, solved, facts, measured, about, scorer)
 
 
 def _fit_anchors(
@@ -202,15 +220,18 @@ def _fit_anchors(
         family = family.tune(_fold_moments(call, anchors, weights, batch_size))
         about = about._replace(family=_with_inner(about.family, family))
     by_rows = family.needs == "rows"
-    grams = not by_rows and _takes_grams(family, about.scale, anchors, weights)
+    grams = about.scorer is not None or (
+        not by_rows and _takes_grams(family, about.scale, anchors, weights)
+    )
     moments = anchors.moments(grams=grams, batch_size=batch_size)
     small = small_parts(moments)
     for name, part in small.items():
         check_spread(call, "anchors", name, part)
+    pooled = pool_modalities(moments, weights)
     if by_rows:
         solved = family.fit(anchors, moments, weights, batch_size=batch_size)
     else:
-        solved = family.solve(pool_modalities(moments, weights))
+        solved = family.solve(pooled)
     facts = facts_of(solved)
     solved = settled(call, solved, facts)
     kept = facts["kept"]
@@ -219,7 +240,9 @@ def _fit_anchors(
         # Anchors that repeat, or lie in a subspace: known only now.
         moments = anchors.moments(grams=True, batch_size=batch_size)
     measured = _measured(anchors, moments, solved, weights, about.scale, batch_size)
-    return make_map(call, small, solved, facts, measured, about)
+    scorer = None if about.scorer is None else about.scorer.solve(pooled)
+    scorer = settled_scorer(call, scorer, int(pooled.rows))
+    return make_map(call, small, solved, facts, measured, about, scorer)
 
 
 def _takes_grams(family: Family, scale: Scale, anchors: Anchors, weights) -> bool:
@@ -272,9 +295,9 @@ def _measured(
     batch_size: int,
 ) -> dict[Modality, Measured]:
     """Scale and residual of every modality, by moments or by rows."""
-    by_rows = moments[next(iter(weights))].source_gram is None and solved.structure in (
-        "general",
-        "residual",
+    without_grams = moments[next(iter(weights))].source_gram is None
+    by_rows = solved.structure == "residual" or (
+        solved.structure == "general" and without_grams
     )
     paired = {name: moments[name] for name in anchors.rows}
     if by_rows:

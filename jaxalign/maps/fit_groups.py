@@ -18,8 +18,9 @@ from jaxalign.anchors.anchors import check_names, check_spaces
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.buckets import bucket_size
 from jaxalign.errors import ArgumentError
-from jaxalign.families.family import Family, Solved, need_rows
+from jaxalign.families.family import Family, need_rows
 from jaxalign.families.orthogonal import Orthogonal
+from jaxalign.families.scorer import ScorerFamily
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.assemble import (
     Provenance,
@@ -29,6 +30,7 @@ from jaxalign.maps.assemble import (
     make_map,
     measure,
     settled,
+    settled_scorer,
     small_parts,
 )
 from jaxalign.maps.options import (
@@ -36,6 +38,7 @@ from jaxalign.maps.options import (
     check_family,
     check_grams,
     check_moments,
+    check_scorer,
     weights_of,
 )
 from jaxalign.moments import Moments, merge_moments, reduce_groups
@@ -52,6 +55,7 @@ def fit_groups(
     subsets: Shaped[ArrayLike, "s g"],
     family: Family = Orthogonal(),  # noqa: B008 (frozen)
     *,
+    scorer: ScorerFamily | None = None,
     fit_on: Modality | Mapping[Modality, float] | None = None,
     scale: Scale | None = None,
     source_space: str | None = None,
@@ -66,6 +70,7 @@ def fit_groups(
       subsets: ``(s, G)`` weights of the groups in each subset, see `reduce_groups`.
       family: that needs no rows, as of `fit_map`. A strength that is left out is chosen
         for each subset by holding out its groups one at a time (`choose_ridge`).
+      scorer: as of `fit_map`.
       fit_on: as of `fit_map`.
       scale: as of `fit_map`.
       source_space: as of `fit_map`.
@@ -97,6 +102,7 @@ def fit_groups(
     """
     call = "fit_groups"
     chosen = check_family(call, family, scale)
+    check_scorer(call, scorer)
     if family.needs == "rows":
         raise need_rows(call, family)
     check_spaces(call, source_space, target_space)
@@ -109,13 +115,14 @@ def fit_groups(
             "accumulate them with `groups=`",
         )
     check_names(call, "moments", parts, remedy="pass {'image': moments}")
-    check_moments(call, parts, family, grouped=True)
+    check_moments(call, parts, family, scorer, grouped=True)
     fit_on, weights = weights_of(call, parts, fit_on)
     wanted = _check_subsets(call, parts, subsets)
     about = Provenance(
         family,
         fit_on,
         chosen,
+        scorer,
         source_space=source_space,
         target_space=target_space,
         card=check_card(call, card),
@@ -131,34 +138,35 @@ def fit_groups(
         reduced = {name: reduce_groups(one, filled) for name, one in parts.items()}
         pooled = pool_modalities(reduced, weights)
         if family.tuned:
-            solved = family.solve(pooled)
-            maps += _fit_batch(call, reduced, solved, about, weights, len(some))
+            maps += _fit_batch(call, reduced, pooled, about, weights, len(some))
             continue
         for place, subset in enumerate(some):
             own = {name: _entry(one, place) for name, one in reduced.items()}
             tuned = family.tune(_folds(parts, own, weights, subset))
             alone = jax.tree.map(lambda leaf: leaf[None], own)
-            solved = tuned.solve(pool_modalities(alone, weights))
             told = about._replace(family=tuned)
-            maps += _fit_batch(call, alone, solved, told, weights, 1)
+            pooled = pool_modalities(alone, weights)
+            maps += _fit_batch(call, alone, pooled, told, weights, 1)
     return maps
 
 
 def _fit_batch(
     call: str,
     moments: Mapping[Modality, Moments],
-    solved: Solved,
+    pooled: Moments,
     about: Provenance,
     fitted: Collection[Modality],
     count: int,
 ) -> list[AlignmentMap]:
-    """Measure a batch of solutions and make maps of the first `count`."""
+    """Solve and measure a batch, and make maps of the first `count`."""
+    solved = about.family.solve(pooled)
     facts = facts_of(solved)
     solved = settled(call, solved, {**facts, "status": facts["status"][:count]})
     check_grams(call, moments, solved, facts["kept"], about.scale, fitted)
     measured = jax.device_get(measure(moments, solved, scale=about.scale))
     small = small_parts(moments)
-    host = jax.device_get(solved)
+    scorer = None if about.scorer is None else about.scorer.solve(pooled)
+    host, scorers, of_rows = jax.device_get((solved, scorer, pooled.rows))
     maps = []
     for place in range(count):
 
@@ -169,10 +177,10 @@ def _fit_batch(
         for name, part in own.items():
             check_spread(call, "moments", name, part)
         one = entry(facts)
+        of_search = settled_scorer(call, entry(scorers), int(of_rows[place]))
+        solution = settled(call, entry(host), one)
         maps.append(
-            make_map(
-                call, own, settled(call, entry(host), one), one, entry(measured), about
-            )
+            make_map(call, own, solution, one, entry(measured), about, of_search)
         )
     return maps
 

@@ -11,6 +11,7 @@ from jaxalign.anchors.anchors import ALL, ROWS
 from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError, check_option
 from jaxalign.families.family import Family, Solved
+from jaxalign.families.scorer import ScorerFamily
 from jaxalign.moments import Moments
 from jaxalign.solve.scale import SCALES, Scale
 
@@ -27,6 +28,17 @@ def check_family(call: str, family: Any, scale: Scale | None) -> Scale:
         return family.default_scale
     check_option(call, "scale", scale, SCALES)
     return scale
+
+
+def check_scorer(call: str, scorer: Any) -> None:
+    """Raise for what is neither a family of scorers nor None."""
+    if scorer is None or isinstance(scorer, ScorerFamily):
+        return
+    remedy = "pass ja.LikelihoodRatio(), or leave it out"
+    if isinstance(scorer, Family):
+        remedy = f"a family of maps goes first: `{call}(anchors, {scorer})`"
+    got = scorer if isinstance(scorer, str | type) else type(scorer).__name__
+    raise ArgumentError(f"{call}(scorer=...)", "a family of scorers", got, remedy)
 
 
 def weights_of(
@@ -95,7 +107,12 @@ def as_moments(call: str, given: Any) -> dict[Modality, Moments] | None:
 
 
 def check_moments(
-    call: str, moments: Mapping[Modality, Moments], family: Family, *, grouped: bool
+    call: str,
+    moments: Mapping[Modality, Moments],
+    family: Family,
+    scorer: ScorerFamily | None,
+    *,
+    grouped: bool,
 ) -> tuple[int, int]:
     """Validate what a fit asks of moments; return their widths."""
     widths = None
@@ -119,6 +136,8 @@ def check_moments(
             )
         widths = found
         why = family.describe() if family.needs == "grams" else None
+        if scorer is not None:
+            why = f"a scorer ({scorer.describe()})"
         if part.d_source > part.d_target:
             why = why or f"a map from width {part.d_source} to {part.d_target}"
         if why and part.source_gram is None:

@@ -34,6 +34,7 @@ def hubness_offsets(
     index: Float[ArrayLike, "m d"],
     *,
     k: int = 5,
+    unit: bool = False,
     block_size: int = 4096,
 ) -> Float[Array, " m"]:
     r"""Measure how near each index row lies to what is usually asked.
@@ -47,6 +48,7 @@ def hubness_offsets(
         sample of the queries to come does as well.
       index: ``(m, d)``, rows of any norm, as they will be searched.
       k: static; anchors averaged over, between 1 and ``n``.
+      unit: static; take inner products of rows as they are, instead of cosines.
       block_size: static; anchors scored at a time.
 
     Returns:
@@ -86,13 +88,14 @@ def hubness_offsets(
         np.int32(n),
         np.int32(k),
         most=most,
+        unit=unit,
         block_size=block_size,
     )
     return first_rows(offsets, m)
 
 
-@functools.partial(jax.jit, static_argnames=("most", "block_size"))
-def _offsets(anchors, index, count, k, *, most, block_size):
+@functools.partial(jax.jit, static_argnames=("most", "unit", "block_size"))
+def _offsets(anchors, index, count, k, *, most, unit, block_size):
     """Half the mean cosine of the `k` nearest of `count` anchors, `k` up to `most`."""
     cosines, _ = best_rows(
         index,
@@ -100,6 +103,7 @@ def _offsets(anchors, index, count, k, *, most, block_size):
         jnp.zeros(anchors.shape[0], jnp.float32),
         count,
         k=most,
+        unit=unit,
         block_size=block_size,
         query_block_size=_QUERY_BLOCK,
     )
@@ -109,7 +113,10 @@ def _offsets(anchors, index, count, k, *, most, block_size):
 
 
 def append_offsets(
-    index: Float[ArrayLike, "m d"], offsets: Float[ArrayLike, " m"]
+    index: Float[ArrayLike, "m d"],
+    offsets: Float[ArrayLike, " m"],
+    *,
+    unit: bool = False,
 ) -> Float[Array, "m d_plus_1"]:
     """Make index rows whose inner product with ``(query, 1)`` is cosine minus offset.
 
@@ -119,6 +126,7 @@ def append_offsets(
     Args:
       index: ``(m, d)``, rows of any norm.
       offsets: ``(m,)``.
+      unit: static; take the rows as they are, instead of unit rows.
 
     Returns:
       ``(m, d + 1)``: unit rows, and minus the offset. Not unit rows: the store must not
@@ -131,12 +139,13 @@ def append_offsets(
     index = float_rows("append_offsets", "index", index)
     offsets = check_offsets("append_offsets", offsets, index.shape[0])
     size = few_rows_size(index.shape[0], index, offsets)
-    wide = _append(pad_to_size(index, size), pad_to_size(offsets, size))
+    padded = pad_to_size(index, size), pad_to_size(offsets, size)
+    wide = _append(*padded, unit=unit)
     return first_rows(wide, index.shape[0], index.shape[1] + 1)
 
 
-@jax.jit
-def _append(rows, offsets):
-    """Unit rows with minus their offset as one more column."""
-    units = unit_rows(rows)
+@functools.partial(jax.jit, static_argnames=("unit",))
+def _append(rows, offsets, *, unit):
+    """Rows with minus their offset as one more column."""
+    units = rows if unit else unit_rows(rows)
     return jnp.concatenate([units, -offsets.astype(units.dtype)[:, None]], axis=1)

@@ -8,6 +8,7 @@ search rows of the target model.
 
 import dataclasses
 import os
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,13 +18,21 @@ from jaxtyping import Array, Float, Int
 from jaxalign.anchors.anchors import Anchors, as_anchors
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.errors import ArgumentError, check_option
+from jaxalign.families.scorer import Side, check_side, penalties_of
 from jaxalign.float_rows import float_rows
 from jaxalign.maps.alignment_map import AlignmentMap, check_map
 from jaxalign.search.blocks import check_offsets
 from jaxalign.search.hubness import append_offsets, hubness_offsets
 from jaxalign.search.offsets_file import fingerprint_rows, load_offsets, save_offsets
 from jaxalign.search.ranking import top_k
-from jaxalign.search.use import SearchMap, Side, Use, anchor_queries, prepare_rows
+from jaxalign.search.use import (
+    SearchMap,
+    Use,
+    anchor_queries,
+    default_use,
+    prepare_rows,
+    serves,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,8 +40,9 @@ class PreparedIndex:
     """Index rows and their offsets, ready for any number of searches.
 
     Attributes:
-      rows: ``(m, d_target)`` unit rows, on the device.
-      offsets: ``(m,)`` subtracted from their cosines.
+      rows: ``(m, width)`` prepared rows, on the device: unit rows of width d_target, or
+        by a scorer rows of its width.
+      offsets: ``(m,)`` subtracted from their inner products with queries.
       of: the map and its use.
       modality: of the index rows.
       queries: modality of the queries.
@@ -41,7 +51,7 @@ class PreparedIndex:
       normalize_input: whether rows and queries are brought to the anchors' norms first.
     """
 
-    rows: Float[Array, "m d_target"]
+    rows: Float[Array, "m width"]
     offsets: Float[Array, " m"]
     of: SearchMap
     modality: Modality
@@ -81,19 +91,22 @@ class PreparedIndex:
         units = self._units(queries, "index.search")
         return top_k(units, self.rows, k, offsets=self.offsets, unit=True)
 
-    def encode(self, queries: Float[ArrayLike, "n d"]) -> Float[Array, "n width"]:
-        """Make queries for `vectors`: unit rows and a 1, ``(n, d_target + 1)``."""
+    def encode(
+        self, queries: Float[ArrayLike, "n d"]
+    ) -> Float[Array, "n width_plus_1"]:
+        """Make queries for `vectors`: prepared rows and a 1, ``(n, width + 1)``."""
         units = self._units(queries, "index.encode")
-        return append_offsets(units, np.full(units.shape[0], -1.0, np.float32))
+        ones = np.full(units.shape[0], -1.0, np.float32)
+        return append_offsets(units, ones, unit=True)
 
     @property
-    def vectors(self) -> Float[Array, "m width"]:
-        """Rows for any inner-product index, ``(m, d_target + 1)``.
+    def vectors(self) -> Float[Array, "m width_plus_1"]:
+        """Rows for any inner-product index, ``(m, width + 1)``.
 
-        Their inner product with `encode` is the score: unit rows, and minus the offset.
-        The store must not normalise them.
+        Their inner product with `encode` is the score: prepared rows, and minus the
+        offset. The store must not normalise them.
         """
-        return append_offsets(self.rows, self.offsets)
+        return append_offsets(self.rows, self.offsets, unit=True)
 
     def save_offsets(self, path: str | os.PathLike) -> None:
         """Keep the offsets in a file, bound to the map, the use and the index rows.
@@ -123,7 +136,7 @@ class PreparedIndex:
             **({"normalize_input": True} if self.normalize_input else {}),
         }
 
-    def _units(self, queries, call: str) -> Float[Array, "n d_target"]:
+    def _units(self, queries, call: str) -> Float[Array, "n width"]:
         """Queries where they are compared."""
         return prepare_rows(
             self.of.map,
@@ -146,6 +159,7 @@ def prepare(
     queries: Modality | None = None,
     use: Use | None = None,
     anchors: Anchors | object | None = None,
+    query_sample: Float[ArrayLike, "s d"] | None = None,
     offsets: Float[ArrayLike, " m"] | str | os.PathLike | None = None,
     fingerprint: bool = False,
     normalize_input: bool = False,
@@ -160,10 +174,12 @@ def prepare(
         ``"source"``: rows of the source model, such as an old store, for queries of the
         target model, which are used as they are but for the use's centring.
       queries: modality of the queries. Default: that of the rows.
-      use: how. Default: that of the choice; for a map `Use()`, without offsets where
-        there are no anchors to measure them by.
+      use: how. Default: that of the choice; for a map its scorer, or else `Use()`.
       anchors: pairs that stand for the queries, as `fit_map` takes them. Default: those
-        of the choice.
+        of the choice, or else those that the map keeps.
+      query_sample: rows of the queries' model and modality that stand for the queries
+        instead, and need no pairs: a log of earlier queries, or the old index's own
+        rows. More of them make better offsets.
       offsets: ``(m,)`` measured before, or the path of a file of `save_offsets`, which
         must be of this map, use and rows. Default: measured here, if the use has any.
       fingerprint: whether to hash the rows, for `PreparedIndex.save_offsets`.
@@ -178,12 +194,14 @@ def prepare(
       FileNotFoundError: if `offsets` names no file.
       ValueError: for rows of another width, modalities that the map lacks, rows to be
         centred whose norms lie far outside those of the anchors, a use with offsets and
-        no anchors of the queries' modality, or offsets that are not finite, but of rows
-        that are not either.
+        no anchors of the queries' modality, a scorer made for queries of the other
+        side, or offsets that are not finite, but of rows that are not either.
 
     Notes:
       O(m d_source d_target), and O(m n d_target) with offsets from n anchors. Scores of
-      a float32 index differ from float64 ones by rounding.
+      a float32 index differ from float64 ones by rounding. A map that was fitted on
+      moments keeps no anchors: without `anchors` or `query_sample` its searches take no
+      offsets, and a warning says so.
 
     >>> from jaxalign.maps.fit import fit_map
     >>> rows = np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, -1.0]])
@@ -200,8 +218,11 @@ def prepare(
             type(use).__name__,
             "pass `ja.search.Use()`, or `ja.search.Use.PAPER` for the paper's",
         )
-    given = of if isinstance(of, SearchMap) else SearchMap(of, use or Use())
-    check_map(call, "of", given.map)
+    check_map(call, "of", of.map if isinstance(of, SearchMap) else of)
+    if isinstance(of, SearchMap):
+        given = of if use is None else dataclasses.replace(of, use=use)
+    else:
+        given = SearchMap(of, use or default_use(of))
     if anchors is not None:
         pairs = as_anchors(call, anchors)
         widths = (given.map.d_source, given.map.d_target)
@@ -213,17 +234,14 @@ def prepare(
                 "pass (source, target) rows of the models that the map joins",
             )
         given = SearchMap(given.map, given.use, pairs)
-    if use is not None:
-        given = SearchMap(given.map, use, given.anchors)
-    elif given.anchors is None and offsets is None:
-        # Nothing stands for the queries.
-        bare = dataclasses.replace(given.use, offsets=0)
-        given = SearchMap(given.map, bare)
     amap = given.map
     modality = amap.check_modality(f"{call}(modality={{}})", modality)
     queries = amap.check_modality(f"{call}(queries={{}})", queries or modality)
     width = amap.d_source if rows_are == "source" else amap.d_target
     rows = float_rows(call, "rows", rows, width=width)
+    if given.use.score == "scorer" and amap.scorer is not None:
+        asks: Side = "target" if rows_are == "source" else "source"
+        check_side(f"{call}(rows_are={rows_are!r})", amap.scorer, asks)
     stored = isinstance(offsets, str | os.PathLike)
     units = prepare_rows(
         amap,
@@ -246,22 +264,59 @@ def prepare(
     )
     if stored:
         offsets = load_offsets(offsets, index._made_for())
+    penalties = _penalties(index)
     if offsets is None:
-        asked = anchor_queries(
-            given,
-            queries,
-            side=index.queries_are,
-            normalize_input=normalize_input,
-            call=call,
-        )
-        if asked is not None:
-            k = min(given.use.offsets, asked.shape[0])
-            offsets = hubness_offsets(asked, units, k=k)
-    if offsets is None:
-        return index
+        asked = _queries_to_come(call, index, query_sample, use, normalize_input)
+        if asked is None:
+            bare = dataclasses.replace(given.use, offsets=0)
+            of_bare = dataclasses.replace(given, use=bare)
+            return dataclasses.replace(index, of=of_bare, offsets=penalties)
+        k = min(given.use.offsets, asked.shape[0])
+        hubness = hubness_offsets(asked, units, k=k, unit=True)
+        # Half the mean of the largest scores, each less the penalty.
+        offsets = hubness + 0.5 * penalties
     offsets = jnp.asarray(check_offsets(call, offsets, units.shape[0]), units.dtype)
     _check_finite(call, offsets, units)
     return dataclasses.replace(index, offsets=offsets)
+
+
+def _queries_to_come(call, index, sample, use, normalize_input):
+    """Prepared rows that stand for the queries; None where there are no offsets."""
+    of, side = index.of, index.queries_are
+    if not of.use.offsets:
+        return None
+    if sample is not None:
+        return prepare_rows(
+            of.map,
+            of.use,
+            sample,
+            index.queries,
+            side=side,
+            normalize_input=normalize_input,
+            call=call,
+            argument="query_sample",
+        )
+    kept = serves(of.map, of.use) and index.queries in of.map.encoded
+    if of.anchors is None and not kept and use is None:
+        warnings.warn(
+            f"`{call}`: this map keeps no anchors of {index.queries!r}, so searches "
+            "take no hubness offsets; pass anchors={...} or query_sample=rows, or "
+            "use=Use(offsets=0) to say so.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return None
+    return anchor_queries(
+        of, index.queries, side=side, normalize_input=normalize_input, call=call
+    )
+
+
+def _penalties(index: PreparedIndex) -> Float[Array, " m"]:
+    """Half the weighted squares that a scorer takes off an index row; else 0."""
+    scorer = index.of.map.scorer
+    if index.of.use.score == "map" or scorer is None:
+        return jnp.zeros(index.rows.shape[0], index.rows.dtype)
+    return penalties_of(index.rows, scorer.penalty)
 
 
 def _check_finite(call: str, offsets: Array, units: Array) -> None:

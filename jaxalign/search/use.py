@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
@@ -18,25 +19,25 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.errors import ArgumentError, check_count, check_option
+from jaxalign.families.scorer import Side
 from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.maps.alignment_map import AlignmentMap
+from jaxalign.maps.encode import centred_units, encode_side, keeps_part
 from jaxalign.maps.norms import check_norms, norm_range, rescale_rows
 from jaxalign.maps.numbers import apply_part
-from jaxalign.precise import product
-from jaxalign.unit_rows import unit_rows
 
-Side = Literal["source", "target"]
-"""Of which model rows are, before they are prepared."""
-
+SCORES = ("map", "scorer")
 CENTRES = ("both", "source", "none")
 DIVIDES = ("identified", "whole")
 
 
 @dataclasses.dataclass(frozen=True)
 class Use:
-    """How source rows and target rows are brought to where their cosines count.
+    """How source rows and target rows are brought to where their scores count.
 
     Attributes:
+      score: ``"map"`` compares rows that the map carried, by their cosine; ``"scorer"``
+        takes the map's scorer, which centres both sides and divides as it must.
       centre: ``"both"`` takes the mean of its modality off either side; ``"source"``
         leaves target rows as they are; ``"none"`` adds the target mean to carried
         source rows, scale and all, as the paper does.
@@ -50,14 +51,26 @@ class Use:
     centre: Literal["both", "source", "none"] = "both"
     divide: Literal["identified", "whole"] = "identified"
     offsets: int = 5
+    score: Literal["map", "scorer"] = "map"
 
     PAPER: ClassVar["Use"]
+    SCORER: ClassVar["Use"]
 
     def __post_init__(self):
+        check_option("Use", "score", self.score, SCORES)
         check_option("Use", "centre", self.centre, CENTRES)
         check_option("Use", "divide", self.divide, DIVIDES)
         offsets = check_count("Use", "offsets", self.offsets, least=0)
         object.__setattr__(self, "offsets", offsets)
+        if self.score == "scorer" and (self.centre, self.divide) != (
+            "both",
+            "identified",
+        ):
+            raise ArgumentError(
+                f"Use(score='scorer', centre={self.centre!r}, divide={self.divide!r})",
+                "a scorer used as it was fitted, both sides centred",
+                remedy="leave `centre` and `divide` out",
+            )
         if self.centre == "none" and self.divide == "identified":
             raise ArgumentError(
                 "Use(centre='none', divide='identified')",
@@ -72,6 +85,16 @@ class Use:
         >>> Use().describe()
         'both sides centred, divided by the identified norm, offsets (k = 5)'
         """
+        if self.score == "scorer":
+            words = ["by its scorer"]
+        else:
+            words = self._of_map()
+        if self.offsets:
+            words.append(f"offsets (k = {self.offsets})")
+        return ", ".join(words)
+
+    def _of_map(self) -> list[str]:
+        """Words for a use of the map of rows."""
         words = [
             {
                 "both": "both sides centred",
@@ -81,9 +104,7 @@ class Use:
         ]
         if self.divide == "identified":
             words.append("divided by the identified norm")
-        if self.offsets:
-            words.append(f"offsets (k = {self.offsets})")
-        return ", ".join(words)
+        return words
 
     def to_json(self) -> dict[str, Any]:
         """Give the use as JSON values, for a map's card or a file."""
@@ -91,6 +112,12 @@ class Use:
 
 
 Use.PAPER = Use(centre="none", divide="whole", offsets=0)
+Use.SCORER = Use(score="scorer")
+
+
+def default_use(amap: AlignmentMap) -> Use:
+    """The scorer where the map has one, else both sides centred; with offsets."""
+    return Use() if amap.scorer is None else Use.SCORER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +145,8 @@ def prepare_rows(
     normalize_input: bool = False,
     call: str = "prepare",
     argument: str = "rows",
-) -> Float[Array, "n d_target"]:
-    """Bring rows of one side to where they are compared: unit rows.
+) -> Float[Array, "n width"]:
+    """Bring rows of one side to where they are compared.
 
     Args:
       amap: carries source rows.
@@ -131,38 +158,41 @@ def prepare_rows(
       call: named in errors.
       argument: the same.
 
+    Returns:
+      Unit rows of the target space; by a scorer, rows of its width.
+
     Raises:
       ValueError: if `rows` is no matrix of real floating rows of the side's width, the
-        map lacks the modality, or rows that are centred have norms far outside those
-        of the anchors.
+        map lacks the modality or a scorer that `use` asks for, or rows that are centred
+        have norms far outside those of the anchors.
     """
     modality = amap.check_modality(f"{call}(modality={{}})", modality)
     width = amap.d_source if side == "source" else amap.d_target
     rows = float_rows(call, argument, rows, width=width)
-    numbers, padded = amap.numbers, pad_to_bucket(rows)
+    numbers = amap.numbers
+    known = numbers.source_norms if side == "source" else numbers.target_norms
+    norms = (known or {}).get(modality)
+    # A map takes its source mean off, whatever the use.
+    centred = side == "source" or use.centre == "both"
+    if centred and not normalize_input and norms is not None:
+        low, high = _norm_range(pad_to_bucket(rows))
+        if not isinstance(low, Tracer):
+            # The mean is that of rows of the anchors' norms.
+            check_norms(f"{call}({argument}=...)", low, high, norms)
+    if centred and normalize_input:
+        rows = first_rows(_rescaled(pad_to_bucket(rows), norms), rows.shape[0])
+    check_scorer(call, amap, use)
+    if use.score == "scorer" or use == dataclasses.replace(Use(), offsets=use.offsets):
+        of = amap if use.score == "scorer" else without_scorer(amap)
+        return encode_side(of, rows, modality, side)
+    padded = pad_to_bucket(rows)
     if side == "source":
-        # A map takes its source mean off, whatever the use.
-        centred, part = True, numbers.part(modality)
-        norms = part.source_norms
-        units, low, high = apply_part(
-            part,
-            padded,
-            normalize=True,
-            normalize_input=normalize_input,
-            add=use.centre == "none",
-        )
+        add = use.centre == "none"
+        units = apply_part(numbers.part(modality), padded, normalize=True, add=add).rows
     else:
-        centred = use.centre == "both"
-        norms = (numbers.target_norms or {}).get(modality)
         mean = numbers.target_means[modality] if centred else None
         onto = amap.matrix if use.divide == "identified" and keeps_part(amap) else None
-        if centred and normalize_input:
-            padded = _rescaled(padded, norms)
-        units, low, high = _units(padded, mean, onto)
-    checked = centred and not normalize_input and not isinstance(low, Tracer)
-    if checked and norms is not None:
-        # The mean is that of rows of the anchors' norms.
-        check_norms(f"{call}({argument}=...)", low, high, norms)
+        units = centred_units(padded, mean, onto)
     return first_rows(units, rows.shape[0])
 
 
@@ -173,27 +203,29 @@ def anchor_queries(
     side: Side,
     normalize_input: bool = False,
     call: str = "prepare",
-) -> Float[Array, "n d_target"] | None:
+) -> Float[Array, "n width"] | None:
     """Prepared anchors that stand for queries of one modality and side.
 
     Returns:
-      None where the use takes no offsets.
+      None where the use takes no offsets. The rows of `of.anchors`, or else those that
+      the map keeps, which are prepared for its default use.
 
     Raises:
       ValueError: if it does, and there are no anchors of that modality.
     """
     if not of.use.offsets:
         return None
-    pairs = {} if of.anchors is None else of.anchors.rows
-    if modality not in pairs:
+    if of.anchors is None and serves(of.map, of.use) and modality in of.map.encoded:
+        return jnp.asarray(of.map.encoded[modality][side], jnp.float32)
+    own = None if of.anchors is None else _rows_of(of.anchors, modality, side)
+    if own is None:
+        found = [] if of.anchors is None else [*of.anchors.rows, *of.anchors.unpaired]
         raise ArgumentError(
             f"{call}(queries={modality!r})",
-            f"one of {sorted(pairs)}, of which there are anchors",
-            remedy="pass anchors={...} with pairs of that modality, or "
-            "use=Use(offsets=0)",
+            f"one of {sorted(found)}, of which there are anchors",
+            remedy="pass anchors={...} with pairs of that modality, query_sample=rows, "
+            "or use=Use(offsets=0)",
         )
-    rows = pairs[modality].on_host()
-    own = rows.source if side == "source" else rows.target
     # The map was fitted on these: their norms need no check.
     trusted = of.map if normalize_input else without_norms(of.map)
     return prepare_rows(
@@ -207,31 +239,48 @@ def anchor_queries(
     )
 
 
+def serves(amap: AlignmentMap, use: Use) -> bool:
+    """Whether the anchors that a map keeps are prepared for this use."""
+    return use == dataclasses.replace(default_use(amap), offsets=use.offsets)
+
+
+def _rows_of(anchors: Anchors, modality: Modality, side: Side) -> ArrayLike | None:
+    """Rows of one modality and side, paired or not."""
+    if modality in anchors.rows:
+        pairs = anchors.rows[modality].on_host()
+        return pairs.source if side == "source" else pairs.target
+    if modality in anchors.unpaired:
+        sides = anchors.unpaired[modality]
+        return np.asarray(sides[side].rows)[np.asarray(sides[side].good)]
+    return None
+
+
+def check_scorer(call: str, amap: AlignmentMap, use: Use) -> None:
+    """Raise if the use asks for a scorer that the map lacks."""
+    if use.score == "scorer" and amap.scorer is None:
+        raise ArgumentError(
+            f"{call}(use=Use(score='scorer'))",
+            "a map with a scorer",
+            "one without",
+            "fit it with `fit_map(..., scorer=ja.LikelihoodRatio())`",
+        )
+
+
 def without_norms(amap: AlignmentMap) -> AlignmentMap:
     """The same map, which takes rows of any norm."""
     numbers = dataclasses.replace(amap.numbers, source_norms=None, target_norms=None)
     return dataclasses.replace(amap, numbers=numbers)
 
 
-def keeps_part(amap: AlignmentMap) -> bool:
-    """Whether the matrix reaches a part of the target space only, isometrically."""
-    whole = amap.d_source >= amap.d_target and amap.structure == "isometry"
-    return amap.structure in ("isometry", "partial_isometry") and not whole
+def without_scorer(amap: AlignmentMap) -> AlignmentMap:
+    """The same map of rows alone."""
+    return dataclasses.replace(amap, scorer=None, encoded={})
 
 
 _rescaled = jax.jit(rescale_rows)
 
 
 @jax.jit
-def _units(rows, mean, matrix):
-    """Unit rows, about a mean and within the range of a matrix, and norms that came."""
-    low, high = norm_range(rows.astype(wide_dtype(rows.dtype)))
-    if mean is not None:
-        dtype = np.promote_types(rows.dtype, mean.dtype)
-        rows = rows.astype(dtype) - mean.astype(dtype)[None, :]
-    if matrix is not None:
-        matrix = matrix.astype(rows.dtype)
-        # (n, d_target) @ (d_target, d_source) @ (d_source, d_target)
-        inside = product(rows, matrix)
-        rows = product(inside, matrix.T)
-    return unit_rows(rows), low, high
+def _norm_range(rows):
+    """Smallest and largest norm."""
+    return norm_range(rows.astype(wide_dtype(rows.dtype)))
