@@ -22,7 +22,7 @@ from jaxalign.errors import check_number, check_option
 from jaxalign.families.family import status_of
 from jaxalign.families.scorer import Scorer, ScorerFamily, Side, keep_leading
 from jaxalign.moments import Moments
-from jaxalign.solve.covariances import Covariances, covariances
+from jaxalign.solve.covariances import Covariances, add_ridge, covariances
 from jaxalign.solve.polar import thin_svd
 
 
@@ -69,11 +69,9 @@ def _solve(parts: Covariances, strength, *, queries_are: Side) -> Scorer:
     cross = parts.cross
     if queries_are == "target":
         cross = jnp.swapaxes(cross, -1, -2)
-    width = asks.shape[-1]
-    mean = jnp.trace(asks, axis1=-2, axis2=-1) / width
+    mean = jnp.trace(asks, axis1=-2, axis2=-1) / asks.shape[-1]
     ridge = strength * mean
-    ridged = asks + ridge[..., None, None] * jnp.eye(width, dtype=asks.dtype)
-    lower = jnp.linalg.cholesky(ridged)
+    lower = jnp.linalg.cholesky(add_ridge(asks, ridge))
     # W' = (S_q + l)^-1 C', (..., d_query, d_index)
     solved = jax.scipy.linalg.cho_solve((lower, True), jnp.swapaxes(cross, -1, -2))
     e, s, ft = thin_svd(jnp.swapaxes(solved, -1, -2))

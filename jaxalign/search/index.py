@@ -159,7 +159,7 @@ def prepare(
     queries: Modality | None = None,
     use: Use | None = None,
     anchors: Anchors | object | None = None,
-    query_sample: Float[ArrayLike, "s d"] | None = None,
+    query_sample: Float[ArrayLike, "s d_queries"] | None = None,
     offsets: Float[ArrayLike, " m"] | str | os.PathLike | None = None,
     fingerprint: bool = False,
     normalize_input: bool = False,

@@ -38,12 +38,12 @@ class Covariances:
     @property
     def ridged_source(self) -> Float[Array, "*batch d_source d_source"]:
         r""":math:`S_x + l_x I`."""
-        return _add_ridge(self.source, self.source_ridge)
+        return add_ridge(self.source, self.source_ridge)
 
     @property
     def ridged_target(self) -> Float[Array, "*batch d_target d_target"]:
         r""":math:`S_y + l_y I`."""
-        return _add_ridge(self.target, self.target_ridge)
+        return add_ridge(self.target, self.target_ridge)
 
     def rank(
         self,
@@ -127,7 +127,10 @@ def ridged_power(
     return product(vectors * raised[..., None, :], jnp.swapaxes(vectors, -1, -2))
 
 
-def _add_ridge(covariance, ridge):
+def add_ridge(
+    covariance: Float[Array, "*batch d d"], ridge: Float[Array, "*batch"]
+) -> Float[Array, "*batch d d"]:
     """Add a multiple of the identity."""
     identity = jnp.eye(covariance.shape[-1], dtype=covariance.dtype)
+    identity = jnp.broadcast_to(identity, covariance.shape)
     return covariance + ridge[..., None, None] * identity

@@ -42,7 +42,8 @@ def prepared(rows, **options):
     identity, ones = jnp.asarray(ROWS), jnp.ones(4)
     means = {"rows": ones}
     numbers = ja.maps.MapNumbers(identity, {"rows": ones[0]}, means, means)
-    return ja.search.prepare(ja.AlignmentMap(numbers), rows, **options)
+    use = ja.search.Use(offsets=0)
+    return ja.search.prepare(ja.AlignmentMap(numbers), rows, use=use, **options)
 
 
 def refitted(rows):

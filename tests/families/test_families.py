@@ -44,6 +44,17 @@ def low_rank(x, y, rank, strength):
     return u @ u.T @ matrix
 
 
+def whitened(x, y, ridge):
+    def power(gram, exponent):
+        values, vectors = np.linalg.eigh(gram / len(x))
+        penalty = ridge * np.trace(gram) / len(x) ** 2
+        return (vectors * (values + penalty) ** exponent) @ vectors.T
+
+    between = power(y.T @ y, -0.25) @ (y.T @ x) @ power(x.T @ x, -0.5)
+    u, _, vt = np.linalg.svd(between, full_matrices=False)
+    return u @ vt
+
+
 # A family, another one that must share its program, and its matrix from centred rows.
 CASES = {
     "identified": (
@@ -60,6 +71,11 @@ CASES = {
         ja.LowRank(2, 0.2),
         ja.LowRank(3, 0.5),
         lambda x, y: low_rank(x, y, 2, 0.2),
+    ),
+    "whitened": (
+        ja.families.Whitened(2.0),
+        ja.families.Whitened(),
+        lambda x, y: whitened(x, y, 2.0),
     ),
     "ridge": (ja.Ridge(0.2), ja.Ridge(0.5), lambda x, y: ridge(x, y, 0.2)),
 }

@@ -107,7 +107,7 @@ def rewrite(place, *, header=None, tensors=None, version="jaxalign-map/1"):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"version": "jaxalign-map/3"}, "newer 'jaxalign-map/3'; upgrade jaxalign"),
+        ({"version": "jaxalign-map/4"}, "newer 'jaxalign-map/4'; upgrade jaxalign"),
         ({"version": "pt"}, "is no jaxalign map"),
         ({"version": "jaxalign-map/x"}, "is no jaxalign map"),
         ({"header": {"kind": "affine"}}, "kind 'affine'"),

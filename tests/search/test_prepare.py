@@ -211,8 +211,9 @@ def test_raw_rows_of_either_side_are_refused_or_brought_to_scale(cones, rows_are
 @pytest.mark.usefixtures("no_shape_hook")
 def test_what_cannot_be_prepared_names_its_argument(cones):
     anchors, (source, target) = cones
-    amap = ja.fit_map(anchors)
-    index = ja.search.prepare(amap, target)
+    amap = ja.fit_map(anchors, keep_anchors=0)
+    with pytest.warns(UserWarning, match="keeps no anchors of 'rows'"):
+        index = ja.search.prepare(amap, target)
     assert index.of.use.offsets == 0
     bad = np.zeros(len(target), np.float32)
     bad[2] = np.nan
@@ -227,6 +228,11 @@ def test_what_cannot_be_prepared_names_its_argument(cones):
         (lambda: ja.search.prepare(target, amap), r"\(of="),
         (lambda: ja.search.prepare((source, target), target), r"\(of="),
         (lambda: ja.search.prepare(amap, target, use="paper"), r"\(use="),
+        (lambda: ja.search.prepare(amap, target, use=Use.SCORER), r"scorer=ja"),
+        (
+            lambda: ja.search.prepare(amap, target, query_sample=target[:, :3]),
+            r"\(query_sample=.*\(n, 64\)",
+        ),
         (lambda: ja.search.prepare(amap, target, anchors=target), r"\(anchors="),
         (lambda: ja.search.prepare(amap, target, anchors=narrow), r"\(anchors="),
         (lambda: ja.search.prepare(amap, target, anchors=zeros), r"\(anchors\['rows"),
