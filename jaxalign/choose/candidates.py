@@ -1,66 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to fit a map and to use it: what is tried, how they compare, in words."""
+"""What a map is for, the candidates that this allows, and how they did, in words.
+
+The purpose decides which families are tried, not held-out anchors alone: those are of
+the fitted modality, and always prefer what fits it best. Listed first is what measured
+best on embeddings of real models for that purpose; ties go to it.
+"""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxalign.array_types import Modality
-from jaxalign.choose.held_out import HeldOut, Job
-from jaxalign.families import Orthogonal, Ridge
+from jaxalign.choose.jobs import Purpose
 from jaxalign.families.family import Family
+from jaxalign.families.half import Half
+from jaxalign.families.likelihood_ratio import LikelihoodRatio
+from jaxalign.families.orthogonal import Orthogonal
+from jaxalign.families.scorer import ScorerFamily
+from jaxalign.families.whitened import Whitened
 from jaxalign.search.use import Use
-from jaxalign.solve.scale import Scale
 
-FAMILIES: tuple[Family, ...] = (Orthogonal(keep="all"), Orthogonal(), Ridge())
-"""What is tried by default."""
+FAMILIES: dict[str, tuple[Family | ScorerFamily, ...]] = {
+    "search": (LikelihoodRatio(), Orthogonal()),
+    # Whoever stores carried rows searches them by distance.
+    "rewrite": (Orthogonal(), Whitened()),
+    "cross": (LikelihoodRatio(), Half(), Orthogonal(), Whitened()),
+    "zero_shot": (LikelihoodRatio(), Half(), Orthogonal(), Whitened()),
+}
+"""What is tried for each purpose, the preferred first."""
 
-USES: tuple[Use, ...] = tuple(
-    Use(centre, divide, offsets)  # pyright: ignore[reportArgumentType]
-    for centre, divide in (
-        ("none", "whole"),
-        ("source", "whole"),
-        ("both", "whole"),
-        ("both", "identified"),
-    )
-    for offsets in (0, 5)
-)
-"""How maps are used by default."""
+USES: tuple[Use, ...] = (Use(), Use.SCORER)
+"""How a map of rows and a scorer are used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One way to fit a map and to use it.
+    """One way to fit a map, and to use it.
 
     Attributes:
-      family: of the map.
+      family: of the map of rows, or of the scorer beside the default map of rows.
       fit_on: the modality it is fitted on, or "all".
-      scale: of the map; only rows that get the target mean feel it.
       use: in searches.
     """
 
-    family: Family
+    family: Family | ScorerFamily
     fit_on: Modality
-    scale: Scale
     use: Use
+
+    @property
+    def scorer(self) -> ScorerFamily | None:
+        """The family of the scorer, if it is one."""
+        return self.family if isinstance(self.family, ScorerFamily) else None
+
+    @property
+    def of_rows(self) -> Family:
+        """The family of the map of rows."""
+        return self.family if isinstance(self.family, Family) else Orthogonal()
 
     def describe(self) -> str:
         """Say in a few words what is done, fit first.
 
-        >>> use = Use(divide="whole", offsets=0)
-        >>> Candidate(Ridge(), "text", "none", use).describe()
-        'ridge fitted on text, both sides centred'
+        >>> Candidate(LikelihoodRatio(), "text", Use.SCORER).describe()
+        'likelihood ratio fitted on text, offsets (k = 5)'
         """
-        scale = f", scale {self.scale}" if self.use.centre == "none" else ""
         use = self.use.describe()
-        return f"{self.family.describe()} fitted on {self.fit_on}{scale}, {use}"
+        if self.scorer is not None:
+            use = f"offsets (k = {self.use.offsets})" if self.use.offsets else ""
+        return f"{self.family.describe()} fitted on {self.fit_on}, {use}".rstrip(", ")
 
     def to_json(self) -> dict[str, Any]:
         """Give the candidate as JSON values, for a map's card."""
         return {
             "family": self.family.to_json(),
             "fit_on": self.fit_on,
-            "scale": self.scale,
             "use": self.use.to_json(),
         }
 
@@ -71,82 +83,64 @@ class CandidateScore:
 
     Attributes:
       candidate: the candidate.
-      score: pooled top-1 (`pooled_top1`), the mean over jobs.
-      interval: 95 % interval of it, over groups.
-      top1: exact top-1 among the rows of a fold, by job.
+      score: mean log-softmax of the right rows, over groups, then over jobs.
+      top1: share of queries that find a right row first among the rows of their fold,
+        by job.
       behind: how far behind the best candidate.
       standard_error: of `behind`, over groups.
     """
 
     candidate: Candidate
     score: float
-    interval: tuple[float, float]
     top1: dict[str, float]
     behind: float
     standard_error: float
 
 
-def tabulate(
-    found: dict[Candidate, HeldOut], jobs: Sequence[Job]
-) -> tuple[CandidateScore, ...]:
-    """Order candidates by score, each beside the best."""
-    best = max(found.values(), key=lambda held: held.score)
-    rows = []
-    for candidate, held in found.items():
-        spread = 1.96 * held.standard_error()
-        rows.append(
-            CandidateScore(
-                candidate=candidate,
-                score=held.score,
-                interval=(max(0.0, held.score - spread), min(1.0, held.score + spread)),
-                top1={
-                    job.describe(): float(hits.mean())
-                    for job, hits in zip(jobs, held.hits, strict=True)
-                },
-                behind=best.score - held.score,
-                standard_error=best.standard_error(held),
-            )
-        )
-    return tuple(sorted(rows, key=lambda row: -row.score))
+class HeldOutTop1(NamedTuple):
+    """What to expect of one job, from rows that the choice has not seen.
+
+    Attributes:
+      top1: share of queries that find a right row first.
+      queries: number of queries.
+      rivals: rows that each was asked among, the mean.
+    """
+
+    top1: float
+    queries: int
+    rivals: int
 
 
-def cost(one: Candidate, order: Sequence[Modality]) -> tuple:
-    """What is given up for a candidate, the dearest first."""
-    return (
-        one.family.simplicity,
-        one.use.offsets > 0,
-        one.use.centre == "both",
-        list(order).index(one.fit_on),
-        one.family.may_be_partial,
-        one.use.centre != "none",
-        one.scale == "none",
-        one.use.divide == "identified",
-    )
-
-
-def explain(chosen: Candidate, table: Sequence[CandidateScore], size: int) -> str:
-    """Say in one sentence what was chosen, and against what."""
+def explain(
+    purpose: Purpose,
+    chosen: Candidate,
+    table: Sequence[CandidateScore],
+    heldout: dict[str, HeldOutTop1],
+) -> str:
+    """Say in one sentence what was chosen, against what, and what to expect."""
     row = next(row for row in table if row.candidate == chosen)
-    exact = ", ".join(f"{job} {_percent(top1)}" for job, top1 in row.top1.items())
-    why = f"the best of {len(table)} candidates"
-    if table[0].candidate != chosen:
+    others = [other for other in table if other.candidate != chosen]
+    why = "the only candidate"
+    if others and table[0].candidate == chosen:
         why = (
-            f"the simplest of {len(table)} candidates within one standard error of the "
-            f"best ({table[0].candidate.describe()}: {_percent(table[0].score)})"
+            f"the best of {len(table)} on held-out anchors (log-likelihood "
+            f"{row.score:.2f} a query, against {others[0].score:.2f} for "
+            f"{others[0].candidate.describe()})"
         )
-    plain = Candidate(Orthogonal(keep="all"), chosen.fit_on, "energy", Use.PAPER)
-    beside = "".join(
-        f", against {_percent(other.score)} for the whole rotation used plainly"
-        for other in table
-        if other.candidate == plain != chosen
-    )
-    return (
-        f"Chosen: {chosen.describe()}; on held-out anchors it ranks the right row "
-        f"first among {size:,} in {_percent(row.score)} of searches{beside} (exact "
-        f"top-1 among those held out: {exact}), and is {why}."
-    )
-
-
-def _percent(share: float) -> str:
-    """Write a share in percent."""
-    return f"{100 * share:.1f} %"
+    elif others:
+        why = (
+            "preferred for this purpose and within one standard error of the best of "
+            f"{len(table)} on held-out anchors (log-likelihood {row.score:.2f} a "
+            f"query, against {table[0].score:.2f} for {table[0].candidate.describe()})"
+        )
+    expect = ""
+    if heldout:
+        parts = [
+            f"{100 * one.top1:.1f} % ({job}, among {one.rivals:,})"
+            for job, one in heldout.items()
+        ]
+        expect = (
+            "; chosen so without them, anchors of a fold find their own row first in "
+            + ", ".join(parts)
+        )
+    return f"Chosen for {purpose!r}: {chosen.describe()}, {why}{expect}."

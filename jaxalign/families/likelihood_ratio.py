@@ -47,6 +47,7 @@ from jaxalign.families.scorer import (
 )
 from jaxalign.moments import Moments
 from jaxalign.solve.covariances import Covariances, covariances
+from jaxalign.solve.one_by_one import one_by_one
 from jaxalign.solve.polar import thin_svd
 
 
@@ -91,6 +92,13 @@ class LikelihoodRatio(ScorerFamily):
 
 @functools.partial(jax.jit, static_argnames=("norms",))
 def _solve(parts: Covariances, *, norms: bool) -> Scorer:
+    """Solve one entry after the other."""
+    return one_by_one(
+        lambda part: _solve_one(part, norms=norms), (parts,), parts.rows.shape
+    )
+
+
+def _solve_one(parts: Covariances, *, norms: bool) -> Scorer:
     """Whiten by Cholesky factors, and take the canonical correlations."""
     lower_x = jnp.linalg.cholesky(parts.ridged_source)
     lower_y = jnp.linalg.cholesky(parts.ridged_target)

@@ -23,6 +23,7 @@ from jaxalign.families.family import status_of
 from jaxalign.families.scorer import Scorer, ScorerFamily, Side, keep_leading
 from jaxalign.moments import Moments
 from jaxalign.solve.covariances import Covariances, add_ridge, covariances
+from jaxalign.solve.one_by_one import one_by_one
 from jaxalign.solve.polar import thin_svd
 
 
@@ -64,6 +65,15 @@ class TowardIndex(ScorerFamily):
 
 @functools.partial(jax.jit, static_argnames=("queries_are",))
 def _solve(parts: Covariances, strength, *, queries_are: Side) -> Scorer:
+    """Solve one entry after the other."""
+    return one_by_one(
+        lambda part: _solve_one(part, strength, queries_are=queries_are),
+        (parts,),
+        parts.rows.shape,
+    )
+
+
+def _solve_one(parts: Covariances, strength, *, queries_are: Side) -> Scorer:
     """Regress, and split the matrix into its directions on either side."""
     asks = parts.source if queries_are == "source" else parts.target
     cross = parts.cross

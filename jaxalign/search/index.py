@@ -88,14 +88,14 @@ class PreparedIndex:
         Returns:
           Scores ``(n, k)`` and index rows ``(n, k)``, as of `top_k`.
         """
-        units = self._units(queries, "index.search")
+        units = self.prepared(queries, "index.search")
         return top_k(units, self.rows, k, offsets=self.offsets, unit=True)
 
     def encode(
         self, queries: Float[ArrayLike, "n d"]
     ) -> Float[Array, "n width_plus_1"]:
         """Make queries for `vectors`: prepared rows and a 1, ``(n, width + 1)``."""
-        units = self._units(queries, "index.encode")
+        units = self.prepared(queries, "index.encode")
         ones = np.full(units.shape[0], -1.0, np.float32)
         return append_offsets(units, ones, unit=True)
 
@@ -136,7 +136,9 @@ class PreparedIndex:
             **({"normalize_input": True} if self.normalize_input else {}),
         }
 
-    def _units(self, queries, call: str) -> Float[Array, "n width"]:
+    def prepared(
+        self, queries: Float[ArrayLike, "n d"], call: str = "index.prepared"
+    ) -> Float[Array, "n width"]:
         """Queries where they are compared."""
         return prepare_rows(
             self.of.map,
