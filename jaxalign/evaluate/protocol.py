@@ -16,6 +16,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.array_types import ArrayLike, Modality
@@ -33,8 +34,13 @@ from jaxalign.float_rows import float_rows
 from jaxalign.metrics.cosine import agreement
 from jaxalign.metrics.recall import class_top1, exact_recall
 from jaxalign.metrics.zeroshot import zeroshot_hits
-from jaxalign.search.hubness import hubness_offsets
-from jaxalign.search.use import SearchMap, anchor_queries, prepare_rows
+from jaxalign.search.use import (
+    SearchMap,
+    anchor_queries,
+    check_scorer,
+    prepare_rows,
+    search_offsets,
+)
 
 MapRows: TypeAlias = Callable[[ArrayLike, Modality], ArrayLike]
 """Carries source rows ``(n, d_source)`` of a modality to ``(n, d_target)``."""
@@ -87,7 +93,8 @@ def evaluate_map(
       One row per metric, in the order of `METRICS`.
 
     Raises:
-      ValueError: if `map_rows` returns another shape or numbers that are not finite.
+      ValueError: if `map_rows` returns another shape or numbers that are not finite, or
+        is a search by a scorer without norms.
 
     Notes:
       In every direction the mapped rows are the source's: as queries in source ->
@@ -300,25 +307,48 @@ def _prepared(
 
 def _offsets(
     searched: SearchMap | None,
-    index: ArrayLike,
+    index: np.ndarray,
     query_modality: Modality,
     queries_are: Side = "source",
 ) -> np.ndarray | None:
-    """Offsets of a prepared index, if there are any."""
+    """Offsets of a prepared index for cosines, if there are any."""
     if searched is None:
         return None
     asked = anchor_queries(
         searched, query_modality, side=queries_are, call="evaluate_map"
     )
-    if asked is None:
+    scorer = searched.map.scorer if searched.use.score == "scorer" else None
+    if asked is None and scorer is None:
         return None
-    k = min(searched.use.offsets, asked.shape[0])
-    return np.asarray(hubness_offsets(asked, index, k=k))
+    offsets = np.asarray(search_offsets(searched, jnp.asarray(index), asked))
+    if scorer is None:
+        return offsets
+    # Rows of a scorer have a norm each side; metrics compare their cosines.
+    norm = scorer.source_norm if queries_are == "source" else scorer.target_norm
+    return offsets / (float(norm) * np.linalg.norm(index, axis=1))
+
+
+def _searched_width(searched: SearchMap, width: int) -> int:
+    """Width of prepared rows; raise for a scorer whose scores are no cosines."""
+    if searched.use.score == "map":
+        return width
+    check_scorer("evaluate_map", searched.map, searched.use)
+    scorer = searched.map.scorer
+    assert scorer is not None
+    if scorer.source_norm is None or scorer.target_norm is None:
+        raise ArgumentError(
+            "evaluate_map(map_rows=...)",
+            "a scorer that brings rows to one norm, since metrics compare cosines",
+            "one without",
+            "fit LikelihoodRatio(norms=True), or search by `ja.search.prepare`",
+        )
+    return scorer.width
 
 
 def _checked(name: str, map_rows: MapRows | SearchMap | None, width: int):
     """Wrap a map so that wrong shapes and non-finite rows are named."""
     if isinstance(map_rows, SearchMap):
+        width = _searched_width(map_rows, width)
         map_rows = functools.partial(
             prepare_rows, map_rows.map, map_rows.use, side="source"
         )

@@ -19,6 +19,7 @@ from jaxalign.families.scorer import Scorer, ScorerFamily, keep_leading
 from jaxalign.moments import Moments
 from jaxalign.precise import product
 from jaxalign.solve.covariances import Covariances, covariances, ridged_power
+from jaxalign.solve.one_by_one import one_by_one
 from jaxalign.solve.polar import thin_svd
 
 
@@ -52,6 +53,11 @@ class Half(ScorerFamily):
 
 @jax.jit
 def _solve(parts: Covariances) -> Scorer:
+    """Solve one entry after the other."""
+    return one_by_one(_solve_one, (parts,), parts.rows.shape)
+
+
+def _solve_one(parts: Covariances) -> Scorer:
     """Whiten by the fourth root, and weigh directions by the root of what is shared."""
     of_source = ridged_power(parts.source, parts.source_ridge, -0.25)
     of_target = ridged_power(parts.target, parts.target_ridge, -0.25)

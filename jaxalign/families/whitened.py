@@ -19,6 +19,7 @@ from jaxalign.moments import Moments
 from jaxalign.precise import product
 from jaxalign.solve.covariances import Covariances, covariances, ridged_power
 from jaxalign.solve.leading_directions import leading_directions
+from jaxalign.solve.one_by_one import one_by_one
 from jaxalign.solve.polar import thin_svd
 from jaxalign.solve.scale import ORTHOGONAL_SCALE, Directions, Scale
 from jaxalign.status import Status
@@ -67,6 +68,11 @@ class Whitened(Family):
 
 @jax.jit
 def _solve(parts: Covariances) -> Solved:
+    """Solve one entry after the other."""
+    return one_by_one(_solve_one, (parts,), parts.rows.shape)
+
+
+def _solve_one(parts: Covariances) -> Solved:
     """Take the polar factor between whitened rows, as far as they determine it."""
     of_source = ridged_power(parts.source, parts.source_ridge, -0.5)
     of_target = ridged_power(parts.target, parts.target_ridge, -0.25)

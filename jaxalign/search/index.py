@@ -18,11 +18,11 @@ from jaxtyping import Array, Float, Int
 from jaxalign.anchors.anchors import Anchors, as_anchors
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.errors import ArgumentError, check_option
-from jaxalign.families.scorer import Side, check_side, penalties_of
+from jaxalign.families.scorer import Side, check_side
 from jaxalign.float_rows import float_rows
 from jaxalign.maps.alignment_map import AlignmentMap, check_map
 from jaxalign.search.blocks import check_offsets
-from jaxalign.search.hubness import append_offsets, hubness_offsets
+from jaxalign.search.hubness import append_offsets
 from jaxalign.search.offsets_file import fingerprint_rows, load_offsets, save_offsets
 from jaxalign.search.ranking import top_k
 from jaxalign.search.use import (
@@ -31,6 +31,7 @@ from jaxalign.search.use import (
     anchor_queries,
     default_use,
     prepare_rows,
+    search_offsets,
     serves,
 )
 
@@ -266,17 +267,12 @@ def prepare(
     )
     if stored:
         offsets = load_offsets(offsets, index._made_for())
-    penalties = _penalties(index)
     if offsets is None:
         asked = _queries_to_come(call, index, query_sample, use, normalize_input)
+        offsets = search_offsets(given, units, asked)
         if asked is None:
-            bare = dataclasses.replace(given.use, offsets=0)
-            of_bare = dataclasses.replace(given, use=bare)
-            return dataclasses.replace(index, of=of_bare, offsets=penalties)
-        k = min(given.use.offsets, asked.shape[0])
-        hubness = hubness_offsets(asked, units, k=k, unit=True)
-        # Half the mean of the largest scores, each less the penalty.
-        offsets = hubness + 0.5 * penalties
+            bare = dataclasses.replace(given, use=given.use.without_offsets())
+            return dataclasses.replace(index, of=bare, offsets=offsets)
     offsets = jnp.asarray(check_offsets(call, offsets, units.shape[0]), units.dtype)
     _check_finite(call, offsets, units)
     return dataclasses.replace(index, offsets=offsets)
@@ -311,14 +307,6 @@ def _queries_to_come(call, index, sample, use, normalize_input):
     return anchor_queries(
         of, index.queries, side=side, normalize_input=normalize_input, call=call
     )
-
-
-def _penalties(index: PreparedIndex) -> Float[Array, " m"]:
-    """Half the weighted squares that a scorer takes off an index row; else 0."""
-    scorer = index.of.map.scorer
-    if index.of.use.score == "map" or scorer is None:
-        return jnp.zeros(index.rows.shape[0], index.rows.dtype)
-    return penalties_of(index.rows, scorer.penalty)
 
 
 def _check_finite(call: str, offsets: Array, units: Array) -> None:

@@ -19,12 +19,13 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.buckets import first_rows, pad_to_bucket
 from jaxalign.errors import ArgumentError, check_count, check_option
-from jaxalign.families.scorer import Side
+from jaxalign.families.scorer import Side, penalties_of
 from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.encode import centred_units, encode_side, keeps_part
 from jaxalign.maps.norms import check_norms, norm_range, rescale_rows
 from jaxalign.maps.numbers import apply_part
+from jaxalign.search.hubness import hubness_offsets
 
 SCORES = ("map", "scorer")
 CENTRES = ("both", "source", "none")
@@ -106,6 +107,10 @@ class Use:
             words.append("divided by the identified norm")
         return words
 
+    def without_offsets(self) -> "Use":
+        """The same use without hubness offsets."""
+        return dataclasses.replace(self, offsets=0)
+
     def to_json(self) -> dict[str, Any]:
         """Give the use as JSON values, for a map's card or a file."""
         return dataclasses.asdict(self)
@@ -182,7 +187,7 @@ def prepare_rows(
     if centred and normalize_input:
         rows = first_rows(_rescaled(pad_to_bucket(rows), norms), rows.shape[0])
     check_scorer(call, amap, use)
-    if use.score == "scorer" or use == dataclasses.replace(Use(), offsets=use.offsets):
+    if use.score == "scorer" or use.without_offsets() == Use(offsets=0):
         of = amap if use.score == "scorer" else without_scorer(amap)
         return encode_side(of, rows, modality, side)
     padded = pad_to_bucket(rows)
@@ -241,7 +246,7 @@ def anchor_queries(
 
 def serves(amap: AlignmentMap, use: Use) -> bool:
     """Whether the anchors that a map keeps are prepared for this use."""
-    return use == dataclasses.replace(default_use(amap), offsets=use.offsets)
+    return use.without_offsets() == default_use(amap).without_offsets()
 
 
 def _rows_of(anchors: Anchors, modality: Modality, side: Side) -> ArrayLike | None:
@@ -284,3 +289,30 @@ _rescaled = jax.jit(rescale_rows)
 def _norm_range(rows):
     """Smallest and largest norm."""
     return norm_range(rows.astype(wide_dtype(rows.dtype)))
+
+
+def search_offsets(
+    of: SearchMap,
+    rows: Float[Array, "m width"],
+    asked: Float[Array, "n width"] | None,
+) -> Float[Array, " m"]:
+    """What the scores of prepared index rows are lowered by.
+
+    Half the mean of the largest scores with rows that stand for queries, the penalty of
+    a scorer included, and that penalty itself.
+
+    Args:
+      of: the map and its use.
+      rows: of the index, prepared.
+      asked: prepared rows that stand for queries; None: no hubness offsets.
+    """
+    scorer = of.map.scorer
+    if of.use.score == "map" or scorer is None:
+        penalties = jnp.zeros(rows.shape[0], rows.dtype)
+    else:
+        penalties = penalties_of(rows, scorer.penalty)
+    if asked is None:
+        return penalties
+    k = min(of.use.offsets, asked.shape[0])
+    # Half the mean of (product - penalty), plus the penalty.
+    return hubness_offsets(asked, rows, k=k, unit=True) + 0.5 * penalties

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole solve for one entry of a batch after the other, on CPU.
 
-XLA runs batched triangular solves on the CPU's thread pool and waits for them in the
-same pool: two of one program can wait for each other forever (seen in jaxlib 0.10.2).
-Single ones do not, and each factorisation then has all cores, see `over_matrices`.
+XLA runs batched factorisations and triangular solves on the CPU's thread pool and waits
+for them in the same pool: two of one program can wait for each other forever (seen in
+jaxlib 0.10.2). Single ones do not, and each then has all cores, see `over_matrices`.
 """
 
 import math
