@@ -11,6 +11,7 @@ the rows: moments grouped by class, of which every draw is a subset. Writes
 """
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -38,6 +39,12 @@ from jaxalign.report.results import library_versions
 from jaxalign.report.sweep import Sweep, method_of
 
 SEEN, UNSEEN = "seen classes", "unseen classes"
+# Beside the paper's map: searches of the unseen classes by the same anchors.
+USES = {
+    f"{UNSEEN}, default": ja.search.Use(),
+    f"{UNSEEN}, likelihood ratio": ja.search.Use.SCORER,
+}
+TABLES = (SEEN, UNSEEN, *USES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +79,31 @@ def draw_classes(
     return draws
 
 
-def grouped_moments(split: EmbeddedSplit, classes: int) -> dict[str, ja.Moments]:
-    """Pass over the rows once: moments of each class, for pictures and captions.
+def anchor_rows(split: EmbeddedSplit) -> dict[str, np.ndarray]:
+    """Which rows can be anchors, by modality.
 
     Pictures in the rendering that is searched for are left for the evaluation.
     """
-    rows = {"image": ~split.is_query, "text": split.is_query}
+    return {"image": ~split.is_query, "text": split.is_query}
+
+
+def anchors_of(split: EmbeddedSplit, classes: np.ndarray) -> ja.Anchors:
+    """Anchors of some classes, which offsets are measured by."""
+    chosen = split.of_classes(classes)
+    return ja.Anchors(
+        {
+            name: tuple(
+                getattr(side, name)[chosen & rows]
+                for side in (split.source, split.target)
+            )
+            for name, rows in anchor_rows(split).items()
+        }
+    )
+
+
+def grouped_moments(split: EmbeddedSplit, classes: int) -> dict[str, ja.Moments]:
+    """Pass over the rows once: moments of each class, for pictures and captions."""
+    rows = anchor_rows(split)
     return {
         modality: ja.accumulate_moments(
             ja.anchors.array_pairs(
@@ -103,17 +129,18 @@ def run(
     moments = grouped_moments(split, len(info.class_names))
     draws = draw_classes(split.labels, config.counts, config.seeds)
     subsets = [np.isin(np.arange(len(info.class_names)), d.anchors) for d in draws]
-    maps = ja.fit_groups(
+    fit = functools.partial(
+        ja.fit_groups,
         moments,
         np.array(subsets),
-        ja.families.PAPER,
         fit_on=config.fit_on,
         source_space=split.source.space,
         target_space=split.target.space,
     )
+    maps, searched = fit(ja.families.PAPER), fit(scorer=ja.LikelihoodRatio())
     rows: list[ResultRow] = []
-    bar = tqdm(zip(draws, maps, strict=True), "Evaluating", len(draws), unit=" fits")
-    for draw, amap in bar:
+    fits = zip(draws, maps, searched, strict=True)
+    for draw, amap, by_search in tqdm(fits, "Evaluating", len(draws), unit=" fits"):
         for name, classes in ((SEEN, draw.anchors), (UNSEEN, draw.unseen)):
             pairs = split.pairs(classes, *texts)
             about = ja.evaluate.Run(
@@ -123,6 +150,14 @@ def run(
             rows += ja.evaluate_map(method, amap, pairs, run=about)
             if name == UNSEEN and len(draw.anchors) == len(draws[-1].anchors):
                 rows += ja.evaluate.evaluate_native(pairs, run=about)
+        anchors = anchors_of(split, draw.anchors)
+        pairs = split.pairs(draw.unseen, *texts)
+        for name, use in USES.items():
+            about = ja.evaluate.Run(
+                name, draw.seed, config.as_json(), config.replicates
+            )
+            of = ja.search.SearchMap(by_search, use, anchors)
+            rows += ja.evaluate_map(method_of(len(draw.anchors)), of, pairs, run=about)
     write(workdir, rows, config, maps[-1], moments)
     return rows
 
@@ -142,16 +177,18 @@ def write(
         f"{len(config.seeds)} draws of anchor classes for each N; lines are means, "
         "bands the range of the draws. Seen: other renderings of the anchors' "
         "pictures, N classes to tell apart, so that few classes are an easy choice. "
-        "Unseen: the half of the classes that are never anchors, the same for every N. "
+        "Unseen: the half of the classes that are never anchors, the same for every N; "
+        "by the paper's map, and by the default search and the likelihood ratio of the "
+        "same anchors. "
         "All fits are subsets of one pass over the rows: moments of each class, "
         f"{used:.0f} MB."
     )
-    sweep = Sweep.of(rows, (SEEN, UNSEEN))
+    sweep = Sweep.of(rows, TABLES)
     write_document(
         workdir / "report.html",
         f"Few anchors: {config.source} to {config.target}",
         [
-            finding(sweep.describe(UNSEEN)),
+            finding(" ".join(sweep.describe(name) for name in TABLES[1:])),
             section(
                 "Metrics against the number of anchor classes",
                 figure(sweep.draw(axis="anchor classes N"), how),
@@ -177,7 +214,8 @@ def main() -> None:
     models = config.load()
     workdir = launch.open_workdir("runs/few_anchors")
     rows = run(config, models, workdir)
-    print(Sweep.of(rows, (SEEN, UNSEEN)).describe(UNSEEN))
+    sweep = Sweep.of(rows, TABLES)
+    print("\n".join(sweep.describe(name) for name in TABLES[1:]))
     print(
         f"\nWritten to {workdir}: report.html (open it), results.json, map.safetensors."
         f"\n{time.perf_counter() - started:.0f} s in all."

@@ -9,7 +9,7 @@ import pytest
 
 import jaxalign as ja
 from jaxalign.data.planted import random_rotation
-from jaxalign.evaluate.baselines import ORTHOGONAL, PAPERS, fit_baselines
+from jaxalign.evaluate.baselines import DEFAULT, ORTHOGONAL, PAPERS, fit_baselines
 
 # The MLP is trained by optax, which mixes dtypes.
 pytestmark = pytest.mark.standard_promotion
@@ -43,7 +43,7 @@ def planted():
 
 @pytest.fixture(scope="module")
 def fitted(planted):
-    return fit_baselines(planted[1], fit_on="image")
+    return fit_baselines(planted[1], fit_on="image", full=True)
 
 
 def test_orthogonal_map_recovers_the_planted_rotation(planted, fitted):
@@ -57,6 +57,9 @@ def test_every_method_carries_both_modalities(planted, fitted):
     _, anchors = planted
     methods = dict(fitted[1])
     assert methods.pop("none") is None
+    default = methods.pop(DEFAULT)
+    assert isinstance(default, ja.search.SearchMap)
+    assert default.use == ja.search.Use()
     expected = {"mean only", PAPERS, ORTHOGONAL, "least squares", "ridge", "MLP"}
     assert expected <= set(methods)
     for name, carry in methods.items():
@@ -64,6 +67,11 @@ def test_every_method_carries_both_modalities(planted, fitted):
             rows = np.asarray(carry(paired.source[:5], modality))
             assert rows.shape == (5, WIDTH), name
             assert np.isfinite(rows).all(), name
+
+
+def test_what_no_one_should_use_is_left_out_unless_asked_for(planted):
+    _, methods = fit_baselines(planted[1], fit_on="image")
+    assert list(methods) == ["none", "mean only", PAPERS, DEFAULT, "ridge"]
 
 
 def test_uncentred_method_is_the_bare_rotation(planted, fitted):
@@ -92,7 +100,7 @@ def test_every_fit_gets_the_modality_and_mean_only_needs_equal_widths(
         return dataclasses.replace(fitted[0], numbers=numbers)
 
     monkeypatch.setattr("jaxalign.evaluate.baselines.fit_map", fit)
-    _, methods = fit_baselines(narrow, fit_on="all", seed=3)
+    _, methods = fit_baselines(narrow, fit_on="all", seed=3, full=True)
     assert ("mean only" in methods) == (width == WIDTH)
     assert {options["fit_on"] for _, options in asked} == {"all"}
     families = [family for family, _ in asked]

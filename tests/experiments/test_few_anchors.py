@@ -40,7 +40,8 @@ def test_tiny_run_writes_curves_of_real_fits(data_dir, tmp_path):
     }
     counts = {key[1] for key in cosines}
     assert {"2 classes", "3 classes"} < counts
-    assert len(cosines) == 2 * len(counts) * 2
+    assert {key[0] for key in cosines} == set(few_anchors.TABLES)
+    assert len(cosines) == 4 * len(counts) * 2
     # More classes carry unseen pictures better, on average over the draws.
     unseen = {
         name: np.mean(
