@@ -25,6 +25,7 @@ import jaxalign as ja
 from experiments import launch
 from jaxalign.choose.things import number_things
 from jaxalign.errors import ArgumentError
+from jaxalign.families.scorer import Side
 from jaxalign.report.results import library_versions
 from jaxalign.report.table import align_columns
 
@@ -111,8 +112,8 @@ def load_sets(folder: Path) -> dict[RealSet, Pair]:
                     sorted(arrays),
                     f"make the file of {one.origin}",
                 )
-            sides = (arrays[one.source], arrays[one.target])
-        found[one] = tuple(side.astype(np.float32) for side in sides)
+            source, target = arrays[one.source], arrays[one.target]
+        found[one] = (source.astype(np.float32), target.astype(np.float32))
     names = "; ".join(f"{one.file} (of {one.origin})" for one in missing)
     if not found:
         raise ArgumentError(
@@ -151,13 +152,14 @@ def own_set() -> dict[RealSet, Pair]:
             f"{sizes} of {[len(side) for side in sides]} rows",
             "the others are asked for",
         )
-    one = RealSet("your rows", _SOURCE_ROWS.value, "", "", sizes, "yours")
+    one = RealSet("your rows", _SOURCE_ROWS.value or "", "", "", sizes, "yours")
     return {one: (sides[0], sides[1])}
 
 
-def top1(of, rows: Pair, things: np.ndarray, rows_are: str, use=None) -> float:
+def top1(of, rows: Pair, things: np.ndarray, rows_are: Side, use=None) -> float:
     """Share of queries that find a row of their thing first."""
-    asks, held = rows if rows_are == "target" else rows[::-1]
+    source, target = rows
+    asks, held = (source, target) if rows_are == "target" else (target, source)
     index = ja.search.prepare(of, held, rows_are=rows_are, use=use)
     found = np.asarray(index.search(asks, 1)[1])[:, 0]
     return float(np.mean(things[found] == things))
@@ -166,8 +168,9 @@ def top1(of, rows: Pair, things: np.ndarray, rows_are: str, use=None) -> float:
 def one_draw(rows: Pair, things: np.ndarray, k: int, seed: int) -> dict[str, dict]:
     """Fit on k anchors, ask for the others; top-1 by method and direction."""
     order = np.random.default_rng(seed).permutation(len(things))
-    anchors = tuple(side[order[:k]] for side in rows)
-    rest = tuple(side[order[k:]] for side in rows)
+    source, target = rows
+    anchors = source[order[:k]], target[order[:k]]
+    rest = source[order[k:]], target[order[k:]]
     asked = things[order[k:]]
     choice = ja.choose_map(anchors)
     methods = {
@@ -175,8 +178,9 @@ def one_draw(rows: Pair, things: np.ndarray, k: int, seed: int) -> dict[str, dic
         "default": (ja.fit_map(anchors), None),
         "chosen": (choice, None),
     }
+    sides: tuple[Side, ...] = ("target", "source")
     found: dict[str, dict] = {
-        name: {side: top1(of, rest, asked, side, use) for side in ("target", "source")}
+        name: {side: top1(of, rest, asked, side, use) for side in sides}
         for name, (of, use) in methods.items()
     }
     found["chosen"]["family"] = choice.candidate.family.describe()
@@ -218,15 +222,15 @@ def run(sets: dict[RealSet, Pair], draws: int, workdir: Path) -> list[str]:
 def main() -> None:
     """Read the flags, run, and print the table."""
     started = time.perf_counter()
-    own = _SOURCE_ROWS.value or _TARGET_ROWS.value
-    if bool(own) == bool(_ROWS.value):
+    own, folder = _SOURCE_ROWS.value or _TARGET_ROWS.value, _ROWS.value
+    if bool(own) == bool(folder):
         raise ArgumentError(
             "--rows",
             "a folder, or else --source_rows and --target_rows",
             "both" if own else "neither",
             "see --help",
         )
-    sets = own_set() if own else load_sets(Path(_ROWS.value))
+    sets = own_set() if folder is None else load_sets(Path(folder))
     workdir = launch.open_workdir("runs/real_pairs")
     draws = min(_DRAWS.value, TINY_DRAWS) if launch.TINY.value else _DRAWS.value
     print("\n".join(run(sets, draws, workdir)))

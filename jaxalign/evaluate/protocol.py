@@ -307,7 +307,7 @@ def _prepared(
 
 def _offsets(
     searched: SearchMap | None,
-    index: np.ndarray,
+    index: ArrayLike,
     query_modality: Modality,
     queries_are: Side = "source",
 ) -> np.ndarray | None:
@@ -325,7 +325,8 @@ def _offsets(
         return offsets
     # Rows of a scorer have a norm each side; metrics compare their cosines.
     norm = scorer.source_norm if queries_are == "source" else scorer.target_norm
-    return offsets / (float(norm) * np.linalg.norm(index, axis=1))
+    assert norm is not None
+    return offsets / (float(norm) * np.linalg.norm(np.asarray(index), axis=1))
 
 
 def _searched_width(searched: SearchMap, width: int) -> int:

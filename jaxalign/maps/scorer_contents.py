@@ -85,7 +85,7 @@ def scorer_of(
     names = header.get("modalities")
     found: dict[Modality, dict[Side, np.ndarray]] = {}
     for name in names if isinstance(names, list) else []:
-        keys = {side: f"{ENCODED}{name}/{side}" for side in _SIDES}
+        keys: dict[Side, str] = {side: f"{ENCODED}{name}/{side}" for side in _SIDES}
         if not set(keys.values()) & set(tensors):
             continue
         for side, key in keys.items():

@@ -95,7 +95,10 @@ def covariances(
     check_grams(call, moments)
     count = moments.count[..., None, None]
     safe = jnp.where(count > 0, count, jnp.ones_like(count))
-    source, target = moments.source_gram / safe, moments.target_gram / safe
+    grams = moments.source_gram, moments.target_gram
+    assert grams[0] is not None
+    assert grams[1] is not None
+    source, target = grams[0] / safe, grams[1] / safe
     rows = jnp.maximum(moments.rows, 1).astype(moments.count.dtype)
     eps = float(jnp.finfo(moments.count.dtype).eps)
 
