@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
+from tests.search.cones import cone_rows
 
 
-def examples() -> list[str]:
-    """Return the Python blocks, in order."""
-    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def example(of: str) -> str:
+    """Return the Python block with these words."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (found,) = (block for block in blocks if of in block)
+    return found
 
 
 README = Path(__file__).parents[1] / "README.md"
@@ -22,7 +25,7 @@ README = Path(__file__).parents[1] / "README.md"
 def test_the_example_runs_and_finds_what_it_asks_for(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    exec(compile(examples()[0], str(README), "exec"), {})
+    exec(compile(example("load_encoders"), str(README), "exec"), {})
     assert (tmp_path / "map.safetensors").is_file()
     assert capsys.readouterr().out.startswith("[[")
 
@@ -30,11 +33,31 @@ def test_the_example_runs_and_finds_what_it_asks_for(tmp_path, monkeypatch, caps
 @pytest.mark.standard_promotion
 def test_a_module_with_one_orthonormal_weight_trains(capsys):
     names = {"__name__": "readme"}
-    exec(compile(examples()[1], str(README), "exec"), names)
+    exec(compile(example("optax"), str(README), "exec"), names)
     assert names["value"] < 0.1
     turn = np.asarray(names["turn"])
     assert np.abs(turn.T @ turn - np.eye(16)).max() < 20 * np.finfo(np.float32).eps
     assert capsys.readouterr().out.startswith("loss 0.0")
+
+
+@pytest.mark.parametrize("rows_are", ["source", "target"])
+def test_searches_in_numpy_alone_are_those_of_the_library(
+    tmp_path, monkeypatch, rows_are
+):
+    monkeypatch.chdir(tmp_path)
+    source, target = cone_rows(200, 24, decay=0.3)
+    pairs = {"text": (source[:20], target[:20])}
+    amap = ja.fit_map(pairs, scorer=ja.LikelihoodRatio())
+    amap.save("scored.safetensors")
+    names = {}
+    exec(compile(example("rows_for_index"), str(README), "exec"), names)
+    sides = {"source": source[20:], "target": target[20:]}
+    asks = {"source": "target", "target": "source"}[rows_are]
+    index = ja.search.prepare(amap, sides[rows_are], rows_are=rows_are)
+    queries = names["queries_for_index"](sides[asks], asks)
+    found = queries @ names["rows_for_index"](sides[rows_are], rows_are).T
+    expected = np.asarray(index.encode(sides[asks])) @ np.asarray(index.vectors).T
+    assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
 
 
 def test_the_names_of_the_stiefel_room_exist():
