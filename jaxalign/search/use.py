@@ -179,26 +179,27 @@ def prepare_rows(
     norms = (known or {}).get(modality)
     # A map takes its source mean off, whatever the use.
     centred = side == "source" or use.centre == "both"
+    check_scorer(call, amap, use)
+    padded = pad_to_bucket(rows)
     if centred and not normalize_input and norms is not None:
-        low, high = _norm_range(pad_to_bucket(rows))
+        low, high = _norm_range(padded)
         if not isinstance(low, Tracer):
             # The mean is that of rows of the anchors' norms.
             check_norms(f"{call}({argument}=...)", low, high, norms)
     if centred and normalize_input:
-        rows = first_rows(_rescaled(pad_to_bucket(rows), norms), rows.shape[0])
-    check_scorer(call, amap, use)
+        padded = _rescaled(padded, norms)
     if use.score == "scorer" or use.without_offsets() == Use(offsets=0):
         of = amap if use.score == "scorer" else without_scorer(amap)
-        return encode_side(of, rows, modality, side)
-    padded = pad_to_bucket(rows)
-    if side == "source":
+        prepared = encode_side(of, padded, modality, side)
+    elif side == "source":
         add = use.centre == "none"
-        units = apply_part(numbers.part(modality), padded, normalize=True, add=add).rows
+        part = numbers.part(modality)
+        prepared = apply_part(part, padded, normalize=True, add=add).rows
     else:
         mean = numbers.target_means[modality] if centred else None
         onto = amap.matrix if use.divide == "identified" and keeps_part(amap) else None
-        units = centred_units(padded, mean, onto)
-    return first_rows(units, rows.shape[0])
+        prepared = centred_units(padded, mean, onto)
+    return first_rows(prepared, rows.shape[0])
 
 
 def anchor_queries(
