@@ -5,6 +5,7 @@ Anchors are fewer than dimensions more often than not, and their covariance then
 inverse. A ridge of the mean energy that one anchor adds, tr(S) / n, makes it one.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
@@ -93,6 +94,12 @@ def covariances(
       ValueError: for moments without Grams.
     """
     check_grams(call, moments)
+    return _covariances(moments, ridge)
+
+
+@jax.jit
+def _covariances(moments: Moments, ridge) -> Covariances:
+    """Divide; jitted whole, since eager calls would compile each operation."""
     count = moments.count[..., None, None]
     safe = jnp.where(count > 0, count, jnp.ones_like(count))
     grams = moments.source_gram, moments.target_gram
