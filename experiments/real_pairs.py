@@ -136,7 +136,20 @@ def own_set() -> dict[RealSet, Pair]:
             raise ArgumentError(
                 f"--{name}", "an .npy file", flag.value, "pass both sides, or --rows"
             )
-        sides.append(np.load(path, allow_pickle=False))
+        try:
+            rows = np.load(path, allow_pickle=False)
+        except ValueError as error:
+            raise ArgumentError(
+                f"--{name}", "an .npy file of numbers", f"{flag.value!r} ({error})"
+            ) from error
+        if rows.ndim != 2 or rows.dtype.kind != "f" or not np.all(np.isfinite(rows)):
+            raise ArgumentError(
+                f"--{name}",
+                "finite floating rows (n, d)",
+                f"{rows.dtype} of shape {rows.shape}",
+                "leave out rows that are no embeddings",
+            )
+        sides.append(rows)
     counts = [text.strip() for text in _ANCHORS.value]
     if not counts or not all(text.isdigit() for text in counts):
         raise ArgumentError(

@@ -103,12 +103,12 @@ class HeldOutTop1(NamedTuple):
     Attributes:
       top1: share of queries that find a right row first.
       queries: number of queries.
-      rivals: rows that each was asked among, the mean.
+      chance: share that would find one by chance.
     """
 
     top1: float
     queries: int
-    rivals: int
+    chance: float
 
 
 def explain(
@@ -124,23 +124,23 @@ def explain(
     if others and table[0].candidate == chosen:
         why = (
             f"the best of {len(table)} on held-out anchors (log-likelihood "
-            f"{row.score:.2f} a query, against {others[0].score:.2f} for "
+            f"{row.score:.3f} a query, against {others[0].score:.3f} for "
             f"{others[0].candidate.describe()})"
         )
     elif others:
         why = (
             "preferred for this purpose and within one standard error of the best of "
-            f"{len(table)} on held-out anchors (log-likelihood {row.score:.2f} a "
-            f"query, against {table[0].score:.2f} for {table[0].candidate.describe()})"
+            f"{len(table)} on held-out anchors (log-likelihood {row.score:.3f} a "
+            f"query, against {table[0].score:.3f} for {table[0].candidate.describe()})"
         )
     expect = ""
     if heldout:
         parts = [
-            f"{100 * one.top1:.1f} % ({job}, among {one.rivals:,})"
+            f"{100 * one.top1:.1f} % ({job}; by chance {100 * one.chance:.1f} %)"
             for job, one in heldout.items()
         ]
         expect = (
-            "; chosen so without them, anchors of a fold find their own row first in "
-            + ", ".join(parts)
+            "; anchors that a choice made in this way had not seen find a right row "
+            "first in " + ", ".join(parts)
         )
     return f"Chosen for {purpose!r}: {chosen.describe()}, {why}{expect}."

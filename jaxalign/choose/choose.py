@@ -30,6 +30,7 @@ from jaxalign.families.family import Family
 from jaxalign.families.likelihood_ratio import LikelihoodRatio
 from jaxalign.families.orthogonal import Orthogonal
 from jaxalign.families.scorer import Scorer, ScorerFamily, Side
+from jaxalign.maps.assemble import check_card
 from jaxalign.maps.fit import fit_map
 from jaxalign.search.use import SearchMap, Use
 
@@ -44,7 +45,8 @@ class MapChoice(SearchMap):
 
     Attributes:
       map: fitted on all anchors, with its scorer; its card holds candidate and reason.
-      use: how to use it in searches.
+      use: how to use it in searches. A file of `map` holds it in the card alone: pass
+        ``use=choice.use`` to `prepare` where it is not the default.
       anchors: that it was fitted on.
       purpose: what it was chosen for.
       candidate: what was chosen.
@@ -100,15 +102,16 @@ def choose_map(
         for the others. Modalities are compared by ids alone.
       purpose: ``"search"``: within a modality, old rows by new queries or new rows by
         old ones. ``"rewrite"``: carried rows are stored and searched by distance, so
-        that the map keeps distances. ``"cross"``: queries of one modality search rows
-        of another. ``"zero_shot"``: the same, and all rows of the query's group are
-        right, such as the texts of its class.
+        that the map keeps distances; new queries ask, in a centred search, which
+        `search.rewrite_rows` in its form for search comes near to. ``"cross"``: queries
+        of one modality search rows of another. ``"zero_shot"``: the same, and all rows
+        of the query's group are right, such as the texts of its class.
       query: modality of the queries. Default: for "search" and "rewrite" each modality
         with pairs, else "image", or the first of two.
       index: modality of the rows that are searched. Default: the query's, or for
         "cross" and "zero_shot" "text", or the second of two.
       queries_are: which model's rows ask, "source" or "target". Default: both are
-        tried, half of the weight each.
+        tried, half of the weight each; for "rewrite" the target's alone.
       families: to try instead of the purpose's: families of maps and of scorers, in the
         order in which ties are broken. Several strengths of one are several candidates.
       uses: to try, with each family those that fit it.
@@ -121,21 +124,24 @@ def choose_map(
       card: as of `fit_map`; "candidate" and "choice" are written beside it.
 
     Returns:
-      The choice. Where nothing can be compared it follows the purpose alone, with an
-      empty table: with fewer than 10 anchors of a modality, 3 groups or 4 things; and
-      for a search of a modality without pairs, which the likelihood ratio serves best
-      where anchors are fewer than dimensions, and an orthogonal map elsewhere.
+      The choice. Where nothing can be compared the table is empty: with fewer than 10
+      anchors of a modality to fit on, 3 groups or 4 things it is the default map and
+      search, or the first of `families`; and for a search of a modality without pairs,
+      which the likelihood ratio serves best where anchors are fewer than dimensions,
+      and an orthogonal map elsewhere.
 
     Raises:
       ValueError: for what `fit_map` refuses, an unknown purpose or modality, a search
         between modalities without ids, fewer than 2 folds, or nothing to try.
 
     Notes:
-      Deterministic. `heldout` chooses anew without each fold, and asks its rows: an
-      honest figure, in an index as small as a fold. Beyond 1,000 anchors it does so for
-      one fold. Cost: one pass over the anchors; by family and fit modality one solve
-      O(d^3) for each set of folds that is left out, 15 up to 1,000 anchors and 9 beyond
-      with 5 folds; and for each of them searches among `most_held_out` rows.
+      Deterministic. Weights of anchors count in fits, not in scores. `heldout` chooses
+      anew without each fold, and asks its rows: an honest figure, in an index as small
+      as a fold. Beyond 1,000 anchors it does so for one fold. Cost: one pass over the
+      anchors; by family and fit modality one solve O(d^3) for each set of folds that is
+      left out, 15 up to 1,000 anchors and 9 beyond with 5 folds; and for each of them
+      searches among `most_held_out` rows. A family that needs rows, or that chooses a
+      strength, takes as many fits of its own. So keep `folds` few.
 
     >>> import jax
     >>> from jaxalign.data.planted import planted_pairs
@@ -152,7 +158,10 @@ def choose_map(
     tried = list(FAMILIES[purpose]) if families is None else families
     order = _default_fits(given) if fit_on is None else fit_on
     _check_lists(given, tried, uses, order)
+    check_card(call, card)
     jobs = jobs_of(given, purpose, query, index, queries_are)
+    for family in tried:
+        _check_family(family, purpose, jobs)
     ways = [
         Candidate(family, of, use)
         for of in dict.fromkeys(order)
@@ -183,18 +192,27 @@ def choose_map(
         numbered = numbered.with_labels(ids=groups, groups=groups)
     rows = [numbered.rows[name] for name in sorted({j.query for j in jobs})]
     rows += [numbered.rows[name] for name in sorted({j.index for j in jobs})]
-    fewest = min(map(len, given.rows.values()))
+    fitted = list(given.rows) if ALL in order else list(order)
+    fewest = min(len(given.rows[name]) for name in fitted)
     held = min(len(np.unique(one.known("groups"))) for one in rows)
     things = min(len(np.unique(one.known("ids"))) for one in rows)
     if fewest < FEWEST_ANCHORS or held < FEWEST_GROUPS or things < FEWEST_THINGS:
-        what = f"{things} things" if held >= FEWEST_GROUPS else f"{held} groups"
-        what = f"{fewest} anchors" if fewest < FEWEST_ANCHORS else what
-        first = Candidate(Orthogonal(), ways[0].fit_on, Use())
+        what = f"{things} thing" if held >= FEWEST_GROUPS else f"{held} group"
+        what = f"{fewest} anchor" if fewest < FEWEST_ANCHORS else what
+        what += " is" if what.startswith("1 ") else "s are"
+        first = ways[0]
+        if families is None:
+            # The fewest anchors that there can be determine this.
+            first = Candidate(Orthogonal(), ways[0].fit_on, Use())
         reason = (
-            f"{what[0].upper()}{what[1:]} are too few to hold any out, so nothing was "
-            f"compared: {first.describe()}, which is right most often."
+            f"{what} too few to hold any out, so nothing was compared: "
+            f"{first.describe()}."
         )
         return _finish(given, purpose, first, reason, options)
+    wanted = {*fitted, *(job.query for job in jobs), *(job.index for job in jobs)}
+    numbered = numbered.take(
+        {n: np.arange(len(numbered.rows[n])) for n in given.rows if n in wanted}
+    )
     cut = Folds(
         numbered,
         count=fold_count(folds, things),
@@ -250,10 +268,32 @@ def _finish(
     )
 
 
+def _check_family(family, purpose, jobs) -> None:
+    """Raise for a scorer that the purpose or a job has no use for."""
+    if not isinstance(family, ScorerFamily):
+        return
+    if purpose == "rewrite":
+        raise ArgumentError(
+            f"choose_map(purpose='rewrite', families=[{family}])",
+            "families of maps, since a store holds carried rows",
+            "a scorer",
+            "leave it out, or pass purpose='search'",
+        )
+    other = [job for job in jobs if family.queries_are not in (None, job.queries_are)]
+    if other:
+        raise ArgumentError(
+            f"choose_map(families=[{family}])",
+            f"searches by queries of the {family.queries_are} model alone",
+            f"also {other[0].describe()!r}",
+            f"pass queries_are={family.queries_are!r}",
+        )
+
+
 def _by_rule(anchors, purpose, ways, jobs, options) -> MapChoice:
     """Choose for a modality without pairs, where held-out anchors say nothing."""
-    most = sum(rows.count for rows in anchors.rows.values())
-    few = most <= min(anchors.widths)
+    fit_on = ways[0].fit_on
+    names = list(anchors.rows) if fit_on == ALL else [fit_on]
+    few = sum(anchors.rows[name].count for name in names) <= min(anchors.widths)
     wanted = LikelihoodRatio if few and purpose != "rewrite" else Orthogonal
     chosen = next((way for way in ways if isinstance(way.family, wanted)), ways[0])
     names = sorted({j.query for j in jobs} | {j.index for j in jobs})

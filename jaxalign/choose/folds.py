@@ -89,8 +89,12 @@ class Folds:
         family: Family | ScorerFamily,
         fit_on: Modality,
         left_out: Sequence[LeftOut],
-    ) -> list[AlignmentMap]:
-        """Fit a family without some folds, for each set of them."""
+    ) -> list[AlignmentMap] | None:
+        """Fit a family without some folds, for each set of them.
+
+        Returns:
+          The maps; None for a scorer that what is left determines too little of.
+        """
         if isinstance(family, ScorerFamily):
             return self._fit_scorers(family, fit_on, left_out)
         if family.needs == "rows":
@@ -111,9 +115,10 @@ class Folds:
 
     def _fit_scorers(
         self, family: ScorerFamily, fit_on: Modality, left_out: Sequence[LeftOut]
-    ) -> list[AlignmentMap]:
+    ) -> list[AlignmentMap] | None:
         """Fit scorers, beside maps of rows that another candidate needs as well."""
         maps = self.fit(Orthogonal(), fit_on, left_out)
+        assert maps is not None
         _, weights = weights_of("choose_map", self._moments, fit_on)
         reduced = {
             name: reduce_groups(self._moments[name], self._subsets(left_out))
@@ -121,6 +126,8 @@ class Folds:
         }
         pooled = pool_modalities(reduced, weights)
         scorers, rows = jax.device_get((family.solve(pooled), pooled.rows))
+        if np.min(scorers.rank) < 2 or np.min(rows) < 3:
+            return None
         found = []
         for place, amap in enumerate(maps):
             one = jax.tree.map(lambda leaf, place=place: leaf[place], scorers)

@@ -54,6 +54,8 @@ def jobs_of(
     if queries_are is not None:
         check_option(call, "queries_are", queries_are, ("source", "target"))
     sides: tuple[Side, ...] = ("source", "target")
+    if purpose == "rewrite":
+        sides = ("target",)
     sides = sides if queries_are is None else (queries_are,)
     known = [*anchors.rows, *anchors.unpaired]
     for name, value in (("query", query), ("index", index)):

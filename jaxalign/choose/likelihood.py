@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-# Sharpness (1 / temperature) in units of the spread of the scores, and how it is found:
-# the mean is concave in it, so a coarse search and a finer one about its best do.
+# Sharpness (1 / temperature) in units of the spread of the scores: a coarse search, and
+# a finer one about its best. With one right row a query the mean is concave in it.
 _COARSE = np.geomspace(0.25, 256.0, 21)
 _FINE = np.geomspace(0.75, 1.0 / 0.75, 7)
 # Queries of a fold that a temperature is fitted on, at most.

@@ -45,21 +45,19 @@ class Trials:
         few = folds.fewest < _FEWEST_TO_TUNE
         self._ways = [way for way in ways if not (few and way.of_rows.holds_out)]
         if not self._ways:
-            raise ArgumentError(
-                "choose_map(families=...)",
-                f"a family that so few anchors can fit, {folds.fewest} in a fold",
-                [way.family.describe() for way in ways],
-                "leave it out for the default",
-            )
+            raise _nothing_fits(folds, ways)
         for job in jobs:
-            if not any(folds.asked(fold, job).any() for fold in range(folds.count)):
+            if not self._answers(numbers, job):
                 raise ArgumentError(
                     "choose_map(anchors=Anchors(ids=...))",
                     "some held-out row of each job to have its own among the others",
                     "none",
                     "the ids of modalities must be the same labels",
                 )
-        self._maps: dict[tuple, dict[LeftOut, AlignmentMap]] = {}
+        self._maps: dict[tuple, dict[LeftOut, AlignmentMap] | None] = {}
+        self._ways = [way for way in self._ways if self._fits(way) is not None]
+        if not self._ways:
+            raise _nothing_fits(folds, ways)
         self._found: dict[tuple, FoldScores | None] = {}
 
     @functools.cached_property
@@ -70,20 +68,22 @@ class Trials:
     def heldout(self) -> dict[str, HeldOutTop1]:
         """Choose without each of the outer folds, and ask its rows."""
         hits: dict[Job, list[np.ndarray]] = {job: [] for job in self._jobs}
-        sizes: dict[Job, list[int]] = {job: [] for job in self._jobs}
+        shares: dict[Job, list[np.ndarray]] = {job: [] for job in self._jobs}
         for fold in self._outer:
             rest = [other for other in range(self._folds.count) if other != fold]
+            if not all(self._answers(rest, job) for job in self._jobs):
+                continue  # nothing to choose by
             way = first_of_the_best(self._compare(rest, (fold,)))
             for job in self._jobs:
                 found = self._search(way, fold, job, ())
                 if found is not None:
                     hits[job].append(found.hits())
-                    sizes[job].append(found.scores.shape[1])
+                    shares[job].append(found.right.mean(axis=1))
         return {
             job.describe(): HeldOutTop1(
                 float(np.mean(np.concatenate(own))),
                 sum(map(len, own)),
-                round(float(np.mean(sizes[job]))),
+                float(np.mean(np.concatenate(shares[job]))),
             )
             for job, own in hits.items()
             if own
@@ -128,17 +128,35 @@ class Trials:
         left_out = tuple(sorted({fold, *out}))
         key = (way, fold, job, left_out)
         if key not in self._found:
-            amap = self._fit(way, left_out)
+            maps = self._fits(way)
+            assert maps is not None
+            amap = maps[left_out]
             self._found[key] = self._folds.search(amap, way.use, left_out, fold, job)
         return self._found[key]
 
-    def _fit(self, way: Candidate, left_out: LeftOut) -> AlignmentMap:
-        """A map without some folds; those of all sets are solved at once."""
+    def _answers(self, folds: Sequence[int], job: Job) -> bool:
+        """Whether some row of the folds has an answer."""
+        return any(self._folds.asked(fold, job).any() for fold in folds)
+
+    def _fits(self, way: Candidate) -> dict[LeftOut, AlignmentMap] | None:
+        """Maps without each set of folds, solved at once; None where one has none."""
         key = (way.family, way.fit_on)
         if key not in self._maps:
             maps = self._folds.fit(*key, self._sets)
-            self._maps[key] = dict(zip(self._sets, maps, strict=True))
-        return self._maps[key][left_out]
+            by_set = None if maps is None else dict(zip(self._sets, maps, strict=True))
+            self._maps[key] = by_set
+        return self._maps[key]
+
+
+def _nothing_fits(folds: Folds, ways: Sequence[Candidate]) -> ArgumentError:
+    """Make the error of candidates that too few anchors are left for."""
+    return ArgumentError(
+        "choose_map(families=...)",
+        f"a family that so few anchors can fit, {folds.fewest} or fewer in a fold, of "
+        "rank two or more",
+        [way.family.describe() for way in ways],
+        "leave it out for the default, or pass more anchors that differ",
+    )
 
 
 def first_of_the_best(found: Sequence[CandidateScore]) -> Candidate:

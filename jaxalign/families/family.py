@@ -167,6 +167,11 @@ def need_rows(call: str, family: Family) -> ArgumentError:
     )
 
 
+def ridge_words(ridge: float) -> str:
+    """Name a ridge that is not the default."""
+    return "" if ridge == 1.0 else f" (ridge {ridge:g})"
+
+
 def status_of(finite: Array, rows: Int[Array, "*batch"]) -> Int[Array, "*batch"]:
     """Status of a solution that is unique: bad numbers, too few anchors, or OK."""
     return jnp.select(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign.errors import check_number
-from jaxalign.families.family import status_of
+from jaxalign.families.family import ridge_words, status_of
 from jaxalign.families.scorer import Scorer, ScorerFamily, keep_leading
 from jaxalign.moments import Moments
 from jaxalign.precise import product
@@ -48,7 +48,7 @@ class Half(ScorerFamily):
 
     def describe(self) -> str:
         """Say in a few words what the scorer is."""
-        return "half-whitened cosine"
+        return "half-whitened cosine" + ridge_words(self.ridge)
 
 
 @jax.jit
@@ -59,10 +59,10 @@ def _solve(parts: Covariances) -> Scorer:
 
 def _solve_one(parts: Covariances) -> Scorer:
     """Whiten by the fourth root, and weigh directions by the root of what is shared."""
-    of_source = ridged_power(parts.source, parts.source_ridge, -0.25)
-    of_target = ridged_power(parts.target, parts.target_ridge, -0.25)
+    of_source, least_x = ridged_power(parts.source, parts.source_ridge, -0.25)
+    of_target, least_y = ridged_power(parts.target, parts.target_ridge, -0.25)
     v, s, ut = thin_svd(product(product(of_target, parts.cross), of_source))
-    rank = parts.rank(s, source_power=0.25, target_power=0.25)
+    rank = parts.rank(s, least_x * least_y)
     root = jnp.sqrt(s)[..., None, :]
     u = jnp.swapaxes(ut, -1, -2)
     source = product(of_source, keep_leading(rank, u * root))

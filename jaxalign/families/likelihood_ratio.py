@@ -36,9 +36,10 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxalign.errors import check_number
-from jaxalign.families.family import status_of
+from jaxalign.errors import ArgumentError, check_number
+from jaxalign.families.family import ridge_words, status_of
 from jaxalign.families.scorer import (
     Scorer,
     ScorerFamily,
@@ -46,7 +47,7 @@ from jaxalign.families.scorer import (
     spread_within,
 )
 from jaxalign.moments import Moments
-from jaxalign.solve.covariances import Covariances, covariances
+from jaxalign.solve.covariances import Covariances, covariances, smallest_of
 from jaxalign.solve.one_by_one import one_by_one
 from jaxalign.solve.polar import thin_svd
 
@@ -78,6 +79,9 @@ class LikelihoodRatio(ScorerFamily):
     def __post_init__(self):
         ridge = check_number("LikelihoodRatio", "ridge", self.ridge, above=0.0)
         object.__setattr__(self, "ridge", ridge)
+        if not isinstance(self.norms, bool | np.bool_):
+            call = f"LikelihoodRatio(norms={self.norms!r})"
+            raise ArgumentError(call, "True or False")
         object.__setattr__(self, "norms", bool(self.norms))
 
     def solve(self, moments: Moments) -> Scorer:
@@ -87,7 +91,8 @@ class LikelihoodRatio(ScorerFamily):
 
     def describe(self) -> str:
         """Say in a few words what the scorer is."""
-        return "likelihood ratio" if self.norms else "likelihood ratio without norms"
+        name = "likelihood ratio" if self.norms else "likelihood ratio without norms"
+        return name + ridge_words(self.ridge)
 
 
 @functools.partial(jax.jit, static_argnames=("norms",))
@@ -109,7 +114,7 @@ def _solve_one(parts: Covariances, *, norms: bool) -> Scorer:
     most = 1.0 - 4.0 * eps  # 1 - r^2 is at least 8 eps
     clipped = jnp.sum(r > most, axis=-1, dtype=jnp.int32)
     r = jnp.clip(r, 0.0, most)
-    rank = parts.rank(r, source_power=0.5, target_power=0.5)
+    rank = parts.rank(r, smallest_of(lower_x) * smallest_of(lower_y))
     gain = r / ((1.0 - r) * (1.0 + r))
     root = jnp.sqrt(gain)[..., None, :]
     # L'^-1 V sqrt(g), the columns of either side

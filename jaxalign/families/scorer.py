@@ -159,5 +159,5 @@ def check_side(call: str, scorer: Scorer, queries_are: Side) -> None:
             f"a scorer for queries of the {queries_are} model",
             f"one made for those of the {scorer.queries_are} model",
             f"fit it with TowardIndex(queries_are={queries_are!r}), or pass "
-            "use=Use(score='map')",
+            "use=Use(offsets=0), which searches by the map of rows",
         )

@@ -22,7 +22,12 @@ from jaxalign.errors import check_number, check_option
 from jaxalign.families.family import status_of
 from jaxalign.families.scorer import Scorer, ScorerFamily, Side, keep_leading
 from jaxalign.moments import Moments
-from jaxalign.solve.covariances import Covariances, add_ridge, covariances
+from jaxalign.solve.covariances import (
+    Covariances,
+    add_ridge,
+    covariances,
+    smallest_of,
+)
 from jaxalign.solve.one_by_one import one_by_one
 from jaxalign.solve.polar import thin_svd
 
@@ -60,7 +65,7 @@ class TowardIndex(ScorerFamily):
     def describe(self) -> str:
         """Say in a few words what the scorer is."""
         other = "target" if self.queries_are == "source" else "source"
-        return f"ridge regression to the {other} rows"
+        return f"ridge regression to the {other} rows, strength {self.strength:g}"
 
 
 @functools.partial(jax.jit, static_argnames=("queries_are",))
@@ -85,9 +90,7 @@ def _solve_one(parts: Covariances, strength, *, queries_are: Side) -> Scorer:
     # W' = (S_q + l)^-1 C', (..., d_query, d_index)
     solved = jax.scipy.linalg.cho_solve((lower, True), jnp.swapaxes(cross, -1, -2))
     e, s, ft = thin_svd(jnp.swapaxes(solved, -1, -2))
-    rank = dataclasses.replace(
-        parts, source_ridge=ridge, target_ridge=jnp.ones_like(ridge)
-    ).rank(s, source_power=1.0, target_power=0.0)
+    rank = parts.rank(s, jnp.square(smallest_of(lower)))
     of_queries = keep_leading(rank, jnp.swapaxes(ft, -1, -2) * s[..., None, :])
     of_index = keep_leading(rank, e)
     finite = jnp.all(jnp.isfinite(of_queries), axis=(-2, -1))

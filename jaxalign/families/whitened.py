@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign.errors import check_number
-from jaxalign.families.family import Family, Needs, Solved, status_of
+from jaxalign.families.family import Family, Needs, Solved, ridge_words, status_of
 from jaxalign.moments import Moments
 from jaxalign.precise import product
 from jaxalign.solve.covariances import Covariances, covariances, ridged_power
@@ -63,7 +63,8 @@ class Whitened(Family):
 
     def describe(self) -> str:
         """Say in a few words what the map is."""
-        return "identified part of the whitened orthogonal map"
+        name = "identified part of the whitened orthogonal map"
+        return name + ridge_words(self.ridge)
 
 
 @jax.jit
@@ -74,10 +75,10 @@ def _solve(parts: Covariances) -> Solved:
 
 def _solve_one(parts: Covariances) -> Solved:
     """Take the polar factor between whitened rows, as far as they determine it."""
-    of_source = ridged_power(parts.source, parts.source_ridge, -0.5)
-    of_target = ridged_power(parts.target, parts.target_ridge, -0.25)
+    of_source, least_x = ridged_power(parts.source, parts.source_ridge, -0.5)
+    of_target, least_y = ridged_power(parts.target, parts.target_ridge, -0.25)
     between = product(product(of_target, parts.cross), of_source)
-    rank = parts.rank(thin_svd(between)[1], source_power=0.5, target_power=0.25)
+    rank = parts.rank(thin_svd(between)[1], least_x * least_y)
     u, v = leading_directions(between, rank)
     # (..., d_target, k) @ (..., k, d_source)
     matrix = product(u, jnp.swapaxes(v, -1, -2))

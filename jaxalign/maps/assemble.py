@@ -225,7 +225,8 @@ def settled_scorer(call: str, scorer: Scorer | None, rows: int) -> Scorer | None
             f"{call}(anchors=..., scorer=...)",
             "three anchors or more, of which rank two is left once they are centred",
             f"{rows} anchors of rank {int(rank)}",
-            "pass more anchors that differ, or leave the scorer out",
+            "pass more anchors that differ and whose sides correlate, or leave the "
+            "scorer out",
         )
     return jax.tree.map(jnp.asarray, scorer.cut(int(rank)))
 

@@ -70,6 +70,9 @@ def scorer_of(
         }
         for key, shape in shapes.items():
             _check_shape(path, SCORER + key, tensors, shape)
+        for key in set(_NORMS) & set(shapes):
+            if not tensors[SCORER + key] > 0:
+                raise _damaged(path, f"{key} {tensors[SCORER + key]:.3g}")
         parts = {key: jnp.asarray(tensors[SCORER + key]) for key in shapes}
         scorer = Scorer(
             source=parts["source"],
@@ -89,8 +92,8 @@ def scorer_of(
         if not set(keys.values()) & set(tensors):
             continue
         for side, key in keys.items():
-            rows = tensors.get(key, np.zeros(0)).shape[0]
-            _check_shape(path, key, tensors, (rows, width))
+            rows = tensors.get(key, np.zeros(0)).shape[:1]
+            _check_shape(path, key, tensors, (*rows, width) if rows else (0, width))
             found.setdefault(name, {})[side] = tensors[key]
     return scorer, found
 

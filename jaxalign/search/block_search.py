@@ -31,7 +31,10 @@ def best_rows(
     Places beyond `count` hold minus infinity and -1. Rows that are `unit` already are
     not divided by their norms again.
     """
-    if not unit:
+    if unit:
+        dtype = jnp.promote_types(queries.dtype, index.dtype)
+        queries, index = queries.astype(dtype), index.astype(dtype)
+    else:
         queries, index = unit_sides(queries, index)
     valid = jnp.arange(index.shape[0], dtype=jnp.int32) < count
     blocks = cut_index(index, offsets, min(block_size, index.shape[0]), valid)

@@ -52,7 +52,7 @@ def hubness_offsets(
       block_size: static; anchors scored at a time.
 
     Returns:
-      ``(m,)`` offsets, between -0.5 and 0.5.
+      ``(m,)`` offsets; of cosines, between -0.5 and 0.5.
 
     Raises:
       ValueError: if a side is no matrix of real floating rows, widths differ, or `k`

@@ -29,6 +29,7 @@ from jaxalign.search.use import (
     SearchMap,
     Use,
     anchor_queries,
+    check_sample,
     default_use,
     prepare_rows,
     search_offsets,
@@ -266,7 +267,15 @@ def prepare(
         normalize_input,
     )
     if stored:
-        offsets = load_offsets(offsets, index._made_for())
+        made_for = index._made_for()
+        kept = serves(given.map, given.use) and queries in amap.encoded
+        if use is None and given.anchors is None and not kept:
+            # Where nothing stands for queries, a default use has no offsets; those of
+            # a sample were measured for the use as it is.
+            bare = {**made_for, "use": given.use.without_offsets().to_json()}
+            offsets = load_offsets(offsets, made_for, bare)
+        else:
+            offsets = load_offsets(offsets, made_for)
     if offsets is None:
         asked = _queries_to_come(call, index, query_sample, use, normalize_input)
         offsets = search_offsets(given, units, asked)
@@ -284,7 +293,7 @@ def _queries_to_come(call, index, sample, use, normalize_input):
     if not of.use.offsets:
         return None
     if sample is not None:
-        return prepare_rows(
+        found = prepare_rows(
             of.map,
             of.use,
             sample,
@@ -294,12 +303,15 @@ def _queries_to_come(call, index, sample, use, normalize_input):
             call=call,
             argument="query_sample",
         )
+        check_sample(call, found)
+        return found
     kept = serves(of.map, of.use) and index.queries in of.map.encoded
     if of.anchors is None and not kept and use is None:
+        score = "score='scorer', " if of.use.score == "scorer" else ""
         warnings.warn(
             f"`{call}`: this map keeps no anchors of {index.queries!r}, so searches "
-            "take no hubness offsets; pass anchors={...} or query_sample=rows, or "
-            "use=Use(offsets=0) to say so.",
+            "take no hubness offsets; pass anchors={...} or query_sample=rows, or say "
+            f"so by use=Use({score}offsets=0).",
             UserWarning,
             stacklevel=3,
         )

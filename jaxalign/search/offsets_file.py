@@ -62,8 +62,14 @@ def save_offsets(
     write_atomically(place, safetensors.numpy.save(tensors, metadata=metadata))
 
 
-def load_offsets(path: str | os.PathLike, made_for: Mapping) -> Float[np.ndarray, " m"]:
+def load_offsets(
+    path: str | os.PathLike, *made_for: Mapping
+) -> Float[np.ndarray, " m"]:
     """Read offsets that `save_offsets` wrote for the same map, use and index.
+
+    Args:
+      path: of the file.
+      made_for: what they must have been measured for, or any of several.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -94,7 +100,10 @@ def load_offsets(path: str | os.PathLike, made_for: Mapping) -> Float[np.ndarray
             call, "contents of the checksum in it", "a damaged file", remedy
         )
     stored = json.loads(text)
-    stale = sorted(key for key in made_for if stored.get(key) != made_for[key])
+    stale = min(
+        (sorted(k for k in one if stored.get(k) != one[k]) for one in made_for),
+        key=len,
+    )
     if stale:
         raise ArgumentError(
             call,

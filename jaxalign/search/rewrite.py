@@ -19,15 +19,22 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.errors import ArgumentError, check_option
-from jaxalign.float_rows import float_rows
+from jaxalign.float_rows import float_rows, wide_dtype
 from jaxalign.maps.alignment_map import AlignmentMap, check_map
 from jaxalign.precise import product
 from jaxalign.search.hubness import hubness_offsets
-from jaxalign.search.use import SearchMap, Use, prepare_rows, without_scorer
+from jaxalign.search.use import (
+    SearchMap,
+    Use,
+    check_sample,
+    prepare_rows,
+    without_scorer,
+)
 from jaxalign.unit_rows import unit_rows
 
 # Queries then differ too much along the mean for one number to stand for them.
@@ -89,23 +96,36 @@ def rewrite_rows(
         )
     sample = _sample(call, of, query_sample, modality)
     sample = float_rows(call, "query_sample", sample, width=amap.d_target)
+    wide = jnp.asarray(sample)
+    wide = wide.astype(wide_dtype(wide.dtype))
+    check_sample(call, wide)
     mean = amap.numbers.target_means[modality]
-    typical = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(jnp.asarray(sample)), axis=1)))
-    short = float(jnp.linalg.norm(mean) / typical)
-    if not short >= LEAST_MEAN:
-        raise ArgumentError(
-            f"{call}(form='search')",
-            f"target rows about a mean of {LEAST_MEAN} or more of their norm",
-            f"a short mean of {short:.2f}",
-            "store `ja.search.prepare(amap, rows, rows_are='source').vectors`",
-        )
+    _check_mean(call, mean, wide)
     bare, use = without_scorer(amap), Use(offsets=0)
     carried = prepare_rows(bare, use, rows, modality, side="source", call=call)
     asked = prepare_rows(
         bare, use, sample, modality, side="target", call=call, argument="query_sample"
     )
     hubness = hubness_offsets(asked, carried, k=min(5, asked.shape[0]), unit=True)
-    return _turn_to_mean(carried, hubness, mean, jnp.asarray(sample), amap.matrix)
+    return _turn_to_mean(carried, hubness, mean, wide, amap.matrix)
+
+
+def _check_mean(call, mean, sample):
+    """Raise for target rows that do not lie about the map's mean, or about a short one.
+
+    Both the mean's own length and how far the sample lies along it are judged.
+    """
+    size = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(sample), axis=1)))
+    along = jnp.mean(product(sample, unit_rows(mean).astype(sample.dtype)))
+    short = jnp.minimum(jnp.linalg.norm(mean), along) / size
+    if isinstance(short, Tracer) or float(short) >= LEAST_MEAN:
+        return
+    raise ArgumentError(
+        f"{call}(form='search')",
+        f"target rows about the map's mean, of {LEAST_MEAN} or more of their norm",
+        f"a short mean of {float(short):.2f}",
+        "store `ja.search.prepare(amap, rows, rows_are='source').vectors`",
+    )
 
 
 @jax.jit

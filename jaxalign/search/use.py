@@ -222,7 +222,8 @@ def anchor_queries(
     if not of.use.offsets:
         return None
     if of.anchors is None and serves(of.map, of.use) and modality in of.map.encoded:
-        return jnp.asarray(of.map.encoded[modality][side], jnp.float32)
+        dtype = wide_dtype(of.map.matrix.dtype)
+        return jnp.asarray(of.map.encoded[modality][side], dtype)
     own = None if of.anchors is None else _rows_of(of.anchors, modality, side)
     if own is None:
         found = [] if of.anchors is None else [*of.anchors.rows, *of.anchors.unpaired]
@@ -230,7 +231,7 @@ def anchor_queries(
             f"{call}(queries={modality!r})",
             f"one of {sorted(found)}, of which there are anchors",
             remedy="pass anchors={...} with pairs of that modality, query_sample=rows, "
-            "or use=Use(offsets=0)",
+            "or offsets=0 in the use (a map keeps anchors for its default use alone)",
         )
     # The map was fitted on these: their norms need no check.
     trusted = of.map if normalize_input else without_norms(of.map)
@@ -243,6 +244,20 @@ def anchor_queries(
         normalize_input=normalize_input,
         call=call,
     )
+
+
+def check_sample(call: str, prepared: Float[Array, "n width"]) -> None:
+    """Raise for a sample of queries without a row, or with rows that are not finite."""
+    count = prepared.shape[0]
+    traced = isinstance(prepared, Tracer)
+    good = count if traced else int(jnp.sum(jnp.all(jnp.isfinite(prepared), axis=1)))
+    if not count or good < count:
+        raise ArgumentError(
+            f"{call}(query_sample=...)",
+            "one finite row or more, and no other",
+            f"{count} rows, {count - good} of them not finite",
+            "leave such rows out, or the argument for the anchors that the map keeps",
+        )
 
 
 def serves(amap: AlignmentMap, use: Use) -> bool:

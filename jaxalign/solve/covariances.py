@@ -49,26 +49,24 @@ class Covariances:
     def rank(
         self,
         singular_values: Float[Array, "*batch k"],
-        *,
-        source_power: float,
-        target_power: float,
+        smallest: Float[Array, "*batch"],
     ) -> Int[Array, "*batch"]:
-        r"""Directions of :math:`(S_y + l_y)^{-q} C (S_x + l_x)^{-p}` above rounding.
+        r"""Directions of a whitened C, :math:`A C B`, that are above rounding.
 
         n anchors determine n - 1 at most. Beyond the rank of C the product holds its
-        rounding alone, which the powers of the ridges enlarge.
+        rounding alone, which A and B enlarge by at most their norms.
 
         Args:
           singular_values: of the product, descending.
-          source_power: p.
-          target_power: q.
+          smallest: :math:`1 / (|A| |B|)`, an estimate.
         """
-        largest = jnp.sqrt(jnp.sum(jnp.square(self.cross), axis=(-2, -1)))
-        grown = largest / (
-            self.source_ridge**source_power * self.target_ridge**target_power
-        )
+        # Squares of single entries could overflow.
+        most = jnp.max(jnp.abs(self.cross), axis=(-2, -1), keepdims=True)
+        shares = self.cross / jnp.where(most > 0, most, jnp.ones_like(most))
+        size = jnp.sqrt(jnp.sum(jnp.square(shares), axis=(-2, -1)))
+        size = size * most[..., 0, 0]
         eps = float(jnp.finfo(singular_values.dtype).eps)
-        above = singular_values > _ROUNDING * eps * grown[..., None]
+        above = singular_values > (_ROUNDING * eps * size / smallest)[..., None]
         rank = jnp.sum(above, axis=-1, dtype=jnp.int32)
         return jnp.minimum(rank, jnp.maximum(self.rows - 1, 0))
 
@@ -128,13 +126,23 @@ def ridged_power(
     covariance: Float[Array, "*batch d d"],
     ridge: Float[Array, "*batch"],
     power: float,
-) -> Float[Array, "*batch d d"]:
-    r"""Compute :math:`(S + l I)^p` of a covariance, by its eigenvectors; O(d^3)."""
+) -> tuple[Float[Array, "*batch d d"], Float[Array, "*batch"]]:
+    r"""Compute :math:`(S + l I)^p` of a covariance, by its eigenvectors; O(d^3).
+
+    Returns:
+      The power, and the smallest eigenvalue to -p: one over the norm of it, for p < 0.
+    """
     values, vectors = jnp.linalg.eigh(covariance)
     # Rounding leaves values below 0.
     raised = (jnp.maximum(values, 0.0) + ridge[..., None]) ** power
     # (..., d, d) @ (..., d, d)
-    return product(vectors * raised[..., None, :], jnp.swapaxes(vectors, -1, -2))
+    whole = product(vectors * raised[..., None, :], jnp.swapaxes(vectors, -1, -2))
+    return whole, 1.0 / jnp.max(raised, axis=-1)
+
+
+def smallest_of(lower: Float[Array, "*batch d d"]) -> Float[Array, "*batch"]:
+    """Estimate the smallest singular value of a Cholesky factor, by its diagonal."""
+    return jnp.min(jnp.diagonal(lower, axis1=-2, axis2=-1), axis=-1)
 
 
 def add_ridge(

@@ -72,7 +72,8 @@ def test_noise_is_not_said_to_be_found():
     choice = ja.choose_map(pair)
     for figure in choice.heldout.values():
         # Twelve rows a fold: chance is 1 in 12, with a standard error of 0.036.
-        assert abs(figure.top1 - 1 / figure.rivals) < 0.12
+        assert figure.chance == pytest.approx(1 / 12)
+        assert abs(figure.top1 - figure.chance) < 0.12
 
 
 def test_a_purpose_has_its_families(cones):
@@ -153,7 +154,7 @@ def test_reason_and_table_say_what_was_done(cones):
     assert chosen.behind <= chosen.standard_error
     assert set(choice.heldout) == jobs
     for figure in choice.heldout.values():
-        assert (figure.queries, figure.rivals) == (300, 60)
+        assert (figure.queries, figure.chance) == (300, pytest.approx(1 / 60))
     one = ja.choose_map(cones[0], queries_are="target", **ISO)
     assert set(one.heldout) == {"target text -> source text"}
 
@@ -271,6 +272,9 @@ def test_too_few_anchors_get_the_usual_recipe(cones):
         assert choice.map.structure == "partial_isometry"
         assert choice.use == Use()
         assert choice.reason.startswith(f"{n} anchors are too few to hold any out")
+        named = ja.choose_map((source[:n], target[:n]), families=[ja.LikelihoodRatio()])
+        assert named.candidate.family == ja.LikelihoodRatio()
+        assert named.use == Use.SCORER
     pairs = {"text": (source[:40], target[:40])}
     few = ja.choose_map(ja.Anchors(pairs, groups=np.arange(40) % 2))
     assert few.reason.startswith("2 groups are too few")
@@ -305,6 +309,9 @@ def test_few_things_in_many_copies_still_have_rivals():
         ("fit_on", {"fit_on": ["audio"]}),
         ("fit_on", {"fit_on": "image"}),
         ("uses", {"uses": [Use()], "families": [ja.LikelihoodRatio()]}),
+        ("card", {"card": 3}),
+        ("a scorer", {"purpose": "rewrite", "families": [ja.LikelihoodRatio()]}),
+        ("queries_are='source'", {"families": [ja.families.TowardIndex()]}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -312,6 +319,32 @@ def test_bad_options_are_refused_with_a_remedy(argument, options):
     rows = np.random.default_rng(0).standard_normal((2, 40, 12))
     with pytest.raises(ValueError, match=rf"`choose_map\(.*{argument}"):
         ja.choose_map({"image": tuple(rows), "text": tuple(rows)}, **options)
+
+
+def test_modalities_that_are_neither_fitted_nor_asked_do_not_count(cones):
+    source, target = cones[0]["text"]
+    pairs = {"text": (source, target), "image": (source[:5], target[:5])}
+    choice = ja.choose_map(pairs, query="text", fit_on=["text"], **ISO)
+    assert choice.table == ja.choose_map(cones[0], **ISO).table
+
+
+def test_scorers_that_a_fold_cannot_fit_are_left_out(cones):
+    """Four things: without a fold of two of them rank one is left."""
+    source, target = (np.repeat(side[:4], 10, 0) for side in cones[0]["text"])
+    choice = ja.choose_map((source, target))
+    assert {row.candidate.family for row in choice.table} == {ja.Orthogonal()}
+    with pytest.raises(ja.ArgumentError, match=r"families=.*rank two"):
+        ja.choose_map((source, target), families=[ja.LikelihoodRatio()])
+
+
+def test_answers_in_one_fold_alone_leave_nothing_to_hold_out(cones):
+    source, target = (side[:60] for side in cones[0]["text"])
+    anchors = ja.Anchors(
+        {"image": (source, target), "text": (target, source)},
+        ids={"image": np.arange(60), "text": np.arange(60) + 58},
+    )
+    choice = ja.choose_map(anchors, "cross", **ISO)
+    assert all(figure.queries <= 2 for figure in choice.heldout.values())
 
 
 def test_ids_of_modalities_that_never_meet_are_refused():

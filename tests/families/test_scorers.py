@@ -280,12 +280,31 @@ def test_rows_that_repeat_and_correlations_of_one_are_cut_and_counted():
     assert np.isfinite(np.asarray(sure.source)).all()
 
 
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_many_anchors_and_a_long_direction_lose_no_direction(size):
+    """The ridge is tiny, but the rows are well conditioned: all of them count."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50_000, 6)) * np.array([100.0, 1, 1, 1, 1, 1])
+    y = 0.5 * x + rng.standard_normal(x.shape)
+    moments = moments_of(
+        *(size * side.astype(np.float32) for side in (x, y)), grams=True
+    )
+    for family in (
+        families.LikelihoodRatio(1e-3),
+        families.Half(1e-3),
+        families.Whitened(1e-3),
+        families.TowardIndex(strength=1e-6),
+    ):
+        assert int(family.solve(moments).rank) == 6, family
+
+
 @pytest.mark.parametrize(
     ("make", "argument"),
     [
         (lambda: families.LikelihoodRatio(0.0), "ridge=0.0"),
         (lambda: families.LikelihoodRatio(np.nan), "ridge=nan"),
         (lambda: families.Half(-1.0), "ridge=-1.0"),
+        (lambda: families.LikelihoodRatio(norms="no"), "norms='no'"),
         (lambda: families.Whitened(0), "ridge=0"),
         (lambda: families.TowardIndex(strength=0.0), "strength=0.0"),
         (lambda: families.TowardIndex("both"), "queries_are='both'"),

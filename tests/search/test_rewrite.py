@@ -55,6 +55,12 @@ def test_what_cannot_be_rewritten_is_refused_by_name(store, no_shape_hook):
         (lambda: ja.search.rewrite_rows(amap, source, form="both"), "form='both'"),
         (lambda: ja.search.rewrite_rows(amap, source, form="search"), "query_sample"),
         (lambda: ja.search.rewrite_rows(ridge, source, **given), "'general'"),
+        (
+            lambda: ja.search.rewrite_rows(
+                amap, source, form="search", query_sample=-anchors[1]
+            ),
+            "short mean of -",
+        ),
         (lambda: ja.search.rewrite_rows(short, source, **given), "short mean"),
         (lambda: ja.search.rewrite_rows(source, source), r"\(of="),
         (lambda: ja.search.rewrite_rows(amap, source[:, :3]), r"\(n, 64\)"),

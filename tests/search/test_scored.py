@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Searches by a scorer: the formula, both directions, and what a map's file keeps."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -180,6 +181,41 @@ def test_what_a_scorer_cannot_do_is_refused(rows, amap):
     both = ja.fit_map((target, source[:, :40])) @ amap
     assert both.scorer is None
     assert not both.encoded
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scorer", [None, ja.LikelihoodRatio()])
+def test_default_searches_run_in_double_precision(rows, scorer, dtype):
+    pairs, (source, target) = (tuple(side.astype(dtype) for side in of) for of in rows)
+    index = ja.search.prepare(ja.fit_map(pairs, scorer=scorer), target)
+    assert exact_top1(index, source) > 0.3
+
+
+def test_offsets_that_were_saved_are_read_by_the_same_call(rows, tmp_path):
+    pairs, (_, target) = rows
+    moments = ja.Anchors(pairs).moments(grams=True)
+    amap = ja.fit_map(moments, scorer=ja.LikelihoodRatio())
+    place = tmp_path / "offsets.safetensors"
+    for options in ({}, {"query_sample": pairs[0]}):
+        told = pytest.warns(UserWarning, match="no hubness offsets")
+        with contextlib.nullcontext() if options else told:
+            index = ja.search.prepare(amap, target, fingerprint=True, **options)
+        index.save_offsets(place)
+        again = ja.search.prepare(amap, target, offsets=place)
+        np.testing.assert_array_equal(again.offsets, index.offsets)
+
+
+def test_samples_of_queries_are_validated_under_their_own_name(rows, amap):
+    _, (source, target) = rows
+    bad = source.copy()
+    bad[3, 2] = np.nan
+    for sample in (source[:0], bad):
+        with pytest.raises(ArgumentError, match=r"prepare\(query_sample="):
+            ja.search.prepare(amap, target, query_sample=sample)
+        flat = {"form": "search", "query_sample": sample[:, :40]}
+        with pytest.raises(ArgumentError, match=r"rewrite_rows\(query_sample="):
+            ja.search.rewrite_rows(amap, source, **flat)
 
 
 def test_moments_keep_no_anchors_and_a_search_says_so(rows, recwarn):
