@@ -61,7 +61,8 @@ def with_anchors(amap: AlignmentMap, anchors: Anchors, most: int) -> AlignmentMa
     Args:
       amap: fitted on the anchors.
       anchors: paired rows, and those of a modality without pairs.
-      most: rows a modality and side; drawn by a fixed seed beyond. 0 keeps none.
+      most: rows a modality and side; drawn by a fixed seed beyond. 0 keeps none. Rows
+        that other processes hold are not kept.
     """
     if not most:
         return amap
@@ -74,16 +75,27 @@ def with_anchors(amap: AlignmentMap, anchors: Anchors, most: int) -> AlignmentMa
         kept.setdefault(name, {})[side] = encoded.astype(np.float16)
 
     for name, pairs in anchors.rows.items():
+        if not _at_hand(pairs.source, pairs.target):
+            continue
         used = np.arange(len(pairs))
         used = used if pairs.mask is None else used[np.asarray(pairs.mask) > 0]
         own = pairs.take(_draw(used, most))
         keep(name, "source", own.source)
         keep(name, "target", own.target)
     for name, sides in anchors.unpaired.items():
+        if not _at_hand(*(side.rows for side in sides.values())):
+            continue
         for side in ("source", "target"):
             good = np.flatnonzero(np.asarray(sides[side].good))
             keep(name, side, sides[side].rows[_draw(good, most)])
     return dataclasses.replace(amap, encoded=kept)
+
+
+def _at_hand(*sides: ArrayLike) -> bool:
+    """Whether this process holds all rows: others' cannot be read here."""
+    return all(
+        not isinstance(side, jax.Array) or side.is_fully_addressable for side in sides
+    )
 
 
 def _draw(numbers: np.ndarray, most: int) -> np.ndarray:
@@ -107,6 +119,10 @@ def centred_units(
         rows = rows.astype(dtype) - mean.astype(dtype)[None, :]
     if matrix is not None:
         matrix = matrix.astype(rows.dtype)
-        # (n, d_target) @ (d_target, d_source) @ (d_source, d_target)
-        rows = product(product(rows, matrix), matrix.T)
+        if rows.shape[0] < matrix.shape[0]:
+            # (n, d_target) @ (d_target, d_source) @ (d_source, d_target)
+            rows = product(product(rows, matrix), matrix.T)
+        else:
+            # The projector first: one product of many rows.
+            rows = product(rows, product(matrix, matrix.T))
     return unit_rows(rows)
