@@ -83,7 +83,7 @@ def choose_map(
     uses: Sequence[Use] = USES,
     fit_on: Sequence[Modality] | None = None,
     folds: int = 5,
-    most_held_out: int = 500,
+    most_held_out: int = 400,
     source_space: str | None = None,
     target_space: str | None = None,
     card: Mapping[str, Any] | None = None,

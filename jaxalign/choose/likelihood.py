@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int
 
 # Sharpness (1 / temperature) in units of the spread of the scores: a coarse search, and
 # a finer one about its best. With one right row a query the mean is concave in it.
-_COARSE = np.geomspace(0.25, 256.0, 21)
-_FINE = np.geomspace(0.75, 1.0 / 0.75, 7)
+_COARSE = np.geomspace(0.25, 256.0, 13)
+_FINE = np.geomspace(0.6, 1.0 / 0.6, 9)
 # Queries of a fold that a temperature is fitted on, at most.
 _FEW = 256
 # No row costs more, so that one that is far off does not decide alone.

@@ -40,12 +40,7 @@ import numpy as np
 
 from jaxalign.errors import ArgumentError, check_number
 from jaxalign.families.family import ridge_words, status_of
-from jaxalign.families.scorer import (
-    Scorer,
-    ScorerFamily,
-    keep_leading,
-    spread_within,
-)
+from jaxalign.families.scorer import Scorer, ScorerFamily, keep_leading
 from jaxalign.moments import Moments
 from jaxalign.solve.covariances import Covariances, covariances, smallest_of
 from jaxalign.solve.one_by_one import one_by_one
@@ -116,22 +111,32 @@ def _solve_one(parts: Covariances, *, norms: bool) -> Scorer:
     r = jnp.clip(r, 0.0, most)
     rank = parts.rank(r, smallest_of(lower_x) * smallest_of(lower_y))
     gain = r / ((1.0 - r) * (1.0 + r))
+    gain = keep_leading(rank, gain[..., None, :])[..., 0, :]
     root = jnp.sqrt(gain)[..., None, :]
     # L'^-1 V sqrt(g), the columns of either side
-    source = _solve_upper(lower_x, keep_leading(rank, _flip(ut) * root))
-    target = _solve_upper(lower_y, keep_leading(rank, v * root))
+    source = _solve_upper(lower_x, _flip(ut) * root)
+    target = _solve_upper(lower_y, v * root)
     finite = jnp.all(jnp.isfinite(source), axis=(-2, -1))
     finite &= jnp.all(jnp.isfinite(target), axis=(-2, -1))
     return Scorer(
         source=_flip(source),
         target=_flip(target),
-        source_norm=spread_within(parts.source, source) if norms else None,
-        target_norm=spread_within(parts.target, target) if norms else None,
+        source_norm=_spread(gain, parts.source_ridge, source) if norms else None,
+        target_norm=_spread(gain, parts.target_ridge, target) if norms else None,
         penalty=keep_leading(rank, r[..., None, :])[..., 0, :],
         rank=rank,
         status=status_of(finite, parts.rows),
         clipped=clipped,
     )
+
+
+def _spread(gain, ridge, columns):
+    """Root mean square norm of encoded anchors.
+
+    With A = L'^-1 U sqrt(g) and L L' = S + l, the trace of A' S A is sum g - l |A|^2.
+    """
+    size = jnp.sum(jnp.square(columns), axis=(-2, -1))
+    return jnp.sqrt(jnp.maximum(jnp.sum(gain, axis=-1) - ridge * size, 0.0))
 
 
 def _solve_lower(lower, right):

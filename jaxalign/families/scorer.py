@@ -142,15 +142,6 @@ def keep_leading(
     return jnp.where(places < rank[..., None, None], columns, jnp.zeros_like(columns))
 
 
-def spread_within(
-    covariance: Float[Array, "*batch d d"], columns: Float[Array, "*batch d k"]
-) -> Float[Array, "*batch"]:
-    """Root mean square norm of encoded anchors, from their covariance."""
-    # (..., d, d) @ (..., d, k)
-    energy = jnp.sum(columns * product(covariance, columns), axis=(-2, -1))
-    return jnp.sqrt(jnp.maximum(energy, 0.0))
-
-
 def check_side(call: str, scorer: Scorer, queries_are: Side) -> None:
     """Raise for a scorer that is made for queries of the other side."""
     if scorer.queries_are not in (None, queries_are):
