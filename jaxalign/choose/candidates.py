@@ -2,8 +2,8 @@
 """What a map is for, the candidates that this allows, and how they did, in words.
 
 The purpose decides which families are tried, not held-out anchors alone: those are of
-the fitted modality, and always prefer what fits it best. Listed first is what measured
-best on embeddings of real models for that purpose; ties go to it.
+the fitted modality, and always prefer what fits it best. Ties go to what is listed
+first.
 """
 
 import dataclasses

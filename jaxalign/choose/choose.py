@@ -126,9 +126,9 @@ def choose_map(
     Returns:
       The choice. Where nothing can be compared the table is empty: with fewer than 10
       anchors of a modality to fit on, 3 groups or 4 things it is the default map and
-      search, or the first of `families`; and for a search of a modality without pairs,
-      which the likelihood ratio serves best where anchors are fewer than dimensions,
-      and an orthogonal map elsewhere.
+      search, or the first of `families`. For a search of a modality without pairs it is
+      the likelihood ratio where anchors are no more than dimensions, and else an
+      orthogonal map.
 
     Raises:
       ValueError: for what `fit_map` refuses, an unknown purpose or modality, a search

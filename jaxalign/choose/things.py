@@ -42,8 +42,9 @@ def number_things(anchors: Anchors) -> Anchors:
             keys: dict[bytes, int] = {}
             first = [keys.setdefault(_digest(row), i) for i, row in enumerate(side)]
             links.append((rows_of[name], rows_of[name][np.array(first)]))
-    things = _join(total, links + _same(anchors, rows_of, "ids"))
-    links += _same(anchors, rows_of, "ids") + _same(anchors, rows_of, "groups")
+    links += _same(anchors, rows_of, "ids")
+    things = _join(total, links)
+    links += _same(anchors, rows_of, "groups")
     nameless = [name for name, rows in anchors.rows.items() if rows.labels is None]
     for name in nameless[1:]:
         shared = min(sizes[name], sizes[nameless[0]])

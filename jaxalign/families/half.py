@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign.errors import check_number
-from jaxalign.families.family import ridge_words, status_of
-from jaxalign.families.scorer import Scorer, ScorerFamily, keep_leading
+from jaxalign.families.family import ridge_words
+from jaxalign.families.scorer import Scorer, ScorerFamily, cosine_scorer
 from jaxalign.moments import Moments
 from jaxalign.precise import product
 from jaxalign.solve.covariances import Covariances, covariances, ridged_power
@@ -63,20 +63,8 @@ def _solve_one(parts: Covariances) -> Scorer:
     of_target, least_y = ridged_power(parts.target, parts.target_ridge, -0.25)
     v, s, ut = thin_svd(product(product(of_target, parts.cross), of_source))
     rank = parts.rank(s, least_x * least_y)
-    root = jnp.sqrt(s)[..., None, :]
-    u = jnp.swapaxes(ut, -1, -2)
-    source = product(of_source, keep_leading(rank, u * root))
-    target = product(of_target, keep_leading(rank, v * root))
-    finite = jnp.all(jnp.isfinite(source), axis=(-2, -1))
-    finite &= jnp.all(jnp.isfinite(target), axis=(-2, -1))
-    ones = jnp.ones_like(parts.source_ridge)
-    return Scorer(
-        source=jnp.swapaxes(source, -1, -2),
-        target=jnp.swapaxes(target, -1, -2),
-        source_norm=ones,
-        target_norm=ones,
-        penalty=jnp.zeros_like(s),
-        rank=rank,
-        status=status_of(finite, parts.rows),
-        clipped=jnp.zeros_like(rank),
-    )
+    root = jnp.sqrt(s)[None, :]
+    # (d, d) @ (d, k)
+    source = product(of_source, ut.T * root)
+    target = product(of_target, v * root)
+    return cosine_scorer(source, target, rank, parts.rows)

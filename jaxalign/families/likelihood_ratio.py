@@ -40,7 +40,7 @@ import numpy as np
 
 from jaxalign.errors import ArgumentError, check_number
 from jaxalign.families.family import ridge_words, status_of
-from jaxalign.families.scorer import Scorer, ScorerFamily, keep_leading
+from jaxalign.families.scorer import Scorer, ScorerFamily, all_finite, keep_leading
 from jaxalign.moments import Moments
 from jaxalign.solve.covariances import Covariances, covariances, smallest_of
 from jaxalign.solve.one_by_one import one_by_one
@@ -116,8 +116,6 @@ def _solve_one(parts: Covariances, *, norms: bool) -> Scorer:
     # L'^-1 V sqrt(g), the columns of either side
     source = _solve_upper(lower_x, _flip(ut) * root)
     target = _solve_upper(lower_y, v * root)
-    finite = jnp.all(jnp.isfinite(source), axis=(-2, -1))
-    finite &= jnp.all(jnp.isfinite(target), axis=(-2, -1))
     return Scorer(
         source=_flip(source),
         target=_flip(target),
@@ -125,7 +123,7 @@ def _solve_one(parts: Covariances, *, norms: bool) -> Scorer:
         target_norm=_spread(gain, parts.target_ridge, target) if norms else None,
         penalty=keep_leading(rank, r[..., None, :])[..., 0, :],
         rank=rank,
-        status=status_of(finite, parts.rows),
+        status=status_of(all_finite(source, target), parts.rows),
         clipped=clipped,
     )
 

@@ -16,10 +16,11 @@ from typing import Any, ClassVar, Literal
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError
+from jaxalign.families.family import status_of
 from jaxalign.float_rows import wide_dtype
 from jaxalign.moments import Moments
 from jaxalign.precise import product
@@ -140,6 +141,43 @@ def keep_leading(
     """Set the columns beyond `rank` to 0."""
     places = jax.lax.broadcasted_iota(jnp.int32, columns.shape, columns.ndim - 1)
     return jnp.where(places < rank[..., None, None], columns, jnp.zeros_like(columns))
+
+
+def cosine_scorer(
+    source: Float[Array, "d_source k"],
+    target: Float[Array, "d_target k"],
+    rank: Int[Array, ""],
+    rows: Int[Array, ""],
+    *,
+    queries_are: Side | None = None,
+) -> Scorer:
+    """Make a scorer by cosines, without a penalty.
+
+    Args:
+      source: columns of the source's matrix.
+      target: columns of the target's matrix.
+      rank: columns beyond it become 0.
+      rows: number of anchors.
+      queries_are: see `Scorer`.
+    """
+    source, target = keep_leading(rank, source), keep_leading(rank, target)
+    one = jnp.ones((), source.dtype)
+    return Scorer(
+        source=source.T,
+        target=target.T,
+        source_norm=one,
+        target_norm=one,
+        penalty=jnp.zeros(source.shape[-1], source.dtype),
+        rank=rank,
+        status=status_of(all_finite(source, target), rows),
+        clipped=jnp.zeros_like(rank),
+        queries_are=queries_are,
+    )
+
+
+def all_finite(*matrices: Float[Array, "..."]) -> Bool[Array, ""]:
+    """Whether no entry is NaN or infinite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(one)) for one in matrices]))
 
 
 def check_side(call: str, scorer: Scorer, queries_are: Side) -> None:

@@ -7,8 +7,7 @@ target queries regresses on the source's side. With :math:`W = E s F^\top` queri
 encoded by :math:`s F^\top` and index rows by :math:`E^\top`.
 
 Reference: Shigeto, Suzuki, Hara, Shimbo, Matsumoto, "Ridge regression, hubness, and
-zero-shot learning", 2015, arXiv 1507.00825, which argues for the other direction where
-queries are not centred.
+zero-shot learning", 2015, arXiv 1507.00825, which argues for the other direction.
 """
 
 import dataclasses
@@ -19,8 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign.errors import check_number, check_option
-from jaxalign.families.family import status_of
-from jaxalign.families.scorer import Scorer, ScorerFamily, Side, keep_leading
+from jaxalign.families.scorer import Scorer, ScorerFamily, Side, cosine_scorer
 from jaxalign.moments import Moments
 from jaxalign.solve.covariances import (
     Covariances,
@@ -91,19 +89,5 @@ def _solve_one(parts: Covariances, strength, *, queries_are: Side) -> Scorer:
     solved = jax.scipy.linalg.cho_solve((lower, True), jnp.swapaxes(cross, -1, -2))
     e, s, ft = thin_svd(jnp.swapaxes(solved, -1, -2))
     rank = parts.rank(s, jnp.square(smallest_of(lower)))
-    of_queries = keep_leading(rank, jnp.swapaxes(ft, -1, -2) * s[..., None, :])
-    of_index = keep_leading(rank, e)
-    finite = jnp.all(jnp.isfinite(of_queries), axis=(-2, -1))
-    ones = jnp.ones_like(ridge)
-    found = Scorer(
-        source=jnp.swapaxes(of_queries, -1, -2),
-        target=jnp.swapaxes(of_index, -1, -2),
-        source_norm=ones,
-        target_norm=ones,
-        penalty=jnp.zeros_like(s),
-        rank=rank,
-        status=status_of(finite, parts.rows),
-        clipped=jnp.zeros_like(rank),
-        queries_are="source",
-    )
+    found = cosine_scorer(ft.T * s[None, :], e, rank, parts.rows, queries_are="source")
     return found if queries_are == "source" else found.reversed()

@@ -3,8 +3,8 @@ r"""The whitened orthogonal family: a partial isometry found in whitened coordin
 
 The polar factor of :math:`(S_y + l_y)^{-1/4} C (S_x + l_x)^{-1/2}`, cut at the rank
 that the anchors have. Distances within the part that it keeps are kept, as by
-`Orthogonal`; directions of little spread weigh as much as those of much. It carries a
-modality that the anchors lack best where they are many.
+`Orthogonal`; which directions these are is decided with the spread of either side
+taken out, in part.
 """
 
 import dataclasses
