@@ -52,11 +52,11 @@ class LikelihoodRatio(ScorerFamily):
     r"""Log-likelihood ratio of ridge-regularised canonical correlations.
 
     Attributes:
-      ridge: factor of the ridges tr(S) / n, above 0. A factor of 0.3 to 3 changes
-        little.
+      ridge: factor of the ridges tr(S) / n, above 0. On 100 ImageNet texts of two CLIP
+        models factors of 0.3, 1 and 3 find 88.2, 87.7 and 86.5 %.
       norms: bring encoded rows to one norm, the root mean square of the anchors'. The
-        formula has none, and on Gaussian rows they cost 1 to 2 points of top-1. Rows of
-        real models have heavy tails, which the quadratic score feels: norms pay there.
+        formula has none: on planted Gaussian rows they cost 1 to 2 points of top-1. On
+        those texts they gain 2.
 
     Notes:
       A Cholesky factor whitens as well as the square root, since a rotation between the
