@@ -137,18 +137,22 @@ class JoinedRows(Rows):
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return a view where the rows lie in one piece, or else a copy."""
-        found = []
         place = int(np.searchsorted(self._starts, start, side="right")) - 1
-        for piece, offset in zip(
-            self.pieces[place:], self._starts[place:], strict=False
-        ):
-            first, last = max(start - offset, 0), min(stop - offset, len(piece))
-            if first >= last:
-                break
-            found.append(piece.read(first, last))
-        if not found:
-            return np.empty((0, self.shape[1]), self.dtype)
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        place = min(max(place, 0), len(self.pieces) - 1)
+        offset = self._starts[place]
+        if stop <= offset + len(self.pieces[place]):
+            return self.pieces[place].read(start - offset, stop - offset)
+        found = np.empty((stop - start, self.shape[1]), self.dtype)
+        done = start
+        # Piece by piece: each may hold a file open while it is in use.
+        while done < stop:
+            piece, offset = self.pieces[place], self._starts[place]
+            last = min(stop - offset, len(piece))
+            found[done - start : offset + last - start] = piece.read(
+                done - offset, last
+            )
+            done, place = offset + last, place + 1
+        return found
 
 
 def join_rows(pieces: Sequence[Rows]) -> Rows:

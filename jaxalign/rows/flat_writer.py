@@ -15,6 +15,8 @@ from jaxalign.rows.unfinished import Output, Progress, Unfinished
 
 # Bytes between two syncs: else the disk would be idle now, and busy at the end.
 _SYNC_BYTES = 1 << 26
+# Whole files that may wait for a sync: each is open until then.
+_WAITING_FILES = 32
 
 
 class Segment(NamedTuple):
@@ -101,13 +103,13 @@ class FlatWriter(RowWriter):
         if stop == self._ends[number]:
             self._unsynced += self._open.values()
             self._open = {}
-        if self._bytes >= _SYNC_BYTES:
+        if self._bytes >= _SYNC_BYTES or len(self._unsynced) >= _WAITING_FILES:
             self._sync_soon(stop)
 
     def _sync_soon(self, rows: int) -> None:
-        """Begin to bring what is written to the disk, unless that is going on."""
+        """Begin to bring what is written to the disk, once the last time is over."""
         if self._syncing is not None:
-            if not self._syncing.done():
+            if not self._syncing.done() and len(self._unsynced) < _WAITING_FILES:
                 return
             self._syncing.result()
         whole, self._unsynced = self._unsynced, []

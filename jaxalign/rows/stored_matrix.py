@@ -3,6 +3,8 @@
 
 import math
 import threading
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,18 +45,40 @@ def stored_matrix(
         )
     if not math.prod(shape):
         return ArrayRows(np.empty(shape, dtype))
-    order = "F" if fortran else "C"
     if place.local is not None:
-        mapped = np.memmap(
-            place.local, dtype, mode="r", offset=offset, shape=shape, order=order
-        )
-        return ArrayRows(mapped)
+        return _MappedRows(place.local, offset, shape, dtype, "F" if fortran else "C")
     if fortran:
         with place.open() as stream:
             stream.seek(offset)
             numbers = np.frombuffer(stream.read(end - offset), dtype)
         return ArrayRows(numbers.reshape(shape, order="F"))
     return _RemoteRows(place, offset, shape, dtype)
+
+
+class _MappedRows(Rows):
+    """Rows of a file on this machine, mapped while they are in use.
+
+    A map holds its file open, and a folder may have thousands.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        offset: int,
+        shape: tuple[int, int],
+        dtype: np.dtype,
+        order: str,
+    ):
+        super().__init__(shape, dtype)
+        self._path, self._offset, self._order = path, offset, order
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return a view."""
+        order: Any = self._order
+        mapped = np.memmap(
+            self._path, self.dtype, "r", self._offset, self.shape, order=order
+        )
+        return mapped[start:stop]
 
 
 class _RemoteRows(Rows):

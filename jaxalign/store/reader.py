@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxalign.errors import ArgumentError, MissingFileError, check_count, check_option
-from jaxalign.lazy_rows import ArrayRows, JoinedRows, Rows
+from jaxalign.lazy_rows import JoinedRows, Rows
 from jaxalign.store.incoming import COLUMN_TYPES
 from jaxalign.store.integrity import (
     compare_checksums,
@@ -264,16 +264,12 @@ class EmbeddingStore:
         """
         width = self.dim(modality)
         pieces = [
-            np.load(self._path(modality, part), mmap_mode="r", allow_pickle=False)[
-                first:last
-            ]
+            _PartRows(self._path(modality, part), first, last, width, self.dtype)
             for part, first, last in self._spans(start, stop)
         ]
         if not pieces:
             return np.empty((0, width), self.dtype)
-        if len(pieces) == 1:
-            return pieces[0]
-        return JoinedRows([ArrayRows(piece) for piece in pieces])
+        return pieces[0][:] if len(pieces) == 1 else JoinedRows(pieces)
 
     def metadata(
         self,
@@ -390,6 +386,19 @@ class EmbeddingStore:
             first, last = max(begin - offset, 0), min(end - offset, rows)
             if first < last:
                 yield part, first, last
+
+
+class _PartRows(Rows):
+    """Rows ``first`` to ``last`` of a part; the file is open while they are in use."""
+
+    def __init__(self, path: Path, first: int, last: int, width: int, dtype: np.dtype):
+        super().__init__((last - first, width), dtype)
+        self._path, self._first = path, first
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return a memory-mapped view."""
+        rows = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        return rows[self._first + start : self._first + stop]
 
 
 def _raise_if_unfinished(call: str, folder: Path) -> None:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of every format are carried into the same format, with all that lies beside."""
 
+import os
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
@@ -238,3 +241,31 @@ def test_where_searches_compare_rows(amap, rows, tmp_path):
         np.load(done.path)[good], wanted[good], atol=ROWS * eps(np.float32)
     )
     assert done.bad == 2
+
+
+def test_few_files_are_open_whatever_the_parts(amap, tmp_path):
+    resource = pytest.importorskip("resource")
+    rows, _ = unit_pair(3, 240)
+    for name in ("img_emb", "metadata"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+    for number, part in enumerate(np.split(rows, 120)):
+        np.save(tmp_path / f"in/img_emb/img_emb_{number}.npy", part)
+        pq.write_table(
+            pa.table({"id": [f"{number}-{i}" for i in range(len(part))]}),
+            tmp_path / f"in/metadata/metadata_{number}.parquet",
+        )
+    # Once before, so that what programs keep open is open already.
+    source = ja.rows.open_rows(tmp_path / "in", id_column="id")
+    ja.maps.carry(amap, source, tmp_path / "one")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.open(tmp_path, os.O_RDONLY)
+    os.close(probe)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (probe + 80, hard))
+        source = ja.rows.open_rows(tmp_path / "in", id_column="id")
+        assert source.ids()[-1] == "119-1"
+        ja.maps.carry(amap, source, tmp_path / "two")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    found = [ja.rows.open_rows(tmp_path / n).rows["image"][:] for n in ("one", "two")]
+    np.testing.assert_array_equal(*found)
