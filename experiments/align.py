@@ -23,7 +23,7 @@ from experiments import launch
 from experiments.splits import check_splits, embed_split
 from experiments.two_models import TwoModels, read_models
 from jaxalign.choose.choose import MapChoice, choose_map
-from jaxalign.choose.jobs import Purpose
+from jaxalign.heldout.jobs import Purpose
 from jaxalign.data import catalog, openmoji_texts
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
