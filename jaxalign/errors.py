@@ -56,6 +56,10 @@ class MissingModuleError(UserError, ModuleNotFoundError):
     """An optional package that a call needs is not installed."""
 
 
+class PoorFitWarning(UserWarning):
+    """A map was fitted that carries held-out anchors no better than their mean."""
+
+
 DEFAULT_REMEDY = "leave it out for the default"
 
 
