@@ -191,9 +191,7 @@ class Folds:
             job.index,
             rows_are=job.rows_are,
             queries=job.query,
-            query_sample=np.asarray(getattr(self.anchors.rows[job.query], side))[
-                known
-            ],
+            query_sample=np.asarray(getattr(self.anchors.rows[job.query], side))[known],
         )
         queries = np.asarray(index.prepared(getattr(held[job.query], side)[asked]))
         n, m = len(queries), len(index)

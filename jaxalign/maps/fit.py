@@ -38,6 +38,7 @@ from jaxalign.maps.assemble import (
     settled,
     settled_scorer,
     small_parts,
+    with_sketches,
 )
 from jaxalign.maps.encode import MOST_ANCHORS, with_anchors
 from jaxalign.maps.options import (
@@ -204,7 +205,8 @@ def _fit_moments(
     scorer = None if about.scorer is None else about.scorer.solve(pooled)
     scorer = settled_scorer(call, scorer, int(pooled.rows))
     _warn(call, None, pooled, measured, family, weights, about, BATCH_SIZE)
-    return make_map(call, small, solved, facts, measured, about, scorer)
+    amap = make_map(call, small, solved, facts, measured, about, scorer)
+    return with_sketches(amap, moments)
 
 
 def _warn(call, anchors, pooled, measured, family, weights, about, batch_size) -> None:
@@ -265,7 +267,8 @@ def _fit_anchors(
     scorer = None if about.scorer is None else about.scorer.solve(pooled)
     scorer = settled_scorer(call, scorer, int(pooled.rows))
     _warn(call, anchors, pooled, measured, family, weights, about, batch_size)
-    return make_map(call, small, solved, facts, measured, about, scorer)
+    amap = make_map(call, small, solved, facts, measured, about, scorer)
+    return with_sketches(amap, moments)
 
 
 def _takes_grams(family: Family, scale: Scale, anchors: Anchors, weights) -> bool:
