@@ -23,7 +23,6 @@ from experiments import launch
 from experiments.splits import check_splits, embed_split
 from experiments.two_models import TwoModels, read_models
 from jaxalign.choose.choose import MapChoice, choose_map
-from jaxalign.heldout.jobs import Purpose
 from jaxalign.data import catalog, openmoji_texts
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
@@ -31,6 +30,7 @@ from jaxalign.evaluate.baselines import CHOSEN, DEFAULT, fit_baselines
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
 from jaxalign.evaluate.rows import METRICS, ResultRow
+from jaxalign.heldout.jobs import Purpose
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
 from jaxalign.metrics.spectrum import dimensions_used

@@ -21,15 +21,15 @@ from jaxalign.choose.candidates import (
     HeldOutTop1,
     explain,
 )
-from jaxalign.heldout.folds import Folds
-from jaxalign.heldout.jobs import PURPOSES, Purpose, jobs_of
-from jaxalign.heldout.things import number_things
 from jaxalign.choose.trials import Trials, first_of_the_best
 from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.families.family import Family
 from jaxalign.families.likelihood_ratio import LikelihoodRatio
 from jaxalign.families.orthogonal import Orthogonal
 from jaxalign.families.scorer import Scorer, ScorerFamily, Side
+from jaxalign.heldout.folds import Folds
+from jaxalign.heldout.jobs import PURPOSES, Purpose, jobs_of
+from jaxalign.heldout.things import number_things
 from jaxalign.maps.assemble import check_card
 from jaxalign.maps.fit import fit_map
 from jaxalign.search.use import SearchMap, Use

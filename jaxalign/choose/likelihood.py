@@ -8,6 +8,7 @@ temperature, fitted on folds other than the one that it judges.
 """
 
 from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np

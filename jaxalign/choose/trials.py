@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxalign.choose.candidates import Candidate, CandidateScore, HeldOutTop1
+from jaxalign.choose.likelihood import fit_sharpness, log_shares
+from jaxalign.errors import ArgumentError
 from jaxalign.heldout.folds import Folds, LeftOut
 from jaxalign.heldout.jobs import Job
-from jaxalign.choose.likelihood import fit_sharpness, log_shares
 from jaxalign.heldout.scores import FoldScores
-from jaxalign.errors import ArgumentError
 from jaxalign.maps.alignment_map import AlignmentMap
 
 # Folds that a strength is chosen by, or an MLP stopped by, ask for so many anchors.

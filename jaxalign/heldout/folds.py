@@ -18,12 +18,12 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.anchors.folds import fold_rows
 from jaxalign.array_types import Modality
 from jaxalign.buckets import pad_to_size
-from jaxalign.heldout.jobs import Job
-from jaxalign.heldout.scores import FoldScores
 from jaxalign.errors import PoorFitWarning
 from jaxalign.families.family import Family
 from jaxalign.families.orthogonal import Orthogonal
 from jaxalign.families.scorer import ScorerFamily
+from jaxalign.heldout.jobs import Job
+from jaxalign.heldout.scores import FoldScores
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.assemble import settled_scorer
 from jaxalign.maps.encode import MOST_ANCHORS
