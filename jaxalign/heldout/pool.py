@@ -33,7 +33,7 @@ from jaxalign.search.use import (
 from jaxalign.unit_rows import unit_rows
 
 NEIGHBOURS = 10
-_SAMPLE, _SEED = 2000, 0
+_SAMPLE, _SEED, _NEARLY = 2000, 0, 0.9
 
 
 class PoolAnswers(NamedTuple):
@@ -159,7 +159,10 @@ class Pool(NamedTuple):
 
     def _rivals(self, fold: int) -> dict[int, np.ndarray]:
         """Index rows of other folds, as many as the own fold leaves room for."""
-        room, found = self.rows - len(self._held(fold)), {}
+        own = len(self._held(fold))
+        room, found = self.rows - own, {}
+        if own >= _NEARLY * self.rows:
+            return {}  # rivals enough, and every other fold takes a fit of its own
         for step in range(1, self.folds.count):
             other = (fold + step) % self.folds.count
             rivals = _draw(self._held(other), room)
