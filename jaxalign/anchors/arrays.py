@@ -9,6 +9,7 @@ import numpy as np
 from jaxalign.array_types import ArrayLike
 from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import check_float_rows, native_floats
+from jaxalign.lazy_rows import Rows
 from jaxalign.moments.passes import PairBatch
 from jaxalign.read_ahead import ReadAhead, is_mapped, touch
 
@@ -56,19 +57,20 @@ class PairSlices:
         self._next = stop
         slices = [side[start:stop] for side in self._sides]
         source, target = (_frozen(native_floats(rows)) for rows in slices)
-        if stop < self._rows.stop and any(map(is_mapped, slices)):
+        mapped = [
+            side
+            for side, rows in zip(self._sides, slices, strict=True)
+            if is_mapped(rows)
+        ]
+        if stop < self._rows.stop and mapped:
             following = slice(stop, min(stop + self._batch_size, self._rows.stop))
-            self._ahead.start(lambda: self._touch(following))
+            self._ahead.start(lambda: _touch(mapped, following))
         weights = None if self._weights is None else self._weights[start:stop]
         if callable(self._group):
             group = self._group(np.arange(start, stop))
         else:
             group = None if self._group is None else self._group[start:stop]
         return PairBatch(source, target, weights, group)
-
-    def _touch(self, rows: slice) -> None:
-        for side in self._sides:
-            touch(side[rows])
 
     def get_state(self) -> dict[str, int]:
         """Return the next row's number."""
@@ -90,6 +92,12 @@ class PairSlices:
         self._next = row
 
 
+def _touch(sides: list[Any], rows: slice) -> None:
+    """Bring the next rows from the disk."""
+    for side in sides:
+        touch(side[rows])
+
+
 def _frozen(rows: Any) -> Any:
     """Make a slice read-only: rows that stay as they are need not be copied."""
     if isinstance(rows, np.ndarray):
@@ -98,8 +106,8 @@ def _frozen(rows: Any) -> Any:
 
 
 def array_pairs(
-    source: ArrayLike,
-    target: ArrayLike,
+    source: ArrayLike | Rows,
+    target: ArrayLike | Rows,
     *,
     weights: ArrayLike | None = None,
     group: Groups | None = None,
@@ -109,7 +117,7 @@ def array_pairs(
     """Cut paired rows into batches, without a copy of rows in native byte order.
 
     Args:
-      source: ``(n, d_source)``, NumPy (memory-mapped too) or JAX.
+      source: ``(n, d_source)``, NumPy (memory-mapped too), JAX, or `rows.Rows`.
       target: ``(n, d_target)``; row i belongs to row i of `source`.
       weights: ``(n,)`` weights or a mask. Default: all 1.
       group: ``(n,)`` numbers of groups, or a function from row numbers to them, such as
@@ -127,8 +135,10 @@ def array_pairs(
     >>> [len(batch.source) for batch in batches]
     [2, 2, 1]
     """
-    source = check_float_rows("array_pairs", "source", source)
-    target = check_float_rows("array_pairs", "target", target)
+    if not isinstance(source, Rows):
+        source = check_float_rows("array_pairs", "source", source)
+    if not isinstance(target, Rows):
+        target = check_float_rows("array_pairs", "target", target)
     if source.shape[0] != target.shape[0]:
         raise ArgumentError(
             "array_pairs(source=..., target=...)",
