@@ -4,7 +4,6 @@
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -23,7 +22,7 @@ from jaxalign.data import catalog
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import DTYPES, Dtype
 from jaxalign.errors import ArgumentError, is_mistake
-from jaxalign.workflows import models
+from jaxalign.workflows import models, outputs
 
 _MODEL_HELP = (
     "a shipped pair, a checkpoint folder, or a model of the Hugging Face hub as "
@@ -98,17 +97,7 @@ def open_workdir(default: str) -> Path:
     Raises:
       ValueError: if it cannot be made or written.
     """
-    workdir = Path(os.path.expanduser(WORKDIR.value or default))
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir):
-            pass
-    except OSError as error:
-        got = f"{str(workdir)!r} ({error.strerror})"
-        raise ArgumentError(
-            "--workdir", "a folder that can be written", got, "name another"
-        ) from error
-    return workdir
+    return outputs.open_folder(WORKDIR.value or default, "--workdir")
 
 
 def dataset_name() -> str:

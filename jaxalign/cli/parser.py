@@ -5,7 +5,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from jaxalign.errors import UserError
+from jaxalign.errors import ArgumentError, UserError
+
+LARGEST_SEED = 2**31 - 1
 
 
 class UsageError(UserError):
@@ -89,3 +91,17 @@ def _flags(arguments: Sequence[str], *, whole: bool = False) -> list[str]:
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
     before = list(arguments[:end])
     return before if whole else [text for text in before if text.startswith("-")]
+
+
+def read_seeds(flag: str, text: str) -> tuple[int, ...]:
+    """Read distinct seeds, separated by commas.
+
+    >>> read_seeds("--seeds", "0,2")
+    (0, 2)
+    """
+    parts = [part.strip() for part in text.split(",")]
+    seeds = tuple(int(part) for part in parts if part.isdigit())
+    if len(set(seeds)) != len(parts) or max(seeds) > LARGEST_SEED:
+        expected = f"distinct integers of 0 to {LARGEST_SEED}"
+        raise ArgumentError(flag, expected, repr(text), f"write {flag}=0,1,2")
+    return seeds

@@ -8,13 +8,15 @@ ends in the same bytes.
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from tqdm import tqdm
 
+from jaxalign.compilation_cache import use_compilation_cache
 from jaxalign.data import catalog
 from jaxalign.embedding.into_stores import (
     MOST_UNREADABLE_IN_A_ROW,
@@ -25,10 +27,13 @@ from jaxalign.embedding.into_stores import (
 from jaxalign.embedding.shares import ALONE, Share
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.partition import Partition
-from jaxalign.errors import ArgumentError
+from jaxalign.encoders.pretrained import Dtype
+from jaxalign.errors import ArgumentError, check_count
 from jaxalign.processors import cpu_count
 from jaxalign.sharding import data_mesh
 from jaxalign.store.reader import EmbeddingStore
+from jaxalign.workflows.models import load_model
+from jaxalign.workflows.outputs import open_folder
 
 StoreDtype = Literal["float32", "float16"]
 
@@ -186,3 +191,60 @@ def default_split(splits: Sequence[str]) -> str:
     """Return the split that is for evaluation, by its name, or the first."""
     names = ("test", "learnt", "validation", "val", "dev")
     return next((name for name in names if name in splits), splits[0])
+
+
+def embed_pictures(
+    pictures: str,
+    models: str,
+    out: str,
+    *,
+    encoder_dtype: Dtype = "float32",
+    split: str | None = None,
+    workers: int | None = None,
+    verify: bool = False,
+    **settings: Any,
+) -> dict[str, EmbeddingStore]:
+    """Embed pictures and texts with one model or two named ones, and say so.
+
+    Args:
+      pictures: as `Config.dataset`.
+      models: one name, or two separated by a comma: the stores "source" and "target".
+      out: folder of the stores.
+      encoder_dtype: of the encoders.
+      split: None: the one for evaluation.
+      workers: None: see `default_workers`.
+      verify: compare all checksums at the end.
+      settings: of `Config`.
+
+    Raises:
+      ValueError: for an unknown model, data set or option.
+    """
+    names = [name.strip() for name in models.split(",")]
+    if not 1 <= len(names) <= 2 or not all(names):
+        remedy = "write --models=A,B"
+        raise ArgumentError("--models", "one model or two", repr(models), remedy)
+    for name in ("batch_size", "max_examples", "part_examples", "threads"):
+        if settings.get(name) is not None:
+            check_count("jaxalign embed", f"--{name}", settings[name])
+    use_compilation_cache()
+    config = Config(
+        dataset=pictures,
+        split=split or default_split(catalog.dataset_info(pictures).splits),
+        workers=default_workers() if workers is None else workers,
+        **settings,
+    )
+    mesh = local_mesh(config)
+    encoders = {
+        role: load_model(name, encoder_dtype)
+        for role, name in zip(("source", "target"), names, strict=False)
+    }
+    stores = run(
+        config,
+        encoders,
+        open_folder(out, "--out"),
+        mesh=mesh,
+        say=lambda text: tqdm.write(text, file=sys.stderr),
+    )
+    for store in stores.values() if verify else ():
+        store.verify()
+    return stores

@@ -8,6 +8,7 @@ emoji that neither model saw. Writes `results.json`, `map.safetensors` and
 """
 
 import dataclasses
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +19,27 @@ from jaxalign.choose.jobs import Purpose
 from jaxalign.data import catalog, openmoji_texts
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
-from jaxalign.evaluate.baselines import CHOSEN, DEFAULT, fit_baselines
+from jaxalign.evaluate.baselines import CHOSEN, DEFAULT, PAPERS, fit_baselines
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
-from jaxalign.evaluate.rows import METRICS, ResultRow
+from jaxalign.evaluate.rows import METRICS, NATIVE_TARGET, NO_MAP, ResultRow
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
 from jaxalign.metrics.spectrum import dimensions_used
 from jaxalign.pairing.embedded_split import EmbeddedSplit, embed_class_texts
+from jaxalign.report.finding import describe_finding
 from jaxalign.report.gallery import sample_gallery
 from jaxalign.report.page import write_report
 from jaxalign.report.results import write_results
 from jaxalign.report.similarities import SimilarityMaps, measure_similarities
+from jaxalign.report.summary import (
+    KEY_COLUMNS,
+    collect,
+    describe_size,
+    format_value,
+    pick_methods,
+)
+from jaxalign.report.table import align_columns
 from jaxalign.report.trust import describe_trust
 from jaxalign.trust.anchors import assess_anchors
 from jaxalign.workflows.splits import check_splits, embed_split
@@ -274,3 +284,28 @@ def tiny(config: Config) -> Config:
     return dataclasses.replace(
         config, seeds=config.seeds[:1], replicates=100, trust_replicates=40
     )
+
+
+def summarise(rows: list[ResultRow], config: Config) -> list[str]:
+    """Say in a few lines what the experiment found on held-out classes."""
+    cells = collect(rows)[HELDOUT]
+    names = {NO_MAP: "no map", CHOSEN: "chosen map"}
+    shown = (NO_MAP, PAPERS, DEFAULT, CHOSEN, NATIVE_TARGET)
+    columns = [c for c in KEY_COLUMNS if not c.metric.endswith("cosine")]
+    columns = [c for c in columns if not c.metric.startswith("target_image")]
+    body = []
+    for method in pick_methods(cells, shown):
+        found = [column.cell(method, cells[method]) for column in columns]
+        texts = [
+            "-" if cell is None else f"{format_value(column.metric, cell.value)} %"
+            for column, cell in zip(columns, found, strict=True)
+        ]
+        body.append([names.get(method, method), *texts])
+    head = ["", "text finds itself", "image finds its text", "zero-shot"]
+    fit_on = None if config.fit_on == "all" else config.fit_on
+    return [
+        f"One map from {config.source} to {config.target}, fitted on {config.fit_on}s;",
+        f"asked about classes that it never saw: {describe_size(cells)}.",
+        *align_columns([head], body),
+        *textwrap.wrap(describe_finding(cells, DEFAULT, fit_on=fit_on)[0], 96),
+    ]
