@@ -11,6 +11,7 @@ from . import metrics as metrics
 from . import moments as moments
 from . import pairing as pairing
 from . import report as report
+from . import rows as rows
 from . import search as search
 from . import sharding as sharding
 from . import solve as solve

@@ -6,40 +6,17 @@ same ids in the same order, and are read as they lie. Stores written apart may l
 of their own (pictures that one run could not read): the rows that both have are paired.
 """
 
-import dataclasses
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from jaxalign.anchors.arrays import BATCH_SIZE, Groups, PairSlices, check_rows
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.errors import ArgumentError
+from jaxalign.lazy_rows import Rows, as_rows
+from jaxalign.rows.matching import MatchedRows, match_rows
+from jaxalign.rows.own_store import store_row_set
 from jaxalign.store.reader import EmbeddingStore
-
-# Ids of this many rows are compared at a time.
-_ID_ROWS = 65536
-
-# Rows that are out of order are picked from so many consecutive ones at a time.
-_SPAN = 16384
-
-
-@dataclasses.dataclass(frozen=True)
-class MatchedRows:
-    """Which rows of two stores belong together, in the source's order.
-
-    Attributes:
-      source: ``(n,)`` row numbers, or None where all rows pair as they lie.
-      target: likewise.
-      count: n.
-      source_only: ids that the source store alone has.
-      target_only: ids that the target store alone has.
-    """
-
-    source: Int[np.ndarray, " n"] | None
-    target: Int[np.ndarray, " n"] | None
-    count: int
-    source_only: int = 0
-    target_only: int = 0
 
 
 def match_stores(source: EmbeddingStore, target: EmbeddingStore) -> MatchedRows:
@@ -67,27 +44,7 @@ def match_stores(source: EmbeddingStore, target: EmbeddingStore) -> MatchedRows:
             f"two of space {source.space[:12]}...",
             "embed the data with the other model too",
         )
-    if _have_equal_ids(source, target):
-        return MatchedRows(None, None, len(source))
-    own, other = source.ids(), target.ids()
-    _, first, second = np.intersect1d(
-        own, other, assume_unique=True, return_indices=True
-    )
-    if not len(first):
-        raise ArgumentError(
-            call,
-            "ids that both stores have",
-            f"none: such as {str(own[0])!r} and {str(other[0])!r}",
-            "embed the same data with both models",
-        )
-    order = np.argsort(first)
-    return MatchedRows(
-        first[order],
-        second[order],
-        len(first),
-        len(own) - len(first),
-        len(other) - len(first),
-    )
+    return match_rows(store_row_set(source), store_row_set(target), call="match_stores")
 
 
 def store_pairs(
@@ -134,8 +91,8 @@ def store_pairs(
         store.dim(modality)  # Refuses a modality that the store lacks.
     matched = match_stores(source, target) if matched is None else matched
     return PairSlices(
-        _StoredRows(source, modality, matched.source),
-        _StoredRows(target, modality, matched.target),
+        sliced(as_rows(source.rows(modality)), matched.source),
+        sliced(as_rows(target.rows(modality)), matched.target),
         weights,
         group,
         batch_size,
@@ -143,38 +100,16 @@ def store_pairs(
     )
 
 
-class _StoredRows:
-    """Rows of one store, sliced like an array."""
+def sliced(rows: Rows, numbers: np.ndarray | None) -> Any:
+    """Return what slices like an array: rows as they lie, or rows by number."""
+    return rows if numbers is None else _ChosenRows(rows, numbers)
 
-    def __init__(
-        self, store: EmbeddingStore, modality: Modality, numbers: np.ndarray | None
-    ):
-        self._store, self._modality, self._numbers = store, modality, numbers
-        self._dtype = store.dtype
+
+class _ChosenRows:
+    """Rows by number, sliced like an array."""
+
+    def __init__(self, rows: Rows, numbers: np.ndarray):
+        self._rows, self._numbers = rows, numbers
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        if self._numbers is None:
-            return self._store.rows(self._modality, rows.start, rows.stop)
-        numbers = self._numbers[rows]
-        order = np.argsort(numbers)
-        found = np.empty((len(numbers), self._store.dim(self._modality)), self._dtype)
-        # Span by span: rows in another order may lie anywhere in the store, and what
-        # lies between them must not come along.
-        spans = numbers[order] // _SPAN
-        for places in np.split(order, np.flatnonzero(np.diff(spans)) + 1):
-            low, high = int(numbers[places[0]]), int(numbers[places[-1]]) + 1
-            part = self._store.rows(self._modality, low, high)
-            found[places] = part[numbers[places] - low]
-        return found
-
-
-def _have_equal_ids(source: EmbeddingStore, target: EmbeddingStore) -> bool:
-    """Tell whether two stores have the same ids in the same order."""
-    if len(source) != len(target):
-        return False
-    return all(
-        np.array_equal(
-            source.ids(start, start + _ID_ROWS), target.ids(start, start + _ID_ROWS)
-        )
-        for start in range(0, len(source), _ID_ROWS)
-    )
+        return self._rows.take(self._numbers[rows])

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxalign.errors import ArgumentError, MissingFileError, check_count, check_option
+from jaxalign.lazy_rows import ArrayRows, JoinedRows, Rows
 from jaxalign.store.incoming import COLUMN_TYPES
 from jaxalign.store.integrity import (
     compare_checksums,
@@ -211,6 +212,11 @@ class EmbeddingStore:
         ]
 
     @property
+    def metadata_files(self) -> list[Path]:
+        """The metadata's files, in the order of the rows."""
+        return [self._path(METADATA, part) for part, _ in self._parts]
+
+    @property
     def columns(self) -> dict[str, str]:
         """The metadata's columns, each "string" or "int64"."""
         return dict(self._manifest.columns)
@@ -235,7 +241,7 @@ class EmbeddingStore:
 
     def rows(
         self, modality: str, start: int = 0, stop: int | None = None
-    ) -> np.ndarray:
+    ) -> np.ndarray | Rows:
         """Return rows in the data's order.
 
         Args:
@@ -245,7 +251,8 @@ class EmbeddingStore:
 
         Returns:
           (n, d) in the store's dtype: a read-only, memory-mapped view if the rows lie
-          in one part, or else a copy.
+          in one part. Rows of several parts are read when they are asked for, by
+          slices or by numbers; `numpy.asarray` reads them all.
 
         Raises:
           ValueError: if the store has no such modality.
@@ -259,7 +266,9 @@ class EmbeddingStore:
         ]
         if not pieces:
             return np.empty((0, width), self.dtype)
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        if len(pieces) == 1:
+            return pieces[0]
+        return JoinedRows([ArrayRows(piece) for piece in pieces])
 
     def metadata(
         self,
@@ -337,7 +346,10 @@ class EmbeddingStore:
                 last = min(first + batch_size, end)
                 yield StoredBatch(
                     start=first,
-                    rows={name: self.rows(name, first, last) for name in wanted},
+                    rows={
+                        name: np.asanyarray(self.rows(name, first, last))
+                        for name in wanted
+                    },
                     ids=ids[first - block : last - block],
                 )
 

@@ -245,7 +245,7 @@ def test_half_precision_and_one_model(models, folder, tmp_path):
     rows = stores["source"].rows("image")
     assert rows.dtype == np.float16
     np.testing.assert_array_equal(
-        rows, whole["source"].rows("image").astype(np.float16)
+        rows, np.asarray(whole["source"].rows("image")).astype(np.float16)
     )
 
 

@@ -65,7 +65,15 @@ def test_rows_of_one_part_are_a_read_only_view(store):
     rows = store.rows("image", 5, 9)
     assert isinstance(rows, np.memmap)
     assert not rows.flags.writeable
-    assert not isinstance(store.rows("image", 3, 6), np.memmap)
+
+
+def test_rows_of_several_parts_are_read_when_asked_for(store):
+    rows = store.rows("image", 3, 9)
+    assert not isinstance(rows, np.ndarray)
+    expected = DATA.rows("image")[3:9]
+    np.testing.assert_array_equal(rows[1:4], expected[1:4])
+    np.testing.assert_array_equal(rows[[4, 0]], expected[[4, 0]])
+    np.testing.assert_array_equal(np.asarray(rows), expected)
 
 
 @settings(deadline=None)

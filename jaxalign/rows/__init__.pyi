@@ -1,0 +1,6 @@
+from .matching import MatchedRows as MatchedRows
+from .matching import match_rows as match_rows
+from .opening import open_rows as open_rows
+from .own_store import store_row_set as store_row_set
+from .row_set import Rows as Rows
+from .row_set import RowSet as RowSet
