@@ -14,6 +14,7 @@ from jaxalign.workflows.progress import progress
 BATCH_SIZE = 8192
 # Half precision moves the norm of a unit row by less.
 _UNIT_WITHIN = 1e-2
+_NOTHING = Faulty(0, ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _of_rows(name: str, health: RowHealth, dtype: np.dtype) -> list[Finding]:
     """What the rows alone tell."""
     found = []
 
-    def add(key, level, text, advice, faulty: Faulty = Faulty(0, ())) -> None:
+    def add(key, level, text, advice, faulty: Faulty = _NOTHING) -> None:
         first = f" (first: rows {', '.join(map(str, faulty.first))})"
         text += first if faulty.first else ""
         count = faulty.count or None

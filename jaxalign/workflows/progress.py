@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress of a pass over rows: on stderr, and only if it takes longer than a glance."""
+"""Progress of a pass over rows: on stderr, only if it takes longer than a glance."""
 
 import contextlib
 import sys
