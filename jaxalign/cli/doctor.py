@@ -49,14 +49,14 @@ def run(arguments: argparse.Namespace) -> Answer:
             name: {
                 "rows": one.rows,
                 "width": one.width,
-                "dtype": rows.rows[name].dtype.name,
+                "dtype": found.rows.rows[name].dtype.name,
                 "bad": one.bad,
                 "norms": list(one.norms),
             }
             for name, one in found.health.items()
         },
-        "kind": rows.kind,
-        "space": rows.space,
+        "kind": found.rows.kind,
+        "space": found.rows.space,
         "findings": [dataclasses.asdict(one) for one in found.findings],
     }
     return Answer(lines, facts)

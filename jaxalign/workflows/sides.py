@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Source and target rows as a command line names them, opened and matched."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxalign.errors import ArgumentError
+from jaxalign.rows import MatchedRows, RowSet, match_rows, open_rows
+from jaxalign.rows.matching import Match
+
+MOST_BAD = 0.01
+"""Share of pairs with a bad row above which a command asks for `--skip_bad`."""
+
+# Colons of "::key" and of "s3://" do not part two references.
+_BETWEEN = re.compile(r"(?<!:):(?!:|//)")
+
+
+class Sides(NamedTuple):
+    """Rows of both models that pair.
+
+    Attributes:
+      source: rows of the source model.
+      target: rows of the target model.
+      matched: which of them are pairs.
+    """
+
+    source: RowSet
+    target: RowSet
+    matched: MatchedRows
+
+    def origin(self) -> str:
+        """Identify the files that the pairs come from."""
+        return f"{self.source.fingerprint()} {self.target.fingerprint()}"
+
+    def ids(self, numbers: np.ndarray) -> np.ndarray | None:
+        """Ids of pairs, by number, or None where they have none."""
+        if not self.source.has_ids:
+            return None
+        rows = numbers if self.matched.source is None else self.matched.source[numbers]
+        found = self.source.ids()
+        assert found is not None
+        return found[rows]
+
+
+def open_sides(
+    source: str | None,
+    target: str | None,
+    pairs: Sequence[str] = (),
+    *,
+    modality: str | None = None,
+    id_column: str | None = None,
+    match: Match = "auto",
+    call: str,
+) -> list[Sides]:
+    """Open and match what a command names: two references, or several `--pair`.
+
+    Args:
+      source: reference to rows of the source model, or None.
+      target: the same for the target model.
+      pairs: each "image:a.npy:b.npy".
+      modality: of two lone matrices; of folders it selects one.
+      id_column: with ids, of parquet files and foreign folders.
+      match: "auto", "id" or "position".
+      call: named in errors.
+
+    Raises:
+      ValueError: for references that cannot be read or do not pair.
+    """
+    named: list[tuple[str | None, str, str]] = []
+    if source is not None and target is not None:
+        named.append((modality, source, target))
+    elif source is not None or not pairs:
+        raise ArgumentError(
+            call, "SOURCE and TARGET, or --pair=image:SOURCE:TARGET", "one or neither"
+        )
+    for text in pairs:
+        named.append(_parse_pair(text))
+    names = [name for name, *_ in named]
+    if len(named) > 1 and len(set(names)) < len(names):
+        raise ArgumentError("--pair", "each modality once", ", ".join(map(str, names)))
+    found = []
+    for name, one, other in named:
+        if one == other:
+            raise ArgumentError(
+                call, "rows of two models", f"{one!r} on both sides", "name the other's"
+            )
+        opened = [
+            open_rows(
+                reference,
+                modality=name,
+                id_column=id_column,
+                call=call,
+                argument=argument,
+            )
+            for argument, reference in (("SOURCE", one), ("TARGET", other))
+        ]
+        matched = match_rows(*opened, match=match, call=call)
+        found.append(Sides(*opened, matched))
+    return found
+
+
+def _parse_pair(text: str) -> tuple[str, str, str]:
+    """Cut "image:a.npy:b.npz::key" into its three parts.
+
+    >>> _parse_pair("text:s3://bucket/a.npy:b.npz::rows")
+    ('text', 's3://bucket/a.npy', 'b.npz::rows')
+    """
+    parts = _BETWEEN.split(text)
+    if len(parts) != 3 or not all(parts):
+        raise ArgumentError(
+            "--pair",
+            "a modality and two references, such as image:old.npy:new.npy",
+            repr(text),
+            "write one --pair for each modality",
+        )
+    return parts[0], parts[1], parts[2]
+
+
+def check_bad(skipped: int, read: int, skip_bad: bool) -> None:
+    """Raise if more than a hundredth of all pairs have a bad row.
+
+    Args:
+      skipped: pairs with a row that is not finite, or is zero.
+      read: all pairs.
+      skip_bad: accept any number.
+
+    Raises:
+      ValueError: naming the flag.
+    """
+    if skip_bad or skipped <= MOST_BAD * read:
+        return
+    raise ArgumentError(
+        "SOURCE, TARGET",
+        f"rows that are finite and not zero, in {100 * (1 - MOST_BAD):.0f} % of pairs",
+        f"{skipped:,} of {read:,} pairs with another",
+        "look with `jaxalign doctor`, or leave such pairs out with --skip_bad",
+    )
