@@ -2,6 +2,10 @@ from .anchors import ALL as ALL
 from .anchors import Anchors as Anchors
 from .arrays import array_pairs as array_pairs
 from .arrays import process_rows as process_rows
+from .from_rows import PairCounts as PairCounts
+from .from_rows import RowPairs as RowPairs
+from .from_rows import paired_anchors as paired_anchors
+from .from_rows import row_pairs as row_pairs
 from .paired_rows import PairedRows as PairedRows
 from .stores import match_stores as match_stores
 from .stores import store_pairs as store_pairs

@@ -9,6 +9,7 @@ import numpy as np
 from jaxalign.array_types import ArrayLike
 from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import check_float_rows, native_floats
+from jaxalign.lazy_rows import Rows
 from jaxalign.moments.passes import PairBatch
 from jaxalign.read_ahead import ReadAhead, is_mapped, touch
 
@@ -98,8 +99,8 @@ def _frozen(rows: Any) -> Any:
 
 
 def array_pairs(
-    source: ArrayLike,
-    target: ArrayLike,
+    source: ArrayLike | Rows,
+    target: ArrayLike | Rows,
     *,
     weights: ArrayLike | None = None,
     group: Groups | None = None,
@@ -109,7 +110,7 @@ def array_pairs(
     """Cut paired rows into batches, without a copy of rows in native byte order.
 
     Args:
-      source: ``(n, d_source)``, NumPy (memory-mapped too) or JAX.
+      source: ``(n, d_source)``, NumPy (memory-mapped too), JAX, or `rows.Rows`.
       target: ``(n, d_target)``; row i belongs to row i of `source`.
       weights: ``(n,)`` weights or a mask. Default: all 1.
       group: ``(n,)`` numbers of groups, or a function from row numbers to them, such as
@@ -127,8 +128,10 @@ def array_pairs(
     >>> [len(batch.source) for batch in batches]
     [2, 2, 1]
     """
-    source = check_float_rows("array_pairs", "source", source)
-    target = check_float_rows("array_pairs", "target", target)
+    if not isinstance(source, Rows):
+        source = check_float_rows("array_pairs", "source", source)
+    if not isinstance(target, Rows):
+        target = check_float_rows("array_pairs", "target", target)
     if source.shape[0] != target.shape[0]:
         raise ArgumentError(
             "array_pairs(source=..., target=...)",

@@ -91,6 +91,11 @@ def stay(call: str, argument: str, rows: Any) -> ArrayLike:
     return rows
 
 
+def good_rows(rows: ArrayLike) -> Bool[np.ndarray, " n"]:
+    """Tell which rows are finite and not zero, block by block on the host."""
+    return _look(rows).good if rows.shape[0] else np.zeros(0, bool)
+
+
 def _refuse_bad(argument: str, seen: dict[str, Inspected]) -> None:
     """Raise for rows that are not finite, or zero, on both sides in one message."""
     for fault, name in (("finite", "finite"), ("nonzero", "nonzero")):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`.npy` files: one matrix, memory-mapped."""
 
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def npy_rows(where: str, place: Place) -> Rows:
     )
 
 
-def read_npy_header(where: str, name: str, stream: IO[bytes]) -> NpyHeader:
+def read_npy_header(where: str, name: str, stream: Any) -> NpyHeader:
     """Read the header of a matrix; no number is read, and nothing is unpickled.
 
     Args:
@@ -71,7 +71,7 @@ def read_npy_header(where: str, name: str, stream: IO[bytes]) -> NpyHeader:
     return header
 
 
-def read_any_header(where: str, name: str, stream: IO[bytes]) -> NpyHeader:
+def read_any_header(where: str, name: str, stream: Any) -> NpyHeader:
     """Read the header of any array, as `read_npy_header` does."""
     start = stream.tell()
     try:

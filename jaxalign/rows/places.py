@@ -8,7 +8,7 @@ package beside the core.
 import os
 import re
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from jaxalign.errors import ArgumentError, MissingFileError, MissingModuleError
 
@@ -74,7 +74,7 @@ class Place:
             return [self.base, status.st_size, status.st_mtime_ns]
         return [self.base, self.size(), str(self._fs.ukey(self._path))]
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> Any:
         """Open the file to read its bytes, from any offset."""
         if self.local is not None:
             return self.local.open("rb")
@@ -157,7 +157,7 @@ def locate(where: str, text: str) -> Place:
     return Place(text, None, fs, path)
 
 
-def open_checked(where: str, place: Place) -> IO[bytes]:
+def open_checked(where: str, place: Place) -> Any:
     """Open a file that must exist and hold contents, not a Git LFS pointer.
 
     Raises:
