@@ -2,8 +2,8 @@
 """What a fit keeps of its pairs, so that more can be added later without the old rows.
 
 The moments of all pairs, and a sample of the pairs themselves, on which a choice is
-made and judged again. One `.safetensors` file beside the map, of a few matrices whatever the
-number of pairs.
+made and judged again. One `.safetensors` file beside the map, of a few matrices
+whatever the number of pairs.
 """
 
 import dataclasses
