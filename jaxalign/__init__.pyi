@@ -49,3 +49,4 @@ from .status import SolveError as SolveError
 from .status import Status as Status
 from .store.reader import EmbeddingStore as EmbeddingStore
 from .trust.assess import assess_map as assess_map
+from .trust.judge import judge as judge

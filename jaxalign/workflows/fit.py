@@ -17,7 +17,6 @@ import numpy as np
 from jaxalign.anchors import PairCounts, paired_anchors, row_pairs
 from jaxalign.anchors.from_rows import shared_modalities
 from jaxalign.choose.choose import MapChoice, choose_map
-from jaxalign.choose.jobs import PURPOSES, Purpose
 from jaxalign.compilation_cache import use_compilation_cache
 from jaxalign.errors import ArgumentError, check_option
 from jaxalign.families import (
@@ -32,6 +31,7 @@ from jaxalign.families import (
     ScorerFamily,
     Whitened,
 )
+from jaxalign.heldout.jobs import PURPOSES, Purpose
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.encode import MOST_ANCHORS, with_anchors
 from jaxalign.maps.fit import fit_map

@@ -15,7 +15,6 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxalign.choose.choose import MapChoice, choose_map
-from jaxalign.choose.jobs import Purpose
 from jaxalign.data import catalog, openmoji_texts
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.pretrained import untrained_encoders
@@ -23,6 +22,7 @@ from jaxalign.evaluate.baselines import CHOSEN, DEFAULT, PAPERS, fit_baselines
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.evaluate.protocol import Run, evaluate_map, evaluate_native
 from jaxalign.evaluate.rows import METRICS, NATIVE_TARGET, NO_MAP, ResultRow
+from jaxalign.heldout.jobs import Purpose
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.fit import fit_map
 from jaxalign.metrics.spectrum import dimensions_used

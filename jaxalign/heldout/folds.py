@@ -17,11 +17,11 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.anchors.folds import fold_rows
 from jaxalign.array_types import Modality
 from jaxalign.buckets import pad_to_size
-from jaxalign.choose.jobs import Job
-from jaxalign.choose.likelihood import FoldScores
 from jaxalign.families.family import Family
 from jaxalign.families.orthogonal import Orthogonal
 from jaxalign.families.scorer import ScorerFamily
+from jaxalign.heldout.jobs import Job
+from jaxalign.heldout.scores import FoldScores
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.assemble import settled_scorer
 from jaxalign.maps.encode import MOST_ANCHORS
@@ -55,18 +55,22 @@ class Folds:
             beyond.
           tunes: whether a fit chooses a strength, on parts of the folds that it sees.
         """
-        self._anchors, self._tunes = anchors, tunes
-        self._maps: dict[tuple, list[AlignmentMap]] = {}
+        self.anchors, self._tunes, self._most = anchors, tunes, most
+        self._maps: dict[tuple, dict[LeftOut, AlignmentMap] | None] = {}
+        self._held: dict[int, Anchors] = {}
         self._fold_of_row = fold_rows(anchors.rows, count)
         self.count = 1 + max(int(folds.max()) for folds in self._fold_of_row.values())
-        self._held = [
-            anchors.take(_thin(anchors, self._rows_of((fold,)), most))
-            for fold in range(self.count)
-        ]
 
     def held(self, fold: int) -> Anchors:
         """Rows of a fold that are asked, and searched."""
+        if fold not in self._held:
+            some = self.thinned(fold, self._most)
+            self._held[fold] = self.anchors.take(some)
         return self._held[fold]
+
+    def thinned(self, fold: int, most: int) -> dict[Modality, np.ndarray]:
+        """Numbers of rows of a fold, at most so many of a modality, in whole things."""
+        return _thin(self.anchors, self.rows_of((fold,)), most)
 
     @functools.cached_property
     def fewest(self) -> int:
@@ -79,7 +83,7 @@ class Folds:
 
     def asked(self, fold: int, job: Job) -> np.ndarray:
         """True for the held-out rows that the index has an answer to, and a rival."""
-        held = self._held[fold].rows
+        held = self.held(fold).rows
         found = held[job.index].known("ids")
         asks = np.isin(held[job.query].known("ids"), found)
         return asks & (len(np.unique(found)) > 1)
@@ -89,29 +93,46 @@ class Folds:
         family: Family | ScorerFamily,
         fit_on: Modality,
         left_out: Sequence[LeftOut],
-    ) -> list[AlignmentMap] | None:
-        """Fit a family without some folds, for each set of them.
+    ) -> dict[LeftOut, AlignmentMap] | None:
+        """Fit a family without some folds, for each set of them, once.
 
         Returns:
           The maps; None for a scorer that what is left determines too little of.
         """
+        key = (family, fit_on)
+        known = self._maps.setdefault(key, {})
+        if known is None:
+            return None
+        missing = [out for out in dict.fromkeys(left_out) if out not in known]
+        if missing:
+            maps = self._fit_missing(family, fit_on, missing)
+            if maps is None:
+                self._maps[key] = None
+                return None
+            known |= dict(zip(missing, maps, strict=True))
+        return {out: known[out] for out in left_out}
+
+    def _fit_missing(
+        self,
+        family: Family | ScorerFamily,
+        fit_on: Modality,
+        left_out: Sequence[LeftOut],
+    ) -> list[AlignmentMap] | None:
+        """Fit a family for sets of folds that it was not fitted for."""
         if isinstance(family, ScorerFamily):
             return self._fit_scorers(family, fit_on, left_out)
         if family.needs == "rows":
             return [
                 fit_map(
-                    self._anchors.take(self._rows_of(out, inside=False)),
+                    self.anchors.take(self.rows_of(out, inside=False)),
                     family,
                     fit_on=fit_on,
                     keep_anchors=0,
                 )
                 for out in left_out
             ]
-        key = (family, fit_on, tuple(left_out))
-        if key not in self._maps:
-            moments, subsets = self._moments, self._subsets(left_out)
-            self._maps[key] = fit_groups(moments, subsets, family, fit_on=fit_on)
-        return self._maps[key]
+        moments, subsets = self._moments, self._subsets(left_out)
+        return fit_groups(moments, subsets, family, fit_on=fit_on)
 
     def _fit_scorers(
         self, family: ScorerFamily, fit_on: Modality, left_out: Sequence[LeftOut]
@@ -129,7 +150,7 @@ class Folds:
         if np.min(scorers.rank) < 2 or np.min(rows) < 3:
             return None
         found = []
-        for place, amap in enumerate(maps):
+        for place, amap in enumerate(maps.values()):
             one = jax.tree.map(lambda leaf, place=place: leaf[place], scorers)
             scorer = settled_scorer("choose_map", one, int(rows[place]))
             found.append(dataclasses.replace(amap, scorer=scorer))
@@ -153,8 +174,8 @@ class Folds:
         asked = self.asked(fold, job)
         if not asked.any():
             return None
-        held = self._held[fold].rows
-        known = self._rows_of(left_out, inside=False)[job.query]
+        held = self.held(fold).rows
+        known = self.rows_of(left_out, inside=False)[job.query]
         if len(known) > MOST_ANCHORS:
             known = np.random.default_rng(0).permutation(known)[:MOST_ANCHORS]
         side = job.queries_are
@@ -165,7 +186,7 @@ class Folds:
             job.index,
             rows_are=job.rows_are,
             queries=job.query,
-            query_sample=np.asarray(getattr(self._anchors.rows[job.query], side))[
+            query_sample=np.asarray(getattr(self.anchors.rows[job.query], side))[
                 known
             ],
         )
@@ -183,7 +204,7 @@ class Folds:
             held[job.query].known("groups")[asked],
         )
 
-    def _rows_of(
+    def rows_of(
         self, folds: LeftOut, *, inside: bool = True
     ) -> dict[Modality, np.ndarray]:
         """Numbers of the rows of some folds, or of all others."""
@@ -199,10 +220,10 @@ class Folds:
         `fold_rows` deals labels out in turn, so that a multiple of parts refines folds.
         """
         finer = -(-_PARTS // max(1, self.count - 2)) if self._tunes else 1
-        parts = fold_rows(self._anchors.rows, self.count * finer)
+        parts = fold_rows(self.anchors.rows, self.count * finer)
         number = 1 + max(int(of.max()) for of in parts.values())
         number = -(-number // self.count) * self.count
-        return self._anchors.moments(grams=True, group=parts, groups=number)
+        return self.anchors.moments(grams=True, group=parts, groups=number)
 
 
 @jax.jit
