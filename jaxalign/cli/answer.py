@@ -4,13 +4,12 @@
 import dataclasses
 import importlib.metadata
 import json
-import math
 import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxalign._version import __version__
+from jaxalign.json_values import json_values
 
 _PACKAGES = ("jax", "jaxlib", "numpy")
 
@@ -37,10 +36,10 @@ class Answer:
 def as_json(facts: Mapping[str, Any]) -> str:
     """Format JSON on one line; numbers that are not finite become null.
 
-    >>> as_json({"top1": float("nan"), "files": [Path("map.safetensors")]})
-    '{"top1": null, "files": ["map.safetensors"]}'
+    >>> as_json({"top1": float("nan"), "widths": (512, 768)})
+    '{"top1": null, "widths": [512, 768]}'
     """
-    return json.dumps(_plain(facts), allow_nan=False)
+    return json.dumps(json_values(facts), allow_nan=False)
 
 
 def versions() -> dict[str, str]:
@@ -52,18 +51,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _plain(value: Any) -> Any:
-    """Convert to JSON values."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "item"):  # a number of NumPy's
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxalign.anchors import PairCounts, paired_anchors, row_pairs
+from jaxalign.anchors import Anchors, PairCounts, paired_anchors, row_pairs
 from jaxalign.anchors.from_rows import shared_modalities
 from jaxalign.choose.choose import MapChoice, choose_map
 from jaxalign.compilation_cache import use_compilation_cache
@@ -32,6 +32,7 @@ from jaxalign.families import (
     Whitened,
 )
 from jaxalign.heldout.jobs import PURPOSES, Purpose
+from jaxalign.json_values import json_values
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.encode import MOST_ANCHORS, with_anchors
 from jaxalign.maps.fit import fit_map
@@ -45,6 +46,8 @@ from jaxalign.maps.kept_pairs import (
 )
 from jaxalign.moments import accumulate_moments
 from jaxalign.rows.matching import Match
+from jaxalign.trust.judge import judge
+from jaxalign.trust.verdict import Verdict
 from jaxalign.workflows.outputs import check_new_file
 from jaxalign.workflows.progress import progress
 from jaxalign.workflows.sides import Sides, check_bad, open_sides
@@ -114,7 +117,7 @@ class Fitted:
     Attributes:
       map: with its scorer.
       choice: what was chosen, and why.
-      verdict: whether the map can be used, or None.
+      verdict: whether the map can be used.
       kept: all pairs.
       counts: what became of the rows that were read, by modality.
       files: that were written.
@@ -123,7 +126,7 @@ class Fitted:
 
     map: AlignmentMap
     choice: MapChoice
-    verdict: Any
+    verdict: Verdict
     kept: KeptPairs
     counts: dict[str, PairCounts]
     files: list[Path]
@@ -240,14 +243,17 @@ def fit_kept(
     purpose: Purpose,
     families: Sequence[Family | ScorerFamily] = (),
     fit_on: str | None = None,
-) -> tuple[AlignmentMap, MapChoice, Any]:
+) -> tuple[AlignmentMap, MapChoice, Verdict]:
     """Choose and judge on the sample, and fit the map on all pairs."""
     anchors = kept.anchors(CALL)
+    notes = {"rows": {"normalized": kept.normalized}}
     choice, verdict = choose_and_judge(
-        anchors, purpose, families=families, fit_on=fit_on
+        anchors, purpose, families=families, fit_on=fit_on, card=notes
     )
+    told = {"verdict": json_values(verdict.to_json())}
     if kept.complete:
-        return choice.map, choice, verdict
+        card = {**choice.map.card, **told}
+        return dataclasses.replace(choice.map, card=card), choice, verdict
     candidate = choice.candidate
     card = {key: value for key, value in choice.map.card.items() if key != "fit"}
     amap = fit_map(
@@ -257,26 +263,28 @@ def fit_kept(
         fit_on=candidate.fit_on,
         source_space=kept.source_space,
         target_space=kept.target_space,
-        card=card,
+        card={**card, **told},
     )
     return with_anchors(amap, anchors, MOST_ANCHORS), choice, verdict
 
 
 def choose_and_judge(
-    anchors,
+    anchors: Anchors,
     purpose: Purpose,
     *,
     families: Sequence[Family | ScorerFamily],
     fit_on: str | None,
-) -> tuple[MapChoice, Any]:
-    """Choose the map for a purpose, and judge whether it can be used."""
+    card: dict[str, Any],
+) -> tuple[MapChoice, Verdict]:
+    """Choose the map for a purpose, and judge by the same fits if it can be used."""
     choice = choose_map(
         anchors,
         purpose,
         families=list(families) or None,
         fit_on=None if fit_on is None else [fit_on],
+        card=card,
     )
-    return choice, None
+    return choice, judge(choice.anchors or anchors, choice)
 
 
 def _check(options: FitOptions) -> list[Family | ScorerFamily]:
@@ -319,15 +327,11 @@ def _from_moments(family: Family | ScorerFamily) -> bool:
     return family.needs != "rows" and family.tuned
 
 
-def _unmet(require: str | None, verdict: Any) -> str | None:
+def _unmet(require: Any, verdict: Verdict) -> str | None:
     """Say what the verdict lacks of what is required."""
-    if require is None:
+    if require is None or verdict.meets(require):
         return None
-    word = None if verdict is None else verdict.word
-    enough = REQUIRED[: REQUIRED.index(require) + 1]
-    if word in enough:
-        return None
-    return f"--require={require}, and the verdict is {word}; nothing was written"
+    return f"--require={require}, the verdict is {verdict.word}; nothing was written"
 
 
 def fit_models(options: FitOptions, models: str | None, pictures: str | None) -> Fitted:
@@ -357,8 +361,7 @@ def fit_models(options: FitOptions, models: str | None, pictures: str | None) ->
 def describe(found: Fitted) -> list[str]:
     """Say in at most 15 lines what came out, the verdict first."""
     lines = []
-    if found.verdict is not None:
-        lines += _wrap(found.verdict.sentence)
+    lines += _wrap(found.verdict.sentence)
     d_source, d_target = found.kept.widths
     for name, of in found.counts.items():
         text = f"{name}: {of.used:,} pairs of {of.read:,}, {d_source} -> {d_target}"
@@ -385,18 +388,38 @@ def _wrap(text: str) -> list[str]:
 
 def facts_of(found: Fitted) -> dict[str, Any]:
     """Give what came out as JSON values."""
-    verdict = found.verdict
-    counts = found.counts.values()
+    verdict, counts = found.verdict, found.counts.values()
     return {
-        "verdict": None if verdict is None else verdict.word,
-        "sentence": None if verdict is None else verdict.sentence,
+        "verdict": verdict.word,
+        "sentence": verdict.sentence,
         "modality": found.choice.candidate.fit_on,
         "rows_read": sum(one.read for one in counts),
         "rows_used": sum(one.used for one in counts),
         "rows_skipped": sum(one.skipped for one in counts),
         "rows_unmatched": sum(one.unmatched for one in counts),
-        "heldout": None,
+        "heldout": heldout_of(verdict),
         "chosen": found.choice.candidate.to_json(),
         "reason": found.choice.reason,
         "files": found.files,
+    }
+
+
+def heldout_of(verdict: Verdict) -> dict[str, Any] | None:
+    """Give the figures of a verdict as JSON values, those of shuffled pairs beside."""
+    figures = verdict.figures
+    if figures is None:
+        return None
+    three = {
+        "top1": figures.top1,
+        "neighbours": figures.neighbours,
+        "explained": figures.explained,
+    }
+    return {
+        **{name: one.value for name, one in three.items()},
+        "shuffled": {name: one.shuffled for name, one in three.items()},
+        "intervals": {name: [one.low, one.high] for name, one in three.items()},
+        "among": figures.rows,
+        "queries": figures.queries,
+        "groups": figures.groups,
+        "outside": figures.outside,
     }
