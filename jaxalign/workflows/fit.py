@@ -7,15 +7,11 @@ kept beside the map lets more pairs be added later.
 """
 
 import dataclasses
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jaxalign.anchors import Anchors, PairCounts, paired_anchors, row_pairs
-from jaxalign.anchors.from_rows import shared_modalities
+from jaxalign.anchors import Anchors
 from jaxalign.choose.choose import MapChoice, choose_map
 from jaxalign.compilation_cache import use_compilation_cache
 from jaxalign.errors import ArgumentError, check_option
@@ -37,20 +33,16 @@ from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.encode import MOST_ANCHORS, with_anchors
 from jaxalign.maps.fit import fit_map
 from jaxalign.maps.kept_pairs import (
-    SAMPLE,
     KeptPairs,
-    Sample,
-    draw_sample,
-    label_rows,
     pairs_path,
 )
-from jaxalign.moments import accumulate_moments
 from jaxalign.rows.matching import Match
 from jaxalign.trust.judge import judge
 from jaxalign.trust.verdict import Verdict
 from jaxalign.workflows.outputs import check_new_file
-from jaxalign.workflows.progress import progress
-from jaxalign.workflows.sides import Sides, check_bad, open_sides
+from jaxalign.workflows.pairs import PairCounts, read_pairs
+from jaxalign.workflows.sides import check_bad, open_sides
+from jaxalign.workflows.tell import verdict_facts, wrap
 
 CALL = "jaxalign fit"
 FAMILIES: dict[str, Family | ScorerFamily] = {
@@ -66,7 +58,6 @@ FAMILIES: dict[str, Family | ScorerFamily] = {
 """What `--family` takes. Default: those of the purpose, see `choose_map`."""
 
 REQUIRED = ("usable", "weak")
-BATCH_SIZE = 8192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +148,7 @@ def fit(options: FitOptions) -> Fitted:
     if normalize is None:
         normalize = True if before is None else before[1].normalized
     all_rows = any(not _from_moments(family) for family in families)
-    kept, counts = read_pairs(sides, normalize=normalize, all_rows=all_rows)
+    kept, counts = read_pairs(sides, normalize=normalize, all_rows=all_rows, call=CALL)
     skipped = sum(one.skipped for one in counts.values())
     check_bad(skipped, sum(one.read for one in counts.values()), options.skip_bad)
     purpose = options.purpose
@@ -174,67 +165,6 @@ def fit(options: FitOptions) -> Fitted:
         kept.save(pairs_path(out))
         files = [out, pairs_path(out)]
     return Fitted(amap, choice, verdict, kept, counts, files, unmet)
-
-
-def read_pairs(
-    sides: Sequence[Sides], *, normalize: bool, all_rows: bool = False
-) -> tuple[KeptPairs, dict[str, PairCounts]]:
-    """Read all pairs once: their moments, and a sample, or all of few.
-
-    Args:
-      sides: what pairs.
-      normalize: divide rows by their norms.
-      all_rows: keep every pair as it is, for families that need rows.
-
-    Returns:
-      The pairs, and what became of the rows by modality.
-    """
-    moments, samples, counts = {}, {}, {}
-    spaces: dict[str, str | None] = {"source": None, "target": None}
-    for one in sides:
-        options: dict[str, Any] = {"matched": one.matched, "normalize": normalize}
-        drawn = draw_sample(one.matched.count, None if all_rows else SAMPLE)
-        found = paired_anchors(
-            one.source, one.target, numbers=drawn, **options, call=CALL
-        )
-        for name, (source, target) in found.pairs.items():
-            numbers = found.numbers[name]
-            ids = one.ids(numbers)
-            samples[name] = Sample(
-                np.asarray(source, np.float32),
-                np.asarray(target, np.float32),
-                label_rows(numbers, one.origin()) if ids is None else label_rows(ids),
-            )
-            counts[name] = found.counts[name]
-        for side in spaces:
-            spaces[side] = spaces[side] or getattr(one, side).space
-        if drawn is None:
-            continue
-        for name in shared_modalities(CALL, one.source, one.target):
-            batches = row_pairs(
-                one.source,
-                one.target,
-                name,
-                **options,
-                batch_size=BATCH_SIZE,
-                call=CALL,
-            )
-            title = f"Reading {name} pairs"
-            with progress(title, one.matched.count, "pairs") as report:
-                moments[name] = accumulate_moments(batches, grams=True, report=report)
-            counts[name] = batches.counts
-    kept = KeptPairs(
-        moments,
-        samples,
-        normalize,
-        tuple(one.origin() for one in sides),
-        spaces["source"],
-        spaces["target"],
-    )
-    anchors = kept.anchors(CALL)
-    few = anchors.moments(grams=True)
-    moments |= {name: of for name, of in few.items() if name not in moments}
-    return kept, counts
 
 
 def fit_kept(
@@ -361,7 +291,7 @@ def fit_models(options: FitOptions, models: str | None, pictures: str | None) ->
 def describe(found: Fitted) -> list[str]:
     """Say in at most 15 lines what came out, the verdict first."""
     lines = []
-    lines += _wrap(found.verdict.sentence)
+    lines += wrap(found.verdict.sentence)
     d_source, d_target = found.kept.widths
     for name, of in found.counts.items():
         text = f"{name}: {of.used:,} pairs of {of.read:,}, {d_source} -> {d_target}"
@@ -372,7 +302,7 @@ def describe(found: Fitted) -> list[str]:
         total = int(found.kept.moments[name].rows)
         text += f"; {total:,} in all" if total != of.used else ""
         lines.append(text + ".")
-    lines += _wrap(found.choice.reason)[:5]
+    lines += wrap(found.choice.reason.split("; anchors that")[0])
     if found.files:
         amap, moments = found.files
         lines.append(f"Use: jaxalign apply {amap} OLD_ROWS NEW_ROWS [--for=search]")
@@ -380,46 +310,16 @@ def describe(found: Fitted) -> list[str]:
     return lines
 
 
-def _wrap(text: str) -> list[str]:
-    """Cut a text into lines; a number and its % stay on one."""
-    cut = textwrap.wrap(text.replace(" %", "\xa0%"), 96)
-    return [line.replace("\xa0", " ") for line in cut]
-
-
 def facts_of(found: Fitted) -> dict[str, Any]:
     """Give what came out as JSON values."""
-    verdict, counts = found.verdict, found.counts.values()
+    counts = found.counts.values()
     return {
-        "verdict": verdict.word,
-        "sentence": verdict.sentence,
-        "modality": found.choice.candidate.fit_on,
+        **verdict_facts(found.verdict),
         "rows_read": sum(one.read for one in counts),
         "rows_used": sum(one.used for one in counts),
         "rows_skipped": sum(one.skipped for one in counts),
         "rows_unmatched": sum(one.unmatched for one in counts),
-        "heldout": heldout_of(verdict),
         "chosen": found.choice.candidate.to_json(),
         "reason": found.choice.reason,
         "files": found.files,
-    }
-
-
-def heldout_of(verdict: Verdict) -> dict[str, Any] | None:
-    """Give the figures of a verdict as JSON values, those of shuffled pairs beside."""
-    figures = verdict.figures
-    if figures is None:
-        return None
-    three = {
-        "top1": figures.top1,
-        "neighbours": figures.neighbours,
-        "explained": figures.explained,
-    }
-    return {
-        **{name: one.value for name, one in three.items()},
-        "shuffled": {name: one.shuffled for name, one in three.items()},
-        "intervals": {name: [one.low, one.high] for name, one in three.items()},
-        "among": figures.rows,
-        "queries": figures.queries,
-        "groups": figures.groups,
-        "outside": figures.outside,
     }

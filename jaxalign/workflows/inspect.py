@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxalign.rows import RowSet, open_rows
+from jaxalign.workflows.tell import wrap
 
 CALL = "jaxalign inspect"
 
@@ -68,11 +69,11 @@ def _inspect_map(reference: str) -> Inspected:
     ]
     verdict = card.get("verdict")
     if isinstance(verdict, Mapping):
-        lines.append(f"verdict: {verdict.get('sentence', verdict.get('word'))}")
+        lines += wrap(f"verdict: {verdict.get('sentence', verdict.get('word'))}")
     else:
         lines.append("verdict: none on file; jaxalign evaluate MAP SOURCE TARGET")
     if "choice" in card:
-        lines.append(f"choice: {card['choice']}")
+        lines += wrap(str(card["choice"]).split("; anchors that")[0])
     if amap.scorer is not None:
         of = fit.get("scorer", {}).get("name", "unknown")
         lines.append(f"for searches: a scorer of width {amap.scorer.width} ({of})")
