@@ -176,7 +176,8 @@ def fit_kept(
 ) -> tuple[AlignmentMap, MapChoice, Verdict]:
     """Choose and judge on the sample, and fit the map on all pairs."""
     anchors = kept.anchors(CALL)
-    notes = {"rows": {"normalized": kept.normalized}}
+    origins = list(kept.origins)
+    notes = {"rows": {"normalized": kept.normalized, "origins": origins}}
     choice, verdict = choose_and_judge(
         anchors, purpose, families=families, fit_on=fit_on, card=notes
     )

@@ -41,7 +41,7 @@ def check_new_file(
     """See that a file can be written, and does not exist unless it may be replaced.
 
     Args:
-      path: of the file; its folder is made.
+      path: of the file; its folder may be missing, and is not made yet.
       flag: that named it, for errors.
       suffix: that it must have.
       overwrite: whether an older file may be replaced.
@@ -56,5 +56,8 @@ def check_new_file(
     if file.is_dir() or (file.exists() and not overwrite):
         got = f"{str(path)!r}, which exists"
         raise ArgumentError(flag, "a new file", got, "name another, or --overwrite")
-    open_folder(file.parent, flag)
+    folder = file.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    open_folder(folder, flag)
     return file

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Source and target rows as a command line names them, opened and matched."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,7 +34,8 @@ class Sides(NamedTuple):
 
     def origin(self) -> str:
         """Identify the files that the pairs come from."""
-        return f"{self.source.fingerprint()} {self.target.fingerprint()}"
+        prints = self.source.fingerprint(), self.target.fingerprint()
+        return hashlib.sha256(" ".join(prints).encode()).hexdigest()[:16]
 
     def ids(self, numbers: np.ndarray) -> np.ndarray | None:
         """Ids of pairs, by number, or None where they have none."""
