@@ -39,7 +39,7 @@ from .families.orthogonal import Orthogonal as Orthogonal
 from .families.ridge import Ridge as Ridge
 from .families.robust import Robust as Robust
 from .maps.alignment_map import AlignmentMap as AlignmentMap
-from .maps.carry import carry_rows as carry_rows
+from .maps.carry_rows import carry_rows as carry_rows
 from .maps.fit import fit_map as fit_map
 from .maps.fit_groups import fit_groups as fit_groups
 from .moments.passes import accumulate_moments as accumulate_moments

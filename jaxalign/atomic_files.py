@@ -64,10 +64,10 @@ def open_atomically(
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring a folder's names to the disk, where the system can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)

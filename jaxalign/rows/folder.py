@@ -132,7 +132,7 @@ def open_folder(
             )
             for name, own in names.items()
         },
-        identity=[one.identity() for one in places],
+        places=[place, *places],
         ids=None if id_column is None else ColumnIds(where, used, id_column),
     )
     opened.place = place

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`.npy` files: one matrix, memory-mapped."""
 
+import io
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,9 +9,11 @@ import numpy as np
 from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.lazy_rows import Rows
+from jaxalign.rows.flat_writer import FlatWriter, write_one_file
 from jaxalign.rows.places import Place, open_checked
 from jaxalign.rows.row_set import ROWS, RowSet, check_matrix
 from jaxalign.rows.stored_matrix import stored_matrix
+from jaxalign.rows.unfinished import Output, Unfinished
 
 
 class NpyHeader(NamedTuple):
@@ -37,7 +40,22 @@ def open_npy(where: str, text: str, place: Place, modality: Modality | None) -> 
       ValueError: if it holds no matrix of floating numbers.
     """
     rows = npy_rows(where, place)
-    return RowSet(text, "npy", {modality or ROWS: rows}, identity=[place.identity()])
+    return RowSet(text, "npy", {modality or ROWS: rows}, places=[place])
+
+
+def create_npy(unfinished: Unfinished, like: RowSet, out: Output) -> FlatWriter:
+    """Start to write one `.npy` file."""
+    (name,) = out.widths
+    header = npy_header(len(like), out.widths[name], out.dtypes[name])
+    return write_one_file(unfinished, out, len(like), header)
+
+
+def npy_header(rows: int, width: int, dtype: np.dtype) -> bytes:
+    """Return the header of a matrix, C-contiguous."""
+    stream = io.BytesIO()
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (rows, width)}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue()
 
 
 def npy_rows(where: str, place: Place) -> Rows:

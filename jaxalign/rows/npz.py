@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`.npz` archives: members that are stored are mapped, compressed ones read once."""
 
+import functools
 import struct
 import zipfile
 from typing import NamedTuple
@@ -10,11 +11,14 @@ import numpy as np
 from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.lazy_rows import Rows
+from jaxalign.rows.flat_writer import FlatWriter, write_one_file
 from jaxalign.rows.keys import choose_key
-from jaxalign.rows.npy import NpyHeader, read_any_header
+from jaxalign.rows.npy import NpyHeader, npy_header, read_any_header
 from jaxalign.rows.places import Place, open_checked
 from jaxalign.rows.row_set import ROWS, RowSet, check_matrix, is_floating
 from jaxalign.rows.stored_matrix import stored_matrix
+from jaxalign.rows.unfinished import Output, Unfinished
+from jaxalign.rows.zip_member import complete_archive, local_header
 
 # Of a zip's local header: its fixed part, and where in it the lengths of the rest are.
 _LOCAL, _LENGTHS = 30, 26
@@ -35,6 +39,11 @@ class NpzRowSet(RowSet):
     """
 
     key: str
+
+    @property
+    def chosen(self) -> str:
+        """The key."""
+        return self.key
 
 
 def open_npz(
@@ -57,10 +66,27 @@ def open_npz(
     header = members[chosen].header
     check_matrix(where, f"{place.base}::{chosen}", header.shape, header.dtype)
     rows = _member_rows(where, place, members[chosen])
-    identity = [place.identity(), chosen]
-    found = NpzRowSet(text, "npz", {modality or ROWS: rows}, identity=identity)
+    found = NpzRowSet(text, "npz", {modality or ROWS: rows}, places=[place])
     found.key = chosen
     return found
+
+
+def create_npz(unfinished: Unfinished, like: NpzRowSet, out: Output) -> FlatWriter:
+    """Start to write an archive of one array, not compressed.
+
+    Other arrays of the input do not come along.
+    """
+    (name,) = out.widths
+    assert out.key is not None
+    member = npy_header(len(like), out.widths[name], out.dtypes[name])
+    header = local_header(f"{out.key}.npy") + member
+    return write_one_file(
+        unfinished,
+        out,
+        len(like),
+        header,
+        functools.partial(complete_archive, name=f"{out.key}.npy"),
+    )
 
 
 def _read_members(where: str, place: Place) -> dict[str, _Member]:

@@ -8,10 +8,11 @@ import numpy as np
 from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.lazy_rows import as_rows
+from jaxalign.rows.folder import Part
 from jaxalign.rows.parquet_columns import ColumnIds, open_table
 from jaxalign.rows.places import Place, missing_package
 from jaxalign.rows.row_set import Ids, RowSet
-from jaxalign.store.layout import MANIFEST
+from jaxalign.store.layout import MANIFEST, METADATA
 
 if TYPE_CHECKING:
     from jaxalign.store.reader import EmbeddingStore
@@ -22,9 +23,13 @@ class StoreRowSet(RowSet):
 
     Attributes:
       store: the `EmbeddingStore`.
+      place: its folder.
+      parts: those that have rows, in order.
     """
 
     store: "EmbeddingStore"
+    place: Place
+    parts: list[Part]
 
 
 def is_store(place: Place) -> bool:
@@ -85,11 +90,20 @@ def store_row_set(
         text,
         "store",
         rows,
+        places=[Place(str(store.folder), store.folder)],
         identity=[store.fingerprint],
         space=store.space,
         ids=ids,
     )
-    found.store = store
+    found.parts = []
+    found.store, found.place = store, found.places[0]
+    manifest = store.manifest
+    for number, record in enumerate(manifest.parts):
+        if record.rows:
+            files = manifest.plan.part_files(number)
+            metadata = files.pop(METADATA)
+            kept = {name: files[name] for name in rows}
+            found.parts.append(Part(record.rows, kept, metadata))
     return found
 
 

@@ -34,6 +34,11 @@ class ParquetRowSet(RowSet):
     tables: list[TableFile]
     is_folder: bool
 
+    @property
+    def chosen(self) -> str:
+        """The column."""
+        return self.column
+
 
 def open_parquet(
     where: str,
@@ -64,7 +69,7 @@ def open_parquet(
         text,
         "parquet",
         {modality or ROWS: join_rows(list(pieces.values()))},
-        identity=[[one.identity() for one in places], column],
+        places=places if places == [place] else [place, *places],
         ids=None if id_column is None else ColumnIds(where, tables, id_column),
     )
     found.column, found.tables = column, tables

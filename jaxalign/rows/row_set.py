@@ -4,7 +4,7 @@
 import abc
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.lazy_rows import ArrayRows, JoinedRows, Rows, join_rows
+from jaxalign.rows.places import Place
 
 __all__ = ["ArrayRows", "Ids", "JoinedRows", "Kind", "RowSet", "Rows", "join_rows"]
 
@@ -43,6 +44,7 @@ class RowSet:
       kind: the format.
       rows: `Rows` by modality, all of one length.
       space: fingerprint of the rows' embedding space, or None if unknown.
+      places: its files and folders.
     """
 
     def __init__(
@@ -51,12 +53,16 @@ class RowSet:
         kind: Kind,
         rows: Mapping[Modality, Rows],
         *,
-        identity: list[Any],
+        places: Sequence[Place],
+        identity: list[Any] | None = None,
         space: str | None = None,
         ids: Ids | None = None,
     ):
-        self.reference, self.kind, self.space = reference, kind, space
+        self.reference = reference
+        self.kind: Kind = kind
+        self.space = space
         self.rows: dict[Modality, Rows] = dict(rows)
+        self.places = list(places)
         self._identity, self._ids = identity, ids
 
     def __len__(self) -> int:
@@ -67,6 +73,11 @@ class RowSet:
             f"{name} {rows.shape[1]} {rows.dtype}" for name, rows in self.rows.items()
         )
         return f"RowSet({self.reference!r}: {len(self):,} rows, {widths})"
+
+    @property
+    def chosen(self) -> str | None:
+        """The key or column that was opened, of formats that have several."""
+        return None
 
     @property
     def modalities(self) -> list[Modality]:
@@ -107,7 +118,10 @@ class RowSet:
             name: [*rows.shape, rows.dtype.name, rows.dtype.byteorder]
             for name, rows in self.rows.items()
         }
-        document = [self.kind, self._identity, shapes]
+        files = self._identity
+        if files is None:
+            files = [place.identity() for place in self.places if place.is_file()]
+        document = [self.kind, files, self.chosen, shapes]
         return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 

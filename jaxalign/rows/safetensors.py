@@ -11,10 +11,12 @@ import numpy as np
 
 from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
+from jaxalign.rows.flat_writer import FlatWriter, write_one_file
 from jaxalign.rows.keys import choose_key
 from jaxalign.rows.places import Place, open_checked
 from jaxalign.rows.row_set import ROWS, RowSet, check_matrix
 from jaxalign.rows.stored_matrix import stored_matrix
+from jaxalign.rows.unfinished import Output, Unfinished
 
 DTYPES = {
     "F64": np.dtype("<f8"),
@@ -34,6 +36,11 @@ class SafetensorsRowSet(RowSet):
     """
 
     key: str
+
+    @property
+    def chosen(self) -> str:
+        """The key."""
+        return self.key
 
 
 def open_safetensors(
@@ -69,13 +76,28 @@ def open_safetensors(
         _raise_damaged(where, place, f"{last - first} bytes for {shape} {dtype}")
     rows = stored_matrix(where, place, offset=start + first, shape=shape, dtype=dtype)
     found = SafetensorsRowSet(
-        text,
-        "safetensors",
-        {modality or ROWS: rows},
-        identity=[place.identity(), chosen],
+        text, "safetensors", {modality or ROWS: rows}, places=[place]
     )
     found.key = chosen
     return found
+
+
+def create_safetensors(
+    unfinished: Unfinished, like: SafetensorsRowSet, out: Output
+) -> FlatWriter:
+    """Start to write one tensor; other tensors of the input do not come along."""
+    (name,) = out.widths
+    shape, dtype = (len(like), out.widths[name]), out.dtypes[name]
+    kinds = {kept.name: kind for kind, kept in DTYPES.items()}
+    entry = {
+        "dtype": kinds[dtype.name],
+        "shape": shape,
+        "data_offsets": (0, math.prod(shape) * dtype.itemsize),
+    }
+    text = json.dumps({out.key: entry}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    header = struct.pack("<Q", len(text)) + text
+    return write_one_file(unfinished, out, len(like), header)
 
 
 def _read_header(where: str, place: Place) -> tuple[dict[str, Any], int]:

@@ -173,6 +173,11 @@ class EmbeddingStore:
         return self._folder
 
     @property
+    def manifest(self) -> Manifest:
+        """The manifest: plan, parts and files."""
+        return self._manifest
+
+    @property
     def space(self) -> str:
         """The fingerprint of the rows' space."""
         return self._manifest.plan.space
