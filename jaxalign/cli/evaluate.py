@@ -34,7 +34,8 @@ def add_arguments(parser: CommandParser) -> None:
 def run(arguments: argparse.Namespace) -> Answer:
     """Evaluate a map."""
     from jaxalign.workflows.evaluate import evaluate
-    from jaxalign.workflows.tell import figure_lines, verdict_facts, wrap
+    from jaxalign.workflows.lines import wrap
+    from jaxalign.workflows.tell import figure_lines, verdict_facts
 
     verdict, counts = evaluate(
         arguments.map,

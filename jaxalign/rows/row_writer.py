@@ -8,8 +8,8 @@ from types import TracebackType
 
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
+from jaxalign.modality import Modality
 from jaxalign.rows.unfinished import Output, Progress, Unfinished
 
 

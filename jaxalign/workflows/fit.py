@@ -39,10 +39,11 @@ from jaxalign.maps.kept_pairs import (
 from jaxalign.rows.matching import Match
 from jaxalign.trust.judge import judge
 from jaxalign.trust.verdict import Verdict
+from jaxalign.workflows.lines import wrap
 from jaxalign.workflows.outputs import check_new_file
 from jaxalign.workflows.pairs import PairCounts, read_pairs
 from jaxalign.workflows.sides import check_bad, open_sides
-from jaxalign.workflows.tell import verdict_facts, wrap
+from jaxalign.workflows.tell import verdict_facts
 
 CALL = "jaxalign fit"
 FAMILIES: dict[str, Family | ScorerFamily] = {

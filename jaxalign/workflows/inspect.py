@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxalign.rows import RowSet, open_rows
-from jaxalign.workflows.tell import wrap
+from jaxalign.workflows.lines import wrap
 
 CALL = "jaxalign inspect"
 

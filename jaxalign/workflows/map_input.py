@@ -25,23 +25,36 @@ def takes_unit_rows(amap: AlignmentMap) -> bool:
 
 
 def check_row_spaces(
-    call: str, amap: AlignmentMap, source: RowSet, target: RowSet | None = None
+    call: str,
+    amap: AlignmentMap,
+    source: RowSet,
+    target: RowSet | None = None,
+    *,
+    argument: str = "SOURCE",
 ) -> None:
-    """Raise for rows whose width or known space is not that of the map's side."""
-    sides = [("SOURCE", source, amap.d_source, amap.source_space)]
+    """Raise for rows whose width or known space is not that of the map's side.
+
+    Args:
+      call: named in errors.
+      amap: the map.
+      source: rows of its source side.
+      target: rows of its target side, or None.
+      argument: that named `source`.
+    """
+    sides = [(argument, source, amap.d_source, amap.source_space)]
     if target is not None:
         sides.append(("TARGET", target, amap.d_target, amap.target_space))
-    for argument, rows, width, space in sides:
+    for name, rows, width, space in sides:
         found = next(iter(rows.rows.values())).shape[1]
-        other = amap.d_target if argument == "SOURCE" else amap.d_source
+        other = amap.d_source if name == "TARGET" else amap.d_target
         if found != width:
             remedy = "these are rows of another model than the map's"
             if found == other:
                 remedy = "swap the two sides, or use the map of the other direction"
-            raise ArgumentError(f"{call} {argument}", f"width {width}", found, remedy)
+            raise ArgumentError(f"{call} {name}", f"width {width}", found, remedy)
         if None not in (rows.space, space) and rows.space != space:
             raise ArgumentError(
-                f"{call} {argument}",
+                f"{call} {name}",
                 f"rows of the space {str(space)[:16]}",
                 f"{str(rows.space)[:16]}",
                 "embed with the map's own model",

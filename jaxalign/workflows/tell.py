@@ -1,22 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A verdict in words for a terminal, and as the JSON values of every command."""
 
-import textwrap
 from typing import Any
 
 from jaxalign.trust.verdict import Figure, HeldOut, Verdict
-
-WIDTH = 96
-
-
-def wrap(text: str) -> list[str]:
-    """Cut a text into lines; a number and its % stay on one.
-
-    >>> wrap("USABLE: 94 % find their partner")
-    ['USABLE: 94 % find their partner']
-    """
-    cut = textwrap.wrap(text.replace(" %", "\xa0%"), WIDTH)
-    return [line.replace("\xa0", " ") for line in cut]
 
 
 def figure_lines(verdict: Verdict) -> list[str]:
