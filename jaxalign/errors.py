@@ -57,6 +57,10 @@ class MissingModuleError(UserError, ModuleNotFoundError):
     """An optional package that a call needs is not installed."""
 
 
+class PoorFitWarning(UserWarning):
+    """A map was fitted that carries held-out anchors no better than their mean."""
+
+
 _REFUSALS = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EPIPE")

@@ -151,7 +151,9 @@ class Anchors:
 
     def on_host(self) -> "Anchors":
         """The same rows on the host, without pairs left out or of weight 0."""
-        return self.with_rows({name: rows.on_host() for name, rows in self.rows.items()})
+        return self.with_rows(
+            {name: rows.on_host() for name, rows in self.rows.items()}
+        )
 
     def take(self, numbers: Mapping[Modality, ArrayLike]) -> "Anchors":
         """Some pairs of some modalities, by number; rows are not looked at again."""

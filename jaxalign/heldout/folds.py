@@ -8,6 +8,7 @@ solved from one pass over the rows, since folds are groups of its moments.
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -17,6 +18,7 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.anchors.folds import fold_rows
 from jaxalign.array_types import Modality
 from jaxalign.buckets import pad_to_size
+from jaxalign.errors import PoorFitWarning
 from jaxalign.families.family import Family
 from jaxalign.families.orthogonal import Orthogonal
 from jaxalign.families.scorer import ScorerFamily
@@ -122,15 +124,18 @@ class Folds:
         if isinstance(family, ScorerFamily):
             return self._fit_scorers(family, fit_on, left_out)
         if family.needs == "rows":
-            return [
-                fit_map(
-                    self.anchors.take(self.rows_of(out, inside=False)),
-                    family,
-                    fit_on=fit_on,
-                    keep_anchors=0,
-                )
-                for out in left_out
-            ]
+            with warnings.catch_warnings():
+                # The fit on all anchors warns.
+                warnings.simplefilter("ignore", PoorFitWarning)
+                return [
+                    fit_map(
+                        self.anchors.take(self.rows_of(out, inside=False)),
+                        family,
+                        fit_on=fit_on,
+                        keep_anchors=0,
+                    )
+                    for out in left_out
+                ]
         moments, subsets = self._moments, self._subsets(left_out)
         return fit_groups(moments, subsets, family, fit_on=fit_on)
 
@@ -186,9 +191,7 @@ class Folds:
             job.index,
             rows_are=job.rows_are,
             queries=job.query,
-            query_sample=np.asarray(getattr(self.anchors.rows[job.query], side))[
-                known
-            ],
+            query_sample=np.asarray(getattr(self.anchors.rows[job.query], side))[known],
         )
         queries = np.asarray(index.prepared(getattr(held[job.query], side)[asked]))
         n, m = len(queries), len(index)

@@ -32,6 +32,8 @@ from jaxalign.maps.scorer_contents import (
     scorer_of,
     scorer_parts,
 )
+from jaxalign.maps.sketch import Sketches
+from jaxalign.maps.sketch_contents import SKETCH, sketch_parts, sketches_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -51,6 +53,8 @@ class AlignmentMap:
       encoded: anchors by modality and side where searches compare them, float16: what
         offsets of any index are measured by. A sample, and {} where no rows were at
         hand.
+      sketch: of the anchors' rows, by modality and side: see `maps.sketch`. Tells whose
+        rows come; {} where the fit had no Grams.
     """
 
     numbers: MapNumbers
@@ -59,6 +63,7 @@ class AlignmentMap:
     card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     scorer: Scorer | None = None
     encoded: EncodedAnchors = dataclasses.field(default_factory=dict)
+    sketch: Sketches = dataclasses.field(default_factory=dict)
 
     @property
     def matrix(self) -> Float[Array, "d_target d_source"]:
@@ -99,10 +104,10 @@ class AlignmentMap:
 
     @property
     def fingerprint(self) -> str:
-        """What the map does, as a sha256: of all but card, norms and kept anchors."""
+        """What the map does, as a sha256: of all but card, norms, anchors, sketches."""
         tensors, header = self._contents()
-        del header["card"]
-        left_out = ("source_norms/", "target_norms/", ENCODED)
+        header = {key: x for key, x in header.items() if key not in ("card", "sketch")}
+        left_out = ("source_norms/", "target_norms/", ENCODED, SKETCH)
         tensors = {key: x for key, x in tensors.items() if not key.startswith(left_out)}
         return checksum(json.dumps(header, sort_keys=True), tensors)
 
@@ -272,13 +277,17 @@ class AlignmentMap:
             card=self.card["inverse_of"] if turned_back else {"inverse_of": self.card},
             scorer=None if self.scorer is None else self.scorer.reversed(),
             encoded=encoded,
+            sketch={
+                name: {"source": sides["target"], "target": sides["source"]}
+                for name, sides in self.sketch.items()
+            },
         )
 
     def __matmul__(self, earlier: "AlignmentMap") -> "AlignmentMap":
         """Compose: ``(later @ earlier)(rows)`` is ``later(earlier(rows))``.
 
-        Exact on un-normalised rows. A scorer and kept anchors belong to one pair of
-        models, and the product has none. It is an isometry where that holds, that
+        Exact on un-normalised rows. A scorer, kept anchors and sketches belong to one
+        pair of models, and the product has none. It is an isometry where that holds, that
         is unless one map is general, only part of an isometry, or the width grows and
         shrinks on the way; see `composed_structure`.
 
@@ -327,15 +336,18 @@ class AlignmentMap:
             card=header["card"],
             scorer=scorer,
             encoded=encoded,
+            sketch=sketches_of(path, tensors, header),
         )
 
     def _contents(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Tensors and header, as a file holds them."""
         tensors, header = parts_of(self.numbers)
         more, told = scorer_parts(self.scorer, self.encoded)
-        return tensors | more, {
+        sketches, left = sketch_parts(self.sketch)
+        return tensors | more | sketches, {
             **header,
             **told,
+            **left,
             "source_space": self.source_space,
             "target_space": self.target_space,
             "card": dict(self.card),

@@ -144,7 +144,9 @@ def _asked_for(call, anchors, of, fit_on, use) -> tuple[Candidate, Folds | None]
         )
     told, weights = weights_of(call, anchors.modalities, fit_on)
     default = Use.SCORER if scored else Use()
-    return Candidate(of, told if told == ALL else next(iter(weights)), use or default), None
+    return Candidate(
+        of, told if told == ALL else next(iter(weights)), use or default
+    ), None
 
 
 def _same(one: Anchors, other: Anchors) -> bool:

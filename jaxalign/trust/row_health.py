@@ -111,11 +111,11 @@ def examine_rows(
         batch = batch.astype(wide, copy=False)
         half = half and (arrived.dtype == np.float16 or _is_half(batch))
         numbers = done + np.arange(len(batch))
-        finite = np.isfinite(batch).all(axis=1)
+        finite = np.asarray(np.isfinite(batch).all(axis=1))
         # Entries that are not finite have no norm; they are counted apart.
         clean = batch if finite.all() else np.where(finite[:, None], batch, 0)
         energy = np.einsum("nd,nd->n", clean, clean, dtype=np.float64)
-        zero = finite & ~clean.any(axis=1)
+        zero = finite & ~np.asarray(clean.any(axis=1))
         good = finite & ~zero
         for name, faulty in (("finite", ~finite), ("zero", zero)):
             count, first = faults[name]

@@ -7,6 +7,7 @@ kept beside the map lets more pairs be added later.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from jaxalign.anchors import Anchors
 from jaxalign.choose.choose import MapChoice, choose_map
 from jaxalign.compilation_cache import use_compilation_cache
-from jaxalign.errors import ArgumentError, check_option
+from jaxalign.errors import ArgumentError, PoorFitWarning, check_option
 from jaxalign.families import (
     Family,
     Half,
@@ -156,9 +157,12 @@ def fit(options: FitOptions) -> Fitted:
     if before is not None:
         purpose = purpose or before[0].card.get("purpose")
         kept = before[1].merge(kept, call=f"{CALL} --add")
-    amap, choice, verdict = fit_kept(
-        kept, purpose=purpose or "search", families=families, fit_on=options.fit_on
-    )
+    with warnings.catch_warnings():
+        # The verdict says the same, and more.
+        warnings.simplefilter("ignore", PoorFitWarning)
+        amap, choice, verdict = fit_kept(
+            kept, purpose=purpose or "search", families=families, fit_on=options.fit_on
+        )
     unmet = _unmet(options.require, verdict)
     files = []
     if out is not None and unmet is None:

@@ -4,7 +4,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,18 +89,15 @@ def open_sides(
             raise ArgumentError(
                 call, "rows of two models", f"{one!r} on both sides", "name the other's"
             )
-        opened = [
-            open_rows(
-                reference,
-                modality=name,
-                id_column=id_column,
-                call=call,
-                argument=argument,
-            )
-            for argument, reference in (("SOURCE", one), ("TARGET", other))
-        ]
-        matched = match_rows(*opened, match=match, call=call)
-        found.append(Sides(*opened, matched))
+        options: dict[str, Any] = {
+            "modality": name,
+            "id_column": id_column,
+            "call": call,
+        }
+        left = open_rows(one, **options, argument="SOURCE")
+        right = open_rows(other, **options, argument="TARGET")
+        matched = match_rows(left, right, match=match, call=call)
+        found.append(Sides(left, right, matched))
     return found
 
 

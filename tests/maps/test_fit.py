@@ -78,6 +78,7 @@ def test_planted_map_carries_texts_from_images_alone(key):
     assert notes["modalities"]["text"]["relative_residual"] < 0.005
 
 
+@pytest.mark.filterwarnings("ignore::jaxalign.errors.PoorFitWarning")
 def test_fit_on_decides_whose_rows_fit():
     rng = np.random.default_rng(1)
     images = rows_pair(rng, 100, 6, 6, mean=0.9)
