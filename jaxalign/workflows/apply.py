@@ -16,7 +16,12 @@ from jaxalign.maps.carry import FORMS, Carried, carry
 from jaxalign.maps.norms import check_norms
 from jaxalign.rows import RowSet, open_rows
 from jaxalign.trust.domain import outside_share
-from jaxalign.workflows.map_input import check_row_spaces, takes_unit_rows
+from jaxalign.workflows.map_input import (
+    check_row_spaces,
+    compare_sides,
+    modality_of,
+    takes_unit_rows,
+)
 from jaxalign.workflows.progress import progress
 
 CALL = "jaxalign apply"
@@ -101,7 +106,9 @@ def _look(
     Raises:
       ValueError: for norms unlike the anchors', or rows of the other side.
     """
-    own = name if name in amap.modalities else amap.modalities[0]
+    own = modality_of(amap, name)
+    if own is None:  # `carry` says which there are
+        return
     step = max(1, len(rows) // SAMPLE)
     drawn = rows.rows[name].take(np.arange(0, len(rows), step)[:SAMPLE])
     units, good = unit_or_zero(np.asarray(drawn))
@@ -112,10 +119,26 @@ def _look(
     if not normalize and known is not None:
         norms = np.linalg.norm(sample, axis=1)
         check_norms(f"{CALL} IN", norms.min(), norms.max(), np.asarray(known[own]))
+    words = "rows" if name == "rows" else f"{name} rows"
+    fit = compare_sides(amap, units[good], own)
+    if fit is not None and fit.swapped and not force:
+        raise ArgumentError(
+            f"{CALL} IN",
+            "rows of the map's source model",
+            f"{words} that fit the model that it leads to better",
+            "use the map of the other direction, or --force",
+        )
+    if fit is not None and fit.strange:
+        warnings.warn(
+            f"these {words} are unlike the anchors that the map was fitted on: "
+            "they are of another model, modality or domain. Look with jaxalign doctor "
+            "--map=",
+            stacklevel=3,
+        )
     outside, usual = outside_share(amap, sample, own), _usual_outside(amap)
     if usual is not None and outside > max(TIMES_OUTSIDE * usual, LEAST_OUTSIDE):
         warnings.warn(
-            f"{100 * outside:.0f} % of the spread of these {name} rows lies outside "
+            f"{100 * outside:.0f} % of the spread of these {words} lies outside "
             f"what the map carries, against {100 * usual:.0f} % of held-out anchors: "
             "they are of another domain. Add pairs of it with jaxalign fit --add",
             stacklevel=3,

@@ -2,14 +2,16 @@
 """What is wrong with a file of rows, or strange for a map, and what to do about it."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from jaxalign.maps.file import read_map
 from jaxalign.rows import RowSet, open_rows
 from jaxalign.trust.row_health import Faulty, RowHealth, examine_rows
 from jaxalign.workflows.progress import progress
+
+if TYPE_CHECKING:
+    from jaxalign.maps.alignment_map import AlignmentMap
 
 BATCH_SIZE = 8192
 # Half precision moves the norm of a unit row by less.
@@ -73,7 +75,7 @@ def examine(
     Raises:
       ValueError: for a reference or a map that cannot be read.
     """
-    known = None if map_path is None else read_map(map_path)
+    amap = None if map_path is None else _load(map_path)
     rows = open_rows(reference, modality=modality, call=call, argument="ROWS")
     health, findings = {}, []
     for name, of in rows.rows.items():
@@ -86,10 +88,17 @@ def examine(
                 report=report,
             )
         findings += _of_rows(name, health[name], of.dtype)
-        if known is not None:
-            findings += _for_map(name, health[name], rows, *known)
+        if amap is not None:
+            findings += _for_map(name, health[name], rows, amap)
     findings.sort(key=lambda one: one.level == "note")
     return Examination(rows, health, findings)
+
+
+def _load(path: str) -> "AlignmentMap":
+    """Read a map; without one, JAX is not loaded."""
+    from jaxalign.maps.alignment_map import AlignmentMap
+
+    return AlignmentMap.load(path)
 
 
 def _of_rows(name: str, health: RowHealth, dtype: np.dtype) -> list[Finding]:
@@ -166,43 +175,49 @@ def _of_rows(name: str, health: RowHealth, dtype: np.dtype) -> list[Finding]:
 
 
 def _for_map(
-    name: str, health: RowHealth, rows: RowSet, tensors: dict, header: dict[str, Any]
+    name: str, health: RowHealth, rows: RowSet, amap: "AlignmentMap"
 ) -> list[Finding]:
     """What is strange about the rows for the source side of a map."""
+    from jaxalign.workflows.map_input import compare_sides, modality_of
+
     found = []
 
     def add(key, text, advice) -> None:
         found.append(Finding(key, "problem", name, text, advice))
 
-    swap = "swap the direction: `amap.inverse()` in Python, or fit the other way round"
-    d_target, d_source = tensors["matrix"].shape
-    spaces = header.get("source_space"), header.get("target_space")
-    if rows.space is not None and spaces[0] is not None and rows.space != spaces[0]:
-        if rows.space == spaces[1]:
-            add("swapped", "they are of the map's target space", swap)
-        else:
-            add(
-                "other_space",
-                f"they are of the space {rows.space[:12]}, the map is from "
-                f"{spaces[0][:12]}",
-                "embed with the map's source model, or fit a map for this one",
-            )
-    if health.width != d_source:
-        text = f"width {health.width:,}; the map takes {d_source:,}"
-        if health.width == d_target:
-            add("swapped", f"{text} and gives {d_target:,}", swap)
+    swap = "use the map of the other direction: `amap.inverse()`, or fit it"
+    spaces = amap.source_space, amap.target_space
+    known = rows.space is not None and spaces[0] is not None
+    if known and rows.space == spaces[1] != spaces[0]:
+        add("swapped", "they are of the space that the map leads to", swap)
+        return found
+    if known and rows.space != spaces[0]:
+        add(
+            "other_space",
+            f"they are of the space {str(rows.space)[:16]}, the map is from "
+            f"{str(spaces[0])[:16]}",
+            "embed with the map's source model, or fit a map for this one",
+        )
+    if health.width != amap.d_source:
+        text = f"width {health.width:,}; the map takes {amap.d_source:,}"
+        if health.width == amap.d_target:
+            add("swapped", f"{text} and gives {amap.d_target:,}", swap)
         else:
             add("width", text, "they are of another model than the map's source")
         return found
-    modality = name
-    held = header["modalities"]
-    if modality not in held and len(held) == 1 and "rows" in (held[0], name):
-        modality = held[0]
-    if modality not in held:
-        add(
-            "modality",
-            f"the map holds {', '.join(held)}, not {name}",
-            f"fit it with pairs of {name} rows too",
-        )
+    own = modality_of(amap, name)
+    if own is None:
+        text = f"the map holds {', '.join(amap.modalities)}, not {name}"
+        add("modality", text, f"fit it with pairs of {name} rows too")
         return found
+    fit = compare_sides(amap, health.sample, own)
+    if fit is not None and fit.swapped:
+        add("swapped", "they fit the model that the map leads to better", swap)
+    elif fit is not None and fit.strange and not found:
+        add(
+            "other_space",
+            f"they are unlike the map's anchors: {fit.own:.1f} times as much of them "
+            "lies off its sketch of these",
+            "they are of another model, modality or domain: fit a map with pairs of it",
+        )
     return found

@@ -311,7 +311,8 @@ def describe(found: Fitted) -> list[str]:
     lines += wrap(found.choice.reason.split("; anchors that")[0])
     if found.files:
         amap, moments = found.files
-        lines.append(f"Use: jaxalign apply {amap} OLD_ROWS NEW_ROWS [--for=search]")
+        use = f"Use: jaxalign apply {amap} OLD_ROWS NEW_ROWS [--for=search]"
+        lines.append("Do not use it." if found.verdict.word == "none" else use)
         lines.append(f"Written: {amap}, and {moments} for `fit --add={amap}`.")
     return lines
 

@@ -62,3 +62,36 @@ def test_rows_for_a_map(run, files, amap):
     np.save(files / "other.npy", np.ones((3, 5), np.float32))
     found = _names(run("doctor", files / "other.npy", f"--map={amap}", "--json"))
     assert "width" in found
+
+
+def _square_pairs(seed, count=100):
+    """Rows of two models of one width, in cones about long means."""
+    rng = np.random.default_rng(seed)
+    models = np.random.default_rng(99)
+    content = rng.normal(size=(count, 8))
+    sides = [content @ models.normal(size=(8, 8)) + 9 * np.eye(8)[n] for n in (0, 3)]
+    return [
+        (rows / np.linalg.norm(rows, axis=1)[:, None]).astype("f4") for rows in sides
+    ]
+
+
+def test_the_other_side_is_known_where_widths_are_equal(run, tmp_path):
+    ja.fit_map(tuple(_square_pairs(0))).save(tmp_path / "map.safetensors")
+    source, target = _square_pairs(1)
+    np.save(tmp_path / "source.npy", source)
+    np.save(tmp_path / "target.npy", 7 * target)
+    rng = np.random.default_rng(2)
+    np.save(tmp_path / "other.npy", rng.normal(size=(50, 8)).astype(np.float32))
+    path = tmp_path / "map.safetensors"
+    for name, expected in (
+        ("source", set()),
+        ("target", {"swapped"}),
+        ("other", {"other_space"}),
+    ):
+        done = run("doctor", tmp_path / f"{name}.npy", f"--map={path}", "--json")
+        assert set(_names(done)) & {"swapped", "other_space"} == expected
+    done = run("apply", path, tmp_path / "target.npy", tmp_path / "out.npy")
+    assert done.code == 2
+    assert "--force" in done.err
+    done = run("apply", path, tmp_path / "target.npy", tmp_path / "out.npy", "--force")
+    assert done.code == 0, done.err
