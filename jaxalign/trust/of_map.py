@@ -121,7 +121,10 @@ def judge_map(
             top1=_beside(top1, float(np.concatenate(mixed_hits).mean())),
             neighbours=_beside(near, float(np.concatenate(mixed_overlaps).mean())),
             explained=Figure(
-                1 - left.value, 1 - left.high, 1 - left.low, 1 - mixed / spread.sum()
+                1 - left.value,
+                1 - left.high,
+                1 - left.low,
+                1 - mixed / float(spread.sum()),
             ),
             rows=min(map(len, blocks)),
             chance=chance,
