@@ -7,7 +7,7 @@ unlike rows that are new. So the rivals of another fold are ranked by a fit that
 out that fold as well: a query finds its partner if it does so by every one of them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -33,7 +33,7 @@ from jaxalign.search.use import (
 from jaxalign.unit_rows import unit_rows
 
 NEIGHBOURS = 10
-_SAMPLE, _SEED = 2000, 0
+_SAMPLE, _SEED, _NEARLY = 2000, 0, 0.9
 
 
 class PoolAnswers(NamedTuple):
@@ -123,12 +123,16 @@ class Pool(NamedTuple):
             hits &= found._replace(scores=scores).hits()
             rows += len(rivals)
         overlaps = overlaps or [self._overlap(alone, asked, held)]
+        carried = carried_errors(maps[(fold,)], self.pairs.take(asked), self.modality)
         return PoolAnswers(
             hits,
             alone.hits(),
             alone.right.sum(axis=1) / rows,
             np.mean(overlaps, axis=0),
-            *carried_errors(maps[(fold,)], self.pairs.take(asked), self.modality),
+            carried.error,
+            carried.spread,
+            carried.outside,
+            carried.energy,
             alone.groups,
             np.full(len(asked), rows),
         )
@@ -155,7 +159,10 @@ class Pool(NamedTuple):
 
     def _rivals(self, fold: int) -> dict[int, np.ndarray]:
         """Index rows of other folds, as many as the own fold leaves room for."""
-        room, found = self.rows - len(self._held(fold)), {}
+        own = len(self._held(fold))
+        room, found = self.rows - own, {}
+        if own >= _NEARLY * self.rows:
+            return {}  # rivals enough, and every other fold takes a fit of its own
         for step in range(1, self.folds.count):
             other = (fold + step) % self.folds.count
             rivals = _draw(self._held(other), room)
@@ -206,14 +213,22 @@ class Pool(NamedTuple):
         return (ours[:, :, None] == theirs[:, None, :]).any(axis=2).mean(axis=1)
 
 
+class CarriedErrors(NamedTuple):
+    """Squared errors of carried rows, and what of the source rows is not carried.
+
+    One entry a row, as the attributes of `PoolAnswers` of these names.
+    """
+
+    error: Float[np.ndarray, " n"]
+    spread: Float[np.ndarray, " n"]
+    outside: Float[np.ndarray, " n"]
+    energy: Float[np.ndarray, " n"]
+
+
 def carried_errors(
     amap: AlignmentMap, pairs: PairedRows, modality: Modality
-) -> Iterator[Float[np.ndarray, " n"]]:
-    """Squared errors of carried rows, and how much of the source rows is not carried.
-
-    Returns:
-      Four arrays: `error`, `spread`, `outside` and `energy` of `PoolAnswers`.
-    """
+) -> CarriedErrors:
+    """Carry the source rows of pairs, and measure how far they come from the target."""
     numbers = amap.numbers
     source, target = (np.asarray(side) for side in (pairs.source, pairs.target))
     carried = np.asarray(without_norms(amap)(source, modality))
@@ -226,7 +241,8 @@ def carried_errors(
         outside = np.maximum(energy - np.sum(kept**2, axis=1), 0.0)
     mean = np.asarray(numbers.target_means[modality])
     error = np.sum((target - carried) ** 2, axis=1)
-    return iter((error, np.sum((target - mean) ** 2, axis=1), outside, energy))
+    spread = np.sum((target - mean) ** 2, axis=1)
+    return CarriedErrors(error, spread, outside, energy)
 
 
 def join_answers(answers: list[PoolAnswers | None]) -> PoolAnswers | None:

@@ -287,9 +287,9 @@ class AlignmentMap:
         """Compose: ``(later @ earlier)(rows)`` is ``later(earlier(rows))``.
 
         Exact on un-normalised rows. A scorer, kept anchors and sketches belong to one
-        pair of models, and the product has none. It is an isometry where that holds, that
-        is unless one map is general, only part of an isometry, or the width grows and
-        shrinks on the way; see `composed_structure`.
+        pair of models, and the product has none. It is an isometry where that holds,
+        that is unless one map is general, only part of an isometry, or the width grows
+        and shrinks on the way; see `composed_structure`.
 
         Raises:
           TypeError: if `earlier` is no map.

@@ -62,6 +62,7 @@ def warn_if_poor(
       weights: of the modalities that were fitted on.
       residual: on the anchors, relative to the target energy.
       scale: the rule.
+      batch_size: rows a batch.
     """
     if int(pooled.rows) < _FEWEST or isinstance(family, MeanOnly):
         return

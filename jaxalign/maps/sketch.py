@@ -28,7 +28,7 @@ from jaxalign.precise import product
 
 DIRECTIONS = 16
 CLEARLY = 1.5
-"""Rows fit the other side if by their own side's sketch more is left, by this factor."""
+"""Factor by which the sketch of the own side must leave more than the other's."""
 
 _BY_ROWS = ((8 * DIRECTIONS, DIRECTIONS), (32, 4))
 # Columns beside those that are wanted, and rounds, of the subspace iteration.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sketches of both sides: leading directions by NumPy, whose rows come, and the file."""
+"""Sketches: leading directions by NumPy, whose rows come, and the map's file."""
 
 import numpy as np
 import pytest
