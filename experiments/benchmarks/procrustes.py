@@ -4,8 +4,8 @@
     python -m experiments.benchmarks.procrustes
 
 Sections: `memory` and `memory_large`, a fit from rows in memory; `store`, from a store
-on disk; `carry`, a map over a store; `groups` and `bootstrap`, fits of many subsets;
-`batched`, many problems in one call; `scaling`, over the number of devices.
+on disk; `groups` and `bootstrap`, fits of many subsets; `batched`, many problems in one
+call; `scaling`, over the number of devices.
 
 All that is compared takes turns in one process; medians are printed with the ratio that
 is asked for. Ratios say more than seconds: machines differ, and vary. torch is left out
@@ -59,7 +59,6 @@ class Sizes:
     problem_width: int = 512
     disk_bytes: int = 20_000_000_000
     disk_width: int = 768
-    carried: int = 1_000_000
 
 
 TINY = Sizes(
@@ -74,7 +73,6 @@ TINY = Sizes(
     problem_width=32,
     disk_bytes=4_000_000,
     disk_width=64,
-    carried=2000,
 )
 
 
@@ -286,9 +284,6 @@ SECTIONS: dict[str, Callable[[Sizes, int], list[Line]]] = {
     "batched": time_batched,
     "store": lambda sizes, rounds: procrustes_disk.time_store(
         sizes.disk_bytes, sizes.disk_width, rounds
-    ),
-    "carry": lambda sizes, rounds: procrustes_disk.time_carry(
-        sizes.carried, sizes.disk_width, rounds
     ),
     "scaling": lambda sizes, rounds: procrustes_scaling.time_scaling(
         sizes.class_rows, sizes.class_width, rounds

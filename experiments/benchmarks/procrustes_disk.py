@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fitting from, and carrying, rows on disk: time beside the disk's, and memory."""
+"""Fitting from rows on disk: time beside the disk's, and memory."""
 
 import json
 import os
@@ -10,16 +10,14 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxalign as ja
 from experiments.benchmarks.alternating import median_seconds
-from experiments.benchmarks.cone_rows import aligned, cone_pairs, write_cone_pairs
+from experiments.benchmarks.cone_rows import cone_pairs, write_cone_pairs
 from experiments.benchmarks.lines import Line
 
 _BLOCK = 8192
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def time_store(size: int, d: int, rounds: int) -> list[Line]:
@@ -75,55 +73,6 @@ def _pass(source: np.ndarray, target: np.ndarray) -> None:
     """Accumulate moments of all rows, in one pass."""
     batches = ja.anchors.array_pairs(source, target, batch_size=_BLOCK)
     jax.block_until_ready(ja.accumulate_moments(batches))
-
-
-def time_carry(n: int, d: int, rounds: int) -> list[Line]:
-    """Carry rows from file to file beside the product and the disk alone."""
-    source, target = cone_pairs(min(n, 20_000), d)
-    amap = ja.fit_map({"image": (source, target)})
-    rows, _ = cone_pairs(n, d)
-    matrix = jnp.asarray(amap.matrix)
-    multiply = jax.jit(lambda block: jnp.matmul(block, matrix.T, precision=_HIGHEST))
-    with tempfile.TemporaryDirectory(dir=_scratch()) as folder:
-        paths = Path(folder) / "rows.npy", Path(folder) / "carried.npy"
-        np.save(paths[0], rows)
-        block = aligned(_BLOCK, d)
-        block[:] = rows[:_BLOCK] if n >= _BLOCK else 1.0
-        on_device = jax.device_put(block)
-
-        def product() -> None:
-            for _ in range(0, n, _BLOCK):
-                result = multiply(on_device)
-            result.block_until_ready()
-
-        def disk() -> None:
-            _forget(paths[:1])
-            _read(paths[0])
-            with paths[1].open("wb") as stream:
-                for start in range(0, n, _BLOCK):
-                    stream.write(rows[start : start + _BLOCK].data)
-                os.fsync(stream.fileno())
-
-        def carry() -> None:
-            _forget(paths[:1])
-            ja.carry_rows(amap, np.load(paths[0], mmap_mode="r"), paths[1])
-
-        seconds = median_seconds(
-            {"product": product, "disk": disk, "carry": carry}, rounds=rounds, warmups=1
-        )
-    binding = max(seconds["product"], seconds["disk"])
-    title = f"a map over {n:,} x {d}, disk to disk"
-    return [
-        Line(title, "product alone", seconds["product"]),
-        Line(title, "disk alone: read, write, sync", seconds["disk"]),
-        Line(
-            title,
-            "jaxalign, the longer of these over it",
-            seconds["carry"],
-            ratio=binding / seconds["carry"],
-            wanted=0.8,
-        ),
-    ]
 
 
 def _scratch() -> str:

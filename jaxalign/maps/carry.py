@@ -160,7 +160,7 @@ def _modalities(
     """Return the modality of the map for each of the rows'."""
     found = {}
     for name, rows in source.rows.items():
-        if rows.shape[1] != amap.d_source:
+        if len(rows) and rows.shape[1] != amap.d_source:
             raise ArgumentError(
                 f"{call}(source={source.reference!r})",
                 f"{name} rows of width {amap.d_source}, which the map takes",

@@ -20,6 +20,7 @@ from jaxalign.rows.row_set import Kind, RowSet
 from jaxalign.rows.row_writer import RowWriter
 from jaxalign.rows.safetensors import create_safetensors
 from jaxalign.rows.unfinished import Output, Unfinished, is_whole
+from jaxalign.store.disk_errors import explain_unwritable
 
 _FLOATS = ("float16", "float32", "float64")
 
@@ -109,21 +110,15 @@ def create_rows(
     if target.exists() and overwrite:
         _check_replaceable(where, target, like)
     out = Output(dict(widths), dtypes, key, space)
-    unfinished = Unfinished(
-        where,
-        target,
-        {
-            "job": dict(job),
-            "kind": [1, like.kind, like.chosen],
-            "source": like.fingerprint(),
-            "out": [
-                out.widths,
-                {name: one.name for name, one in dtypes.items()},
-                key,
-                space,
-            ],
-        },
-    )
+    names = {name: one.name for name, one in dtypes.items()}
+    whole_job = {
+        "job": dict(job),
+        "kind": [1, like.kind, like.chosen],
+        "source": like.fingerprint(),
+        "out": [out.widths, names, key, space],
+    }
+    with explain_unwritable(where, target.parent):
+        unfinished = Unfinished(where, target, whole_job)
     try:
         named = unfinished.progress.whole and not unfinished.output.exists()
         if target.exists() and not overwrite and not named:

@@ -36,7 +36,7 @@ class FlatWriter(RowWriter):
 
     Attributes:
       complete: called with the output's path when all rows are on the disk, to write
-        what is not rows. It may be called again after a kill.
+        what is not rows; again after a kill. None: there is nothing else.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class FlatWriter(RowWriter):
         unfinished: Unfinished,
         out: Output,
         segments: Sequence[Segment],
-        complete: Callable[[Path], None] = lambda output: None,
+        complete: Callable[[Path], None] | None = None,
     ):
         self.complete = complete
         self._segments = list(segments)
@@ -132,9 +132,10 @@ class FlatWriter(RowWriter):
             self._syncing.result()
         for file in (*self._unsynced, *self._open.values()):
             os.fsync(file.fileno())
-        # What follows may be begun again, but no row is written twice.
-        self._unfinished.save(Progress(self._count, self.nan_rows))
-        self.complete(self._unfinished.output)
+        if self.complete is not None:
+            # What follows may be begun again, but no row is written twice.
+            self._unfinished.save(Progress(self._count, self.nan_rows))
+            self.complete(self._unfinished.output)
 
     def _close(self) -> None:
         self._thread.shutdown(wait=True)
@@ -164,7 +165,7 @@ def write_one_file(
     out: Output,
     rows: int,
     header: bytes,
-    complete: Callable[[Path], None] = lambda output: None,
+    complete: Callable[[Path], None] | None = None,
 ) -> FlatWriter:
     """Return a writer of one matrix into one file."""
     (name,) = out.widths

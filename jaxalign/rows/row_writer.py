@@ -3,6 +3,7 @@
 
 import abc
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxalign.errors import ArgumentError
 from jaxalign.modality import Modality
 from jaxalign.rows.unfinished import Output, Progress, Unfinished
+from jaxalign.store.disk_errors import explain_full_disk
 
 
 class RowWriter(abc.ABC):
@@ -93,7 +95,8 @@ class RowWriter(abc.ABC):
             for name, part in piece.items():
                 # A bad row is NaN in all entries.
                 self._nan_rows[name] += int(np.isnan(part[:, 0]).sum())
-            self._write(piece, self._next)
+            with self._explained():
+                self._write(piece, self._next)
             self._next += stop - start
             start = stop
 
@@ -105,11 +108,17 @@ class RowWriter(abc.ABC):
         """
         if self._next != self._count:
             raise ArgumentError("finish()", f"{self._count} rows", self._next)
-        if not self._whole:
-            self._complete()
-            self._unfinished.save(Progress(self._count, self.nan_rows, True))
-            self._whole = True
-        self._unfinished.publish()
+        with self._explained():
+            if not self._whole:
+                self._complete()
+                self._unfinished.save(Progress(self._count, self.nan_rows, True))
+                self._whole = True
+            self._unfinished.publish()
+
+    def _explained(self) -> AbstractContextManager[None]:
+        """Turn the system's error of a full disk into one message."""
+        target = self._unfinished.target
+        return explain_full_disk(target.parent, repr(str(target)))
 
     def __enter__(self) -> "RowWriter":
         return self

@@ -25,8 +25,12 @@ class FullDiskError(UserError, OSError):
 
 
 @contextlib.contextmanager
-def explain_full_disk(folder: Path) -> Iterator[None]:
+def explain_full_disk(folder: Path, what: str | None = None) -> Iterator[None]:
     """Turn the system's error of a full disk into one message.
+
+    Args:
+      folder: what is being written to.
+      what: names it in the message; the store in the folder without it.
 
     Raises:
       FullDiskError: with the system's errno.
@@ -40,9 +44,10 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
             raise
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free
+        what = what or f"the store in {str(folder)!r}"
         raise FullDiskError(
             error.errno,
-            f"the store in {str(folder)!r} cannot grow: {os.strerror(error.errno)} "
+            f"{what} cannot grow: {os.strerror(error.errno)} "
             f"({free / 1e6:,.0f} MB free there); all that was appended before is kept: "
             "make room, and start the same command again: it resumes.",
         ) from error

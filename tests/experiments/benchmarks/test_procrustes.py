@@ -19,7 +19,7 @@ def test_every_section_runs_at_toy_size(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     lines = json.loads((tmp_path / "benchmark.json").read_text())["lines"]
-    assert len({line["section"] for line in lines}) >= 9
+    assert len({line["section"] for line in lines}) >= 8
     assert all(line["seconds"] is None or line["seconds"] > 0 for line in lines)
     # 1, 2, 4 and 8 devices meet once each.
     reduced = [line["note"] for line in lines if "all-reduce of" in line["note"]]
