@@ -42,10 +42,6 @@ def test_two_files_give_a_verdict_a_map_and_its_moments(run, files):
     np.testing.assert_allclose(np.asarray(amap.numbers.source_norms["rows"]), 1, 1e-5)
     kept = KeptPairs.load(pairs_path(files / "map.safetensors"))
     assert int(kept.moments["rows"].rows) == 120
-    done = _fit(run, files, "--overwrite")
-    lines = done.out.splitlines()
-    assert lines[0].startswith("USABLE: ")
-    assert len(lines) <= 15
 
 
 def test_shuffled_pairs_are_not_usable_and_nothing_is_written(run, files):
@@ -61,7 +57,6 @@ def test_shuffled_pairs_are_not_usable_and_nothing_is_written(run, files):
     assert done.json["verdict"] in ("none", "too_few")
     assert done.json["files"] == []
     assert not (files / "no").exists()
-    assert _fit(run, files, target="shuffled.npy").code == 0
 
 
 def test_bad_rows_are_left_out_and_counted(run, files):
@@ -72,8 +67,12 @@ def test_bad_rows_are_left_out_and_counted(run, files):
     done = _fit(run, files)
     assert done.code == 2
     assert "--skip_bad" in done.err
-    done = _fit(run, files, "--skip-bad", "--json", "--family=orthogonal")
-    assert (done.json["rows_used"], done.json["rows_skipped"]) == (118, 2)
+    done = _fit(run, files, "--skip-bad", "--family=orthogonal")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("USABLE: ")
+    assert len(lines) <= 15
+    assert "118 pairs of 120" in done.out
+    assert "2 left out" in done.out
 
 
 @pytest.mark.slow
