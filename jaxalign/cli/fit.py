@@ -16,6 +16,7 @@ EXAMPLES = """
   jaxalign fit old.npy new.npy --out=map.safetensors
   jaxalign fit old_store/ new_store/ --id_column=image_path --out=map.safetensors
   jaxalign fit --pair=image:a.npy:b.npy --pair=text:c.npy:d.npy --out=map.safetensors
+  jaxalign fit old.npy new_1000.npy --picked=ids.txt        of jaxalign pick
   jaxalign fit old.npy new.npy --require=usable --json      for scripts: exit code 3
   jaxalign fit --add=map.safetensors more_old.npy more_new.npy
   jaxalign fit --models=old/model,new/model --pictures=folder/ --out=map.safetensors
@@ -35,6 +36,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
     add("--match", default="auto", choices=("auto", "id", "position"), help="of rows")
     add("--id_column", help="column with the ids, of parquet or a folder's metadata")
+    add("--picked", metavar="FILE", help="rows of SOURCE that TARGET has, see pick")
     add("--normalize", choices=("unit", "none"), help="rows by their norms (unit)")
     add("--skip_bad", action="store_true", help="leave out any number of bad pairs")
     add("--purpose", help="search (default), rewrite, cross or zero_shot")
@@ -58,6 +60,7 @@ def run(arguments: argparse.Namespace) -> Answer:
         modality=arguments.modality,
         id_column=arguments.id_column,
         match=arguments.match,
+        picked=arguments.picked,
         normalize=None
         if arguments.normalize is None
         else arguments.normalize == "unit",

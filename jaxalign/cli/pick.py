@@ -14,8 +14,9 @@ from jaxalign.cli.parser import CommandParser
 
 EXAMPLES = """
   jaxalign pick old.npy --n=1000 --out=numbers.txt
+      then embed these with the new model, in this order, and:
+      jaxalign fit old.npy new.npy --picked=numbers.txt
   jaxalign pick old_store/::image --n=500 --id_column=image_path --out=ids.txt
-      then embed these with the new model, and: jaxalign fit old_store/ new.parquet
 """
 
 

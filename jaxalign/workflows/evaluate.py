@@ -13,6 +13,7 @@ from jaxalign.trust.of_map import judge_map
 from jaxalign.trust.verdict import Verdict
 from jaxalign.workflows.map_input import check_row_spaces, takes_unit_rows
 from jaxalign.workflows.pairs import PairCounts, read_pairs
+from jaxalign.workflows.progress import working
 from jaxalign.workflows.sides import check_bad, open_sides
 
 CALL = "jaxalign evaluate"
@@ -82,5 +83,6 @@ def evaluate(
     of_map = name if name in amap.modalities else None
     told = amap.card.get("candidate")
     use = Use(**told["use"]) if isinstance(told, dict) and "use" in told else None
-    verdict = judge_map(amap, kept.anchors(CALL), of_map, use=use)
+    with working("Searching new pairs"):
+        verdict = judge_map(amap, kept.anchors(CALL), of_map, use=use)
     return Evaluated(verdict, counts[name])

@@ -43,6 +43,7 @@ from jaxalign.trust.verdict import Verdict
 from jaxalign.workflows.lines import wrap
 from jaxalign.workflows.outputs import check_new_file
 from jaxalign.workflows.pairs import PairCounts, read_pairs
+from jaxalign.workflows.progress import working
 from jaxalign.workflows.sides import check_bad, open_sides
 from jaxalign.workflows.tell import verdict_facts
 
@@ -73,6 +74,7 @@ class FitOptions:
       modality: of two lone matrices; of folders it selects one.
       id_column: with ids, of parquet files and foreign folders.
       match: how rows are paired: "auto", "id" or "position".
+      picked: file of the source rows that the target's rows are of, see `pick`.
       normalize: divide rows by their norms; None: as the map that pairs are added to,
         or else True.
       skip_bad: accept any number of pairs with a bad row.
@@ -92,6 +94,7 @@ class FitOptions:
     modality: str | None = None
     id_column: str | None = None
     match: Match = "auto"
+    picked: str | None = None
     normalize: bool | None = None
     skip_bad: bool = False
     purpose: Purpose | None = None
@@ -143,6 +146,7 @@ def fit(options: FitOptions) -> Fitted:
         modality=options.modality,
         id_column=options.id_column,
         match=options.match,
+        picked=options.picked,
         call=CALL,
     )
     use_compilation_cache()
@@ -213,14 +217,16 @@ def choose_and_judge(
     card: dict[str, Any],
 ) -> tuple[MapChoice, Verdict]:
     """Choose the map for a purpose, and judge by the same fits if it can be used."""
-    choice = choose_map(
-        anchors,
-        purpose,
-        families=list(families) or None,
-        fit_on=None if fit_on is None else [fit_on],
-        card=card,
-    )
-    return choice, judge(choice.anchors or anchors, choice)
+    with working("Choosing the map, on held-out pairs"):
+        choice = choose_map(
+            anchors,
+            purpose,
+            families=list(families) or None,
+            fit_on=None if fit_on is None else [fit_on],
+            card=card,
+        )
+    with working("Judging it, beside shuffled pairs"):
+        return choice, judge(choice.anchors or anchors, choice)
 
 
 def _check(options: FitOptions) -> list[Family | ScorerFamily]:

@@ -3,6 +3,7 @@
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
@@ -36,3 +37,18 @@ def progress(title: str, total: int, unit: str) -> Iterator[Callable[[int], None
             bar.update(done - bar.n)
 
         yield report
+
+
+@contextlib.contextmanager
+def working(title: str) -> Iterator[None]:
+    """Say on stderr what is done, if it takes more than two seconds.
+
+    For a step that cannot tell how far it is.
+    """
+    timer = threading.Timer(DELAY, sys.stderr.write, [f"{title} ...\n"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -4,6 +4,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +56,7 @@ def open_sides(
     modality: str | None = None,
     id_column: str | None = None,
     match: Match = "auto",
+    picked: str | None = None,
     call: str,
 ) -> list[Sides]:
     """Open and match what a command names: two references, or several `--pair`.
@@ -66,6 +68,8 @@ def open_sides(
       modality: of two lone matrices; of folders it selects one.
       id_column: with ids, of parquet files and foreign folders.
       match: "auto", "id" or "position".
+      picked: a text file with the ids, or row numbers, of the source rows that the
+        target's rows are of, in their order, as `pick` writes it.
       call: named in errors.
 
     Raises:
@@ -96,9 +100,48 @@ def open_sides(
         }
         left = open_rows(one, **options, argument="SOURCE")
         right = open_rows(other, **options, argument="TARGET")
-        matched = match_rows(left, right, match=match, call=call)
+        if picked is None:
+            matched = match_rows(left, right, match=match, call=call)
+        else:
+            matched = _match_picked(left, right, picked)
         found.append(Sides(left, right, matched))
     return found
+
+
+def _match_picked(source: RowSet, target: RowSet, path: str) -> MatchedRows:
+    """Pair the source rows that a file names with the target's, in order.
+
+    Raises:
+      ValueError: for a file that cannot be read, or names other rows.
+    """
+    try:
+        lines = Path(path).read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(
+            "--picked", "a text file of ids or row numbers", f"{path!r} ({error})"
+        ) from error
+    names = [line for line in lines if line]
+    if len(names) != len(target):
+        raise ArgumentError(
+            "--picked",
+            f"a line for each of the {len(target):,} rows of TARGET",
+            f"{len(names):,}",
+            "embed all rows that were picked, in their order",
+        )
+    ids = source.ids()
+    if ids is not None:
+        places = {str(one): number for number, one in enumerate(ids)}
+    else:
+        places = {str(number): number for number in range(len(source))}
+    unknown = [name for name in names if name not in places]
+    if unknown or len(set(names)) < len(names):
+        got = f"{unknown[0]!r}, which is none" if unknown else "one of them twice"
+        what = "row numbers" if ids is None else "ids"
+        raise ArgumentError(
+            "--picked", f"{what} of SOURCE, each once", got, "see jaxalign pick"
+        )
+    numbers = np.array([places[name] for name in names])
+    return MatchedRows(numbers, None, len(names), len(source) - len(names))
 
 
 def _parse_pair(text: str) -> tuple[str, str, str]:

@@ -21,8 +21,11 @@ def _fit(run, files, *more, target="new.npy", out="map.safetensors"):
     return run("fit", files / "old.npy", files / target, f"--out={files / out}", *more)
 
 
-def test_two_files_give_a_verdict_a_map_and_its_moments(run, files):
-    done = _fit(run, files, "--json")
+@pytest.mark.parametrize(
+    "more", [["--family=orthogonal"], pytest.param([], marks=pytest.mark.slow)]
+)
+def test_two_files_give_a_verdict_a_map_and_its_moments(run, files, more):
+    done = _fit(run, files, "--json", *more)
     assert done.code == 0, done.err
     found = done.json
     assert set(found) >= KEYS
@@ -103,6 +106,7 @@ def test_pairs_of_two_modalities(run, files):
     assert amap.card["fit"]["fit_on"] == "image"
 
 
+@pytest.mark.slow
 def test_more_pairs_give_the_map_of_all_pairs(run, files):
     source, target = planted_rows()
     for name, part in (("1", slice(0, 70)), ("2", slice(70, None))):
@@ -111,6 +115,7 @@ def test_more_pairs_give_the_map_of_all_pairs(run, files):
     path = files / "parts.safetensors"
     first = ("fit", files / "old1.npy", files / "new1.npy", "--family=orthogonal")
     assert run(*first, f"--out={path}").code == 0
+    before = path.read_bytes()
     more = (files / "old2.npy", files / "new2.npy", "--family=orthogonal")
     done = run("fit", *more, f"--add={path}", "--json")
     assert done.code == 0, done.err
@@ -123,6 +128,7 @@ def test_more_pairs_give_the_map_of_all_pairs(run, files):
     done = run("fit", *more, f"--add={path}")
     assert done.code == 2
     assert "--add" in done.err
+    assert path.read_bytes() != before
 
 
 @pytest.mark.slow
@@ -222,3 +228,22 @@ def test_the_fit_of_a_store_keeps_its_spaces(run, tmp_path):
     amap = ja.AlignmentMap.load(out)
     assert (amap.source_space, amap.target_space) == ("source space", "target space")
     json.dumps(amap.card)
+
+
+def test_rows_that_were_picked_pair_with_new_ones(run, files):
+    """An old file, the numbers that `pick` gave, and new rows of these alone."""
+    _, target = planted_rows()
+    numbers = files / "numbers.txt"
+    assert run("pick", files / "old.npy", "--n=60", f"--out={numbers}").code == 0
+    picked = np.loadtxt(numbers, dtype=int)
+    np.save(files / "some.npy", target[picked])
+    done = _fit(
+        run,
+        files,
+        f"--picked={numbers}",
+        "--family=orthogonal",
+        "--json",
+        target="some.npy",
+    )
+    assert done.code == 0, done.err
+    assert (done.json["rows_used"], done.json["verdict"]) == (60, "usable")

@@ -8,7 +8,8 @@ import jaxalign as ja
 
 def test_a_map(run, tmp_path):
     rng = np.random.default_rng(0)
-    pair = rng.normal(size=(40, 4)), rng.normal(size=(40, 6))
+    source = rng.normal(size=(40, 4))
+    pair = source, source @ rng.normal(size=(4, 6))
     amap = ja.fit_map({"text": pair}, card={"note": "mine"}, source_space="f00d")
     amap.save(tmp_path / "map.safetensors")
     done = run("inspect", tmp_path / "map.safetensors", "--json")

@@ -64,3 +64,32 @@ def test_a_hundredth_of_bad_pairs_is_accepted():
     check_bad(500, 1000, True)
     with pytest.raises(ValueError, match="--skip_bad"):
         check_bad(11, 1000, False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["0", "1"], "a line for each"),
+        (["0", "1", "2", "3", "7"], "'7'"),
+        (["0", "1", "2", "3", "3"], "twice"),
+        (None, "nowhere"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_picked_rows_are_those_of_the_source(folder, lines, said):
+    path = folder / "nowhere.txt"
+    if lines is not None:
+        path = folder / "picked.txt"
+        path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match="--picked") as caught:
+        open_sides("a.npy", "b.npy", picked=str(path), call="fit")
+    assert said in str(caught.value)
+
+
+@pytest.mark.usefixtures("folder")
+def test_picked_rows_pair_in_their_order(folder):
+    np.save("b.npy", np.ones((3, 4), np.float32))
+    (folder / "picked.txt").write_text("4\n0\n2\n")
+    (sides,) = open_sides("a.npy", "b.npy", picked="picked.txt", call="fit")
+    assert sides.matched.source.tolist() == [4, 0, 2]
+    assert sides.matched.target is None
