@@ -159,3 +159,20 @@ def join_rows(pieces: Sequence[Rows]) -> Rows:
 def as_rows(rows: Any) -> Rows:
     """Return `Rows` as they are, and an array as `Rows`."""
     return rows if isinstance(rows, Rows) else ArrayRows(np.asanyarray(rows))
+
+
+class ChosenRows(Rows):
+    """Rows of others by number, in the order of the numbers."""
+
+    def __init__(self, rows: Rows, numbers: np.ndarray):
+        super().__init__((len(numbers), rows.shape[1]), rows.dtype)
+        self._rows, self._numbers = rows, numbers
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return a copy."""
+        return self._rows.take(self._numbers[start:stop])
+
+
+def chosen_rows(rows: Rows, numbers: np.ndarray | None) -> Rows:
+    """Return rows by number; as they lie where the numbers are None."""
+    return rows if numbers is None else ChosenRows(rows, numbers)

@@ -13,11 +13,10 @@ from jaxtyping import Int
 
 from jaxalign.anchors.arrays import BATCH_SIZE, PairSlices, check_rows
 from jaxalign.anchors.inspection import good_rows
-from jaxalign.anchors.stores import sliced
 from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.float_rows import native_floats, wide_dtype
-from jaxalign.lazy_rows import Rows
+from jaxalign.lazy_rows import Rows, chosen_rows
 from jaxalign.moments.passes import PairBatch
 from jaxalign.rows.matching import Match, MatchedRows, match_rows
 from jaxalign.rows.row_set import RowSet
@@ -174,8 +173,8 @@ def row_pairs(
         matched = match_rows(source, target, match=match, call=call)
     own, other = names[modality]
     slices = PairSlices(
-        sliced(source.rows[own], matched.source),
-        sliced(target.rows[other], matched.target),
+        chosen_rows(source.rows[own], matched.source),
+        chosen_rows(target.rows[other], matched.target),
         None,
         None,
         batch_size,
@@ -300,7 +299,7 @@ def _gather(
     count = len(rows) if numbers is None else len(numbers)
     found = np.empty((count, rows.shape[1]), np.float32)
     good = np.empty(count, bool)
-    chosen = sliced(rows, numbers)
+    chosen = chosen_rows(rows, numbers)
     for start in range(0, count, _BLOCK):
         block = slice(start, min(start + _BLOCK, count))
         found[block], good[block] = unit_or_zero(chosen[block])

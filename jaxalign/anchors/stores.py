@@ -6,14 +6,10 @@ same ids in the same order, and are read as they lie. Stores written apart may l
 of their own (pictures that one run could not read): the rows that both have are paired.
 """
 
-from typing import Any
-
-import numpy as np
-
 from jaxalign.anchors.arrays import BATCH_SIZE, Groups, PairSlices, check_rows
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.errors import ArgumentError
-from jaxalign.lazy_rows import Rows, as_rows
+from jaxalign.lazy_rows import as_rows, chosen_rows
 from jaxalign.rows.matching import MatchedRows, match_rows
 from jaxalign.rows.own_store import store_row_set
 from jaxalign.store.reader import EmbeddingStore
@@ -91,25 +87,10 @@ def store_pairs(
         store.dim(modality)  # Refuses a modality that the store lacks.
     matched = match_stores(source, target) if matched is None else matched
     return PairSlices(
-        sliced(as_rows(source.rows(modality)), matched.source),
-        sliced(as_rows(target.rows(modality)), matched.target),
+        chosen_rows(as_rows(source.rows(modality)), matched.source),
+        chosen_rows(as_rows(target.rows(modality)), matched.target),
         weights,
         group,
         batch_size,
         check_rows(matched.count, rows, batch_size),
     )
-
-
-def sliced(rows: Rows, numbers: np.ndarray | None) -> Any:
-    """Return what slices like an array: rows as they lie, or rows by number."""
-    return rows if numbers is None else _ChosenRows(rows, numbers)
-
-
-class _ChosenRows:
-    """Rows by number, sliced like an array."""
-
-    def __init__(self, rows: Rows, numbers: np.ndarray):
-        self._rows, self._numbers = rows, numbers
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        return self._rows.take(self._numbers[rows])

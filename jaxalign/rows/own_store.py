@@ -52,7 +52,7 @@ def open_store(
     try:
         from jaxalign.store.reader import EmbeddingStore
     except ModuleNotFoundError as error:
-        raise missing_package(where, str(error.name), "a store") from error
+        raise missing_package(where, error.name or "pyarrow", "a store") from error
     if place.local is None:
         raise ArgumentError(
             where, "a store on this machine", place.name, "copy the folder here first"
