@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Embedding a split of the data set, with its progress: what experiments begin with."""
+"""Embedding a split of the data set, with its progress: what studies begin with."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ def check_splits(dataset: str, splits: Iterable[str]) -> None:
     """Raise over a data set without the splits that an experiment is made for."""
     if not set(splits) <= set(catalog.dataset_info(dataset).splits):
         expected = "openmoji, the one that this experiment is made for"
-        remedy = "`experiments.embed` takes any data set"
+        remedy = "`jaxalign embed` takes any data set"
         raise ArgumentError("--dataset", expected, repr(dataset), remedy)
 
 
