@@ -20,7 +20,8 @@ from jaxalign.data import catalog
 from jaxalign.maps.fit import fit_map
 from jaxalign.pairing.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.report.figure_texts import take_texts_as_they_are
-from jaxalign.report.gallery import GalleryItem, sample_gallery
+from jaxalign.report.gallery import sample_gallery
+from jaxalign.report.gallery_items import GalleryItem
 
 INK, QUIET, BLUE, GREEN, RED = "#1c1e21", "#5a6068", "#0072b2", "#0b6b3a", "#a33b20"
 QUERIES, NEIGHBOURS = 5, 4
