@@ -83,7 +83,7 @@ def explain_missing(call: str, *, extra: str | None = None) -> Iterator[None]:
     Traceback (most recent call last):
     ...
     jaxalign.errors.MissingModuleError: `ja.draw` needs the packages of the extra \
-`data` (no module 'grain'); pip install 'jaxalign[data]'
+`data` (no module 'grain'): pip install 'jaxalign[data]'
     """
     try:
         yield
@@ -97,9 +97,10 @@ def explain_missing(call: str, *, extra: str | None = None) -> Iterator[None]:
         needed = extra or _needs(error)
         if extra is None and not {*needed.split(",")} & {*bringing}:
             needed = bringing[0]
+        extras = "extras" if "," in needed else "extra"
         raise MissingModuleError(
-            f"`{call}` needs the packages of the extra `{needed}` (no module "
-            f"{missing!r}); pip install 'jaxalign[{needed}]'",
+            f"`{call}` needs the packages of the {extras} `{needed}` (no module "
+            f"{missing!r}): pip install 'jaxalign[{needed}]'",
             name=error.name,
         ) from None
 
