@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import logging
 
 from jaxalign.errors import ArgumentError
-from jaxalign.file_lock import locked
+from jaxalign.locks import locked
 
 
 @contextlib.contextmanager
