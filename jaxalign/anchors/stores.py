@@ -14,6 +14,7 @@ from jaxtyping import Int
 from jaxalign.anchors.arrays import BATCH_SIZE, Groups, PairSlices, check_rows
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.errors import ArgumentError
+from jaxalign.spaces import same_space
 from jaxalign.store.reader import EmbeddingStore
 
 # Ids of this many rows are compared at a time.
@@ -60,7 +61,7 @@ def match_stores(source: EmbeddingStore, target: EmbeddingStore) -> MatchedRows:
       for all their ids.
     """
     call = "match_stores(source=..., target=...)"
-    if source.space == target.space:
+    if same_space(source.space, target.space):
         raise ArgumentError(
             call,
             "stores of two models",
