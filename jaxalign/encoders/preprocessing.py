@@ -15,24 +15,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
-from transformers import (
-    AutoImageProcessor,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoImageProcessor
 
 from jaxalign.encoders.damage import damaged
 from jaxalign.encoders.image_form import image_form
 from jaxalign.encoders.older_space import older_images, older_texts
 from jaxalign.encoders.quiet import quiet_transformers
+from jaxalign.encoders.tokenizer_files import (
+    TOKENIZER_FILES,
+    TOKENIZER_SETTINGS,
+    tokenizer_class,
+)
 from jaxalign.encoders.tokenizer_form import tokenizer_form
 from jaxalign.errors import ArgumentError
+from jaxalign.lfs import is_lfs_pointer
 
 IMAGE_FILE = "preprocessor_config.json"
 # What `AutoProcessor.save_pretrained` writes instead, one level deeper.
 PROCESSOR_FILE = "processor_config.json"
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.json", "vocab.txt")
-TOKENIZER_SETTINGS = "tokenizer_config.json"
 
 # Texts whose ids tell tokenizers apart: what `tokenizer_config.json` says of case, of
 # begin and end tokens and of prefixes changes ids, and no other file.
@@ -137,7 +137,7 @@ class TextPreprocessor:
         self._length = length
         read = (*TOKENIZER_FILES, TOKENIZER_SETTINGS)
         with _explain_damage(folder, read), quiet_transformers():
-            self._tokenizer = _find_class(folder).from_pretrained(
+            self._tokenizer = tokenizer_class(folder).from_pretrained(
                 str(folder), trust_remote_code=False
             )
             if own_length:
@@ -296,35 +296,13 @@ def _explain_damage(folder: Path, names: Sequence[str]) -> Iterator[None]:
         raise
     except Exception as error:
         present = [name for name in names if (folder / name).is_file()]
+        for name in present:
+            if is_lfs_pointer(folder / name):
+                raise damaged(folder / name, f"the contents of {name}") from error
         broken = [name for name in present if not _holds_settings(folder / name)]
         expected = f"{' and '.join(broken or present)} as transformers writes it"
         got = f"one that it cannot use ({type(error).__name__}: {error})"
         raise damaged(folder, expected, got) from error
-
-
-def _find_class(folder: Path) -> Any:
-    """Return the class that loads a folder's tokenizer.
-
-    SigLIP's own reads nothing but `spiece.model`. A folder with `tokenizer.json` alone
-    has the same tokenizer in that form, up to the ids of rare texts.
-    """
-    if (folder / "spiece.model").is_file() or not (
-        folder / TOKENIZER_FILES[0]
-    ).is_file():
-        return AutoTokenizer
-    named = _read_setting(folder / TOKENIZER_SETTINGS, "tokenizer_class")
-    if (
-        named is None
-        and _read_setting(folder / "config.json", "model_type") == "siglip"
-    ):
-        named = "SiglipTokenizer"
-    is_siglip = named in ("SiglipTokenizer", "SiglipTokenizerFast")
-    return PreTrainedTokenizerFast if is_siglip else AutoTokenizer
-
-
-def _read_setting(path: Path, key: str) -> Any:
-    """Return a setting of a JSON file, None where there is none."""
-    return json.loads(path.read_bytes()).get(key) if path.is_file() else None
 
 
 def _holds_settings(path: Path) -> bool:
