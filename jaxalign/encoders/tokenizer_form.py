@@ -112,16 +112,12 @@ def _sentencepiece_form(tokenizer: Any) -> dict[str, Any]:
     special tokens in the text), so the two share no form.
     """
     model = hashlib.sha256(tokenizer.sp_model.serialized_model_proto())
-    special = sorted(
-        [name, str(token)]
-        for name, token in tokenizer.special_tokens_map.items()
-        if isinstance(token, str)
-    )
+    special = {name: str(one) for name, one in tokenizer.special_tokens_map.items()}
     return {
         "class": type(tokenizer).__name__,
         "model": {"type": "SentencePiece", "sha256": model.hexdigest()},
         "added_tokens": [
-            [number, repr(token)]
+            [number, _set(token.__getstate__())]
             for number, token in sorted(tokenizer.added_tokens_decoder.items())
         ],
         "special_tokens": special,

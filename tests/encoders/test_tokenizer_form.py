@@ -3,6 +3,7 @@
 
 import copy
 import json
+import shutil
 
 import hypothesis
 import numpy as np
@@ -291,6 +292,14 @@ def test_another_sentencepiece_model(hub_folders, tmp_path):
     place = content.index("▁a".encode()) + len("▁a".encode()) + 1
     path.write_bytes(content[:place] + b"\x01" + content[place + 1 :])
     assert _form(copied) != _form(hub_folders["siglip-spiece"])
+
+
+def test_siglip_reads_its_pieces_alone(folders, hub_folders, tmp_path):
+    """Released folders hold `tokenizer.json` beside them, saved ones do not."""
+    own = hub_folders["siglip-spiece"]
+    copied = tiny_encoders.copy_folder(own, tmp_path / "copy")
+    shutil.copy(folders["siglip"] / "tokenizer.json", copied)
+    assert _canonical(copied) == _canonical(own)
 
 
 def test_siglip_by_its_tokenizer_json_alone(folders, hub_folders, tmp_path, caplog):
