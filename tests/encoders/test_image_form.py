@@ -12,6 +12,11 @@ from jaxalign.encoders.image_form import image_form
 from jaxalign.encoders.preprocessing import IMAGE_FILE, ImagePreprocessor
 from tests.encoders import awkward
 
+# Of Pillow, by some versions of transformers.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Palette images with Transparency:UserWarning"
+)
+
 SIDES = {"height": 12, "width": 12}
 SIZES = {"size": {"shortest_edge": 12}, "crop_size": SIDES}
 CLIP = {"image_processor_type": "CLIPImageProcessor", **SIZES}
