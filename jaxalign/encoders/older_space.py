@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fingerprints of spaces were made of up to version 0.1, kept for old files.
+"""What earlier versions made fingerprints of spaces of, kept for their files.
 
 The bytes of whichever tokenizer files lay in the folder, and the image settings as the
 file had them: one model from two places had two fingerprints. Nothing here may change.

@@ -13,7 +13,7 @@ from jaxalign.anchors.stores import match_stores
 from jaxalign.spaces import older_spaces, same_space
 from tests import tiny_encoders
 
-# Of the shipped pairs: now, and in files of version 0.1. Neither may change.
+# Of the shipped pairs: now, and in files of earlier versions. Neither may change.
 SHIPPED = {
     "jaxalign/openmoji-clip": (
         "1167019e84cbcf45f61f29735bdd1e3e32d06be746d5b620977b7b627fccc645",
