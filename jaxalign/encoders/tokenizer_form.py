@@ -33,7 +33,8 @@ def tokenizer_form(tokenizer: Any) -> dict[str, Any] | None:
         return None
     # Then special tokens in a text are words like others.
     if tokenizer.split_special_tokens:
-        form["split_special_tokens"] = sorted(tokenizer.all_special_ids)
+        added = tokenizer.added_tokens_decoder.items()
+        form["split"] = sorted(number for number, token in added if token.special)
     return form
 
 
