@@ -21,6 +21,7 @@ from jaxalign._version import __version__
 from jaxalign.cli.answer import Answer, as_json
 from jaxalign.cli.parser import CommandParser, UsageError, underscored
 from jaxalign.errors import is_mistake
+from jaxalign.extras import explain_missing
 
 DONE, BUG, MISTAKE, NOT_MET, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -35,6 +36,8 @@ COMMANDS = {
     "inspect": "what a map's file or a store holds, on one screen",
 }
 """Every subcommand, and what it is for: each is a module of this package."""
+
+_EXTRAS = {"demo": "demo", "embed": "encoders,data"}
 
 _HELP = f"""usage: jaxalign COMMAND ... (jaxalign COMMAND --help shows an example)
 
@@ -120,7 +123,11 @@ def _run(arguments: Sequence[str]) -> int:
     parsed = parser.parse(rest)
     if parsed is None:
         return DONE
-    with _plain_warnings(), contextlib.redirect_stdout(sys.stderr):
+    with (
+        _plain_warnings(),
+        contextlib.redirect_stdout(sys.stderr),
+        explain_missing(f"jaxalign {name}", extra=_EXTRAS.get(name)),
+    ):
         answer: Answer = command.run(parsed)
     _print(answer.to_json(name) if parsed.json else "\n".join(answer.lines))
     if answer.unmet is not None:
