@@ -20,7 +20,7 @@ from typing import Any
 from jaxalign._version import __version__
 from jaxalign.cli.answer import Answer, as_json
 from jaxalign.cli.parser import CommandParser, UsageError, underscored
-from jaxalign.errors import is_mistake
+from jaxalign.errors import MissingModuleError, UserError, is_mistake
 
 DONE, BUG, MISTAKE, NOT_MET, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -120,11 +120,15 @@ def _run(arguments: Sequence[str]) -> int:
     parsed = parser.parse(rest)
     if parsed is None:
         return DONE
-    with _plain_warnings(), contextlib.redirect_stdout(sys.stderr):
+    with (
+        _plain_warnings(),
+        contextlib.redirect_stdout(sys.stderr),
+        _missing_packages(name, getattr(command, "EXTRA", "rows")),
+    ):
         answer: Answer = command.run(parsed)
     _print(answer.to_json(name) if parsed.json else "\n".join(answer.lines))
     if answer.unmet is not None:
-        _say(f"not done: {answer.unmet}")
+        _say(f"not met: {answer.unmet}")
         return NOT_MET
     return DONE
 
@@ -169,6 +173,23 @@ def _plain_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
+
+
+@contextlib.contextmanager
+def _missing_packages(name: str, extra: str) -> Iterator[None]:
+    """Say which extra of jaxalign installs a package that a command lacks."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "jaxalign"):
+            raise
+        raise MissingModuleError(
+            f"`jaxalign {name}`: expected the package {package!r}, which is not "
+            f"installed; run pip install 'jaxalign[{extra}]'."
+        ) from error
 
 
 def _missing_device() -> Exception | None:
