@@ -19,7 +19,8 @@ from jaxalign.data import catalog
 from jaxalign.maps.fit import fit_map
 from jaxalign.pairing.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.report.figure_texts import take_texts_as_they_are
-from jaxalign.report.gallery import GalleryItem, sample_gallery
+from jaxalign.report.gallery import sample_gallery
+from jaxalign.report.gallery_items import GalleryItem
 from jaxalign.workflows import paper
 from jaxalign.workflows.splits import embed_split
 

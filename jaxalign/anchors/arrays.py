@@ -57,19 +57,20 @@ class PairSlices:
         self._next = stop
         slices = [side[start:stop] for side in self._sides]
         source, target = (_frozen(native_floats(rows)) for rows in slices)
-        if stop < self._rows.stop and any(map(is_mapped, slices)):
+        mapped = [
+            side
+            for side, rows in zip(self._sides, slices, strict=True)
+            if is_mapped(rows)
+        ]
+        if stop < self._rows.stop and mapped:
             following = slice(stop, min(stop + self._batch_size, self._rows.stop))
-            self._ahead.start(lambda: self._touch(following))
+            self._ahead.start(lambda: _touch(mapped, following))
         weights = None if self._weights is None else self._weights[start:stop]
         if callable(self._group):
             group = self._group(np.arange(start, stop))
         else:
             group = None if self._group is None else self._group[start:stop]
         return PairBatch(source, target, weights, group)
-
-    def _touch(self, rows: slice) -> None:
-        for side in self._sides:
-            touch(side[rows])
 
     def get_state(self) -> dict[str, int]:
         """Return the next row's number."""
@@ -89,6 +90,12 @@ class PairSlices:
                 remedy="it is the place in other data",
             )
         self._next = row
+
+
+def _touch(sides: list[Any], rows: slice) -> None:
+    """Bring the next rows from the disk."""
+    for side in sides:
+        touch(side[rows])
 
 
 def _frozen(rows: Any) -> Any:

@@ -20,7 +20,8 @@ from typing import Any
 from jaxalign._version import __version__
 from jaxalign.cli.answer import Answer, as_json
 from jaxalign.cli.parser import CommandParser, UsageError, underscored
-from jaxalign.errors import MissingModuleError, UserError, is_mistake
+from jaxalign.errors import is_mistake
+from jaxalign.extras import explain_missing
 
 DONE, BUG, MISTAKE, NOT_MET, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -123,7 +124,7 @@ def _run(arguments: Sequence[str]) -> int:
     with (
         _plain_warnings(),
         contextlib.redirect_stdout(sys.stderr),
-        _missing_packages(name, getattr(command, "EXTRA", "rows")),
+        explain_missing(f"jaxalign {name}", extra=getattr(command, "EXTRA", None)),
     ):
         answer: Answer = command.run(parsed)
     _print(answer.to_json(name) if parsed.json else "\n".join(answer.lines))
@@ -173,23 +174,6 @@ def _plain_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
-
-
-@contextlib.contextmanager
-def _missing_packages(name: str, extra: str) -> Iterator[None]:
-    """Say which extra of jaxalign installs a package that a command lacks."""
-    try:
-        yield
-    except UserError:
-        raise
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "jaxalign"):
-            raise
-        raise MissingModuleError(
-            f"`jaxalign {name}`: expected the package {package!r}, which is not "
-            f"installed; run pip install 'jaxalign[{extra}]'."
-        ) from error
 
 
 def _missing_device() -> Exception | None:

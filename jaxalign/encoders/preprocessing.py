@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import AutoTokenizer
+
+# Before transformers 5.18, its name at the top asked for torchvision.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from jaxalign.encoders.damage import damaged
 from jaxalign.encoders.quiet import quiet_transformers

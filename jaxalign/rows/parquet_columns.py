@@ -7,6 +7,7 @@ goes on where the last one ended, so that a row group is decoded once.
 
 import bisect
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -81,11 +82,14 @@ class ColumnReader:
         self._place = 0
         self._rest: list[Any] = []
         self._stream: Iterator[Any] | None = None
+        self._lock = threading.Lock()
 
     def read(self, start: int, stop: int) -> list[Any]:
         """Return Arrow arrays that hold rows ``start`` to ``stop`` together."""
-        if start >= stop:
-            return []
+        with self._lock:
+            return self._read(start, stop) if start < stop else []
+
+    def _read(self, start: int, stop: int) -> list[Any]:
         if self._stream is None or start < self._place or self._passes_group(start):
             self._restart(start)
         self._drop(start - self._place)

@@ -111,6 +111,8 @@ class Unfinished:
         older = self._folder / "older"
         if self.output.exists():
             if self.output.is_dir() and self.target.exists():
+                # There already if a run was killed between the two names.
+                shutil.rmtree(older, ignore_errors=True)
                 os.rename(self.target, older)
             os.replace(self.output, self.target)
             sync_folder(self.target.parent)

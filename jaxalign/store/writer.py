@@ -2,6 +2,7 @@
 """Writing a store: batches in any order, by one process or many, killed or not."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from absl import logging
 
 from jaxalign.errors import ArgumentError, check_count, shorten
 from jaxalign.repetitions import find_repeated
@@ -26,6 +26,8 @@ from jaxalign.store.ledger import Ledger
 from jaxalign.store.manifest import Manifest, read_manifest, write_manifest
 from jaxalign.store.plan import Plan
 from jaxalign.store.reader import EmbeddingStore
+
+_log = logging.getLogger(__name__)
 
 
 class StoreWriter:
@@ -249,7 +251,7 @@ class StoreWriter:
         start.check_no_stray_files(call, self._folder, set(manifest.files))
         paths = [self._folder / name for name in manifest.files]
         tables = [path for path in paths if path.suffix == ".parquet"]
-        logging.info("Looking for repeated ids among %d rows.", manifest.rows)
+        _log.info("Looking for repeated ids among %d rows.", manifest.rows)
         repeated = find_repeated(lambda: _stored_ids(tables), manifest.rows)
         if repeated:
             some = shorten([f"{n!r} in rows {i} and {j}" for n, i, j in repeated])

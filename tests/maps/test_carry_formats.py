@@ -87,6 +87,17 @@ def test_dtypes(amap, rows, tmp_path, dtype):
     )
 
 
+@pytest.mark.parametrize("dtype", ["<f8", ">f2", "g"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_of_any_dtype_and_order(amap, rows, tmp_path, dtype, order):
+    np.save(tmp_path / "a.npy", np.asarray(rows, dtype, order=order))
+    options = {"dtype": "float64"} if dtype == "g" else {}
+    done = ja.maps.carry(amap, tmp_path / "a.npy", tmp_path / "b.npy", **options)
+    found = np.load(done.path)
+    assert found.dtype == (np.dtype("<f2") if dtype == ">f2" else np.dtype("<f8"))
+    np.testing.assert_allclose(found, expected(amap, rows), atol=2 * eps(np.float16))
+
+
 def test_parquet_keeps_columns_groups_and_compression(amap, rows, tmp_path):
     ja.maps.carry(amap, write(tmp_path, "a.parquet", rows), tmp_path / "b.parquet")
     before, after = (pq.ParquetFile(tmp_path / f"{n}.parquet") for n in "ab")

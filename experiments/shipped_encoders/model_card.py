@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedConfig
 
-from jaxalign.data.openmoji_texts import CAPTION_SHARES
-from jaxalign.encoders.recipes import DIM, TEXT_LENGTH, Recipe
-from jaxalign.encoders.training import TrainingConfig
+from experiments.shipped_encoders.captions import CAPTION_SHARES
+from experiments.shipped_encoders.recipes import DIM, TEXT_LENGTH, Recipe
+from experiments.shipped_encoders.training import TrainingConfig
 
 
 def format_card(

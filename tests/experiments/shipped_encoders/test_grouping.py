@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from jaxalign.data.grouping import DrawOne, GroupedSource
+from experiments.shipped_encoders.grouping import DrawOne, GroupedSource
 from jaxalign.data.pipeline import image_text_batches
 
 # Interleaved, and of unequal numbers: a has 3, b has 1, c has 2.

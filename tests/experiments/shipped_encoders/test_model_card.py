@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model card says how a pair was made and what it scores."""
 
-from jaxalign.encoders.model_card import format_card
-from jaxalign.encoders.recipes import RECIPES
+from experiments.shipped_encoders.model_card import format_card
+from experiments.shipped_encoders.recipes import RECIPES
 
 
 def test_card_holds_recipe_scores_and_credit():

@@ -7,12 +7,12 @@ import safetensors.numpy
 from transformers import AutoTokenizer
 
 from experiments import train_encoders
+from experiments.shipped_encoders.model_card import describe_training
+from experiments.shipped_encoders.recipes import RECIPES, TEXT_LENGTH
 from jaxalign.data import catalog
 from jaxalign.encoders import hub, pretrained
 from jaxalign.encoders.checkpoint import read_config
 from jaxalign.encoders.families import find_family
-from jaxalign.encoders.model_card import describe_training
-from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH
 from tests import tiny_encoders
 from tests.few_emoji import few_emoji
 

@@ -20,8 +20,8 @@ from transformers.models.siglip.image_processing_pil_siglip import (
     SiglipImageProcessorPil,
 )
 
-from jaxalign.encoders import tokenizer_training as tokens
-from jaxalign.encoders.training import TrainingConfig
+from experiments.shipped_encoders import tokenizer_training as tokens
+from experiments.shipped_encoders.training import TrainingConfig
 
 TEXT_LENGTH = 24
 DIM = 128

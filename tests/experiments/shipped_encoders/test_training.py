@@ -14,14 +14,14 @@ import scipy.special
 from flax import nnx
 from optax import contrib
 
+from experiments.shipped_encoders import training
+from experiments.shipped_encoders.captions import WriteTrainingCaption
+from experiments.shipped_encoders.grouping import DrawOne, GroupedSource
+from experiments.shipped_encoders.recipes import RECIPES
+from experiments.shipped_encoders.training import TrainingConfig
 from jaxalign.data import pipeline
-from jaxalign.data.grouping import DrawOne, GroupedSource
-from jaxalign.data.openmoji_texts import WriteTrainingCaption
-from jaxalign.encoders import training
 from jaxalign.encoders.checkpoint import abstract_model
 from jaxalign.encoders.families import find_family
-from jaxalign.encoders.recipes import RECIPES
-from jaxalign.encoders.training import TrainingConfig
 from jaxalign.unit_rows import unit_rows
 from tests import tiny_encoders
 

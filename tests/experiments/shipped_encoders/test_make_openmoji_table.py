@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from jaxalign.data import make_openmoji_table, openmoji_table
+from experiments.shipped_encoders import make_openmoji_table
+from jaxalign.data import openmoji_table
 
 CONCEPTS = {
     "1F469-200D-1F9B0": "1F9D1",
