@@ -28,7 +28,7 @@ def test_a_lock_is_waited_for_with_a_notice(tmp_path, monkeypatch):
         said.append(form % values)
         waiting.set()
 
-    monkeypatch.setattr(logging, "warning", warn)
+    monkeypatch.setattr(locks._log, "warning", warn)
     order = []
 
     def second():

@@ -12,6 +12,7 @@ import argparse
 from jaxalign.cli.answer import Answer
 from jaxalign.cli.parser import CommandParser, read_seeds
 
+EXTRA = "demo"
 EXAMPLES = """
   jaxalign demo                    two minutes on two cores
   jaxalign demo --tiny             the same work at toy size, in seconds

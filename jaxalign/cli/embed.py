@@ -2,7 +2,7 @@
 """Embed pictures and their texts with one model or two, into folders of rows.
 
 Each model gets a folder laid out as clip-retrieval and autofaiss expect. A run that
-was killed goes on where it stopped. Needs the extra: pip install 'jaxalign[encoders]'
+was killed goes on where it stopped. Needs extras: pip install 'jaxalign[encoders,data]'
 """
 
 import argparse
@@ -10,6 +10,7 @@ import argparse
 from jaxalign.cli.answer import Answer
 from jaxalign.cli.parser import CommandParser
 
+EXTRA = "encoders,data"
 EXAMPLES = """
   jaxalign embed pictures/ --models=openai/clip-vit-base-patch32 --out=rows
       one model: rows of pictures and captions in rows/source

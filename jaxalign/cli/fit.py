@@ -44,6 +44,7 @@ def add_arguments(parser: CommandParser) -> None:
     add("--fit_on", help="modality to fit the matrix on, or all; default: chosen")
     add("--require", help="usable or weak: below it write nothing, exit with 3")
     add("--add", metavar="MAP", help="a map that these pairs are added to")
+    add("--map_only", action="store_true", help="keep no moments for --add beside it")
     add("--models", metavar="A,B", help="embed --pictures with these, then fit")
     add("--pictures", help="folder of pictures with captions.csv, see jaxalign embed")
 
@@ -72,6 +73,7 @@ def run(arguments: argparse.Namespace) -> Answer:
         out=out,
         overwrite=arguments.overwrite,
         require=arguments.require,
+        map_only=arguments.map_only,
     )
     if arguments.models or arguments.pictures:
         found = fit.fit_models(options, arguments.models, arguments.pictures)

@@ -37,8 +37,6 @@ COMMANDS = {
 }
 """Every subcommand, and what it is for: each is a module of this package."""
 
-_EXTRAS = {"demo": "demo", "embed": "encoders,data"}
-
 _HELP = f"""usage: jaxalign COMMAND ... (jaxalign COMMAND --help shows an example)
 
 Which job is yours?
@@ -126,12 +124,12 @@ def _run(arguments: Sequence[str]) -> int:
     with (
         _plain_warnings(),
         contextlib.redirect_stdout(sys.stderr),
-        explain_missing(f"jaxalign {name}", extra=_EXTRAS.get(name)),
+        explain_missing(f"jaxalign {name}", extra=getattr(command, "EXTRA", None)),
     ):
         answer: Answer = command.run(parsed)
     _print(answer.to_json(name) if parsed.json else "\n".join(answer.lines))
     if answer.unmet is not None:
-        _say(f"not done: {answer.unmet}")
+        _say(f"not met: {answer.unmet}")
         return NOT_MET
     return DONE
 

@@ -25,7 +25,7 @@ def outside_share(
     >>> rows = np.eye(4, 8)
     >>> amap = fit_map((rows, rows))
     >>> round(outside_share(amap, np.eye(8)[4:], "rows"), 2)
-    0.8
+    1.0
     """
     if amap.structure not in ("isometry", "partial_isometry"):
         return 0.0

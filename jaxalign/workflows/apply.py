@@ -18,6 +18,7 @@ from jaxalign.rows import RowSet, open_rows
 from jaxalign.trust.domain import outside_share
 from jaxalign.workflows.map_input import (
     check_row_spaces,
+    check_side,
     compare_sides,
     modality_of,
     takes_unit_rows,
@@ -39,7 +40,6 @@ def apply(
     form: Literal["rows", "search"] = "rows",
     dtype: str | None = None,
     modality: str | None = None,
-    id_column: str | None = None,
     normalize: bool | None = None,
     force: bool = False,
     overwrite: bool = False,
@@ -53,7 +53,6 @@ def apply(
       form: see `carry`.
       dtype: of the output; None: that of the input.
       modality: of a lone matrix; of a folder it selects one.
-      id_column: of a foreign folder; kept as it is, whatever it is called.
       normalize: divide rows by their norms before and after; None: as the map was
         fitted.
       force: carry rows that fit the map's other side better.
@@ -68,9 +67,7 @@ def apply(
     """
     check_option(CALL, "--for", form, FORMS)
     amap = AlignmentMap.load(map_path)
-    rows = open_rows(
-        source, modality=modality, id_column=id_column, call=CALL, argument="IN"
-    )
+    rows = open_rows(source, modality=modality, call=CALL, argument="IN")
     if Path(out).exists() and not overwrite:
         got, remedy = f"{out!r}, which exists", "name another, or --overwrite"
         raise ArgumentError(f"{CALL} OUT", "a new file or folder", got, remedy)
@@ -120,14 +117,10 @@ def _look(
         norms = np.linalg.norm(sample, axis=1)
         check_norms(f"{CALL} IN", norms.min(), norms.max(), np.asarray(known[own]))
     words = "rows" if name == "rows" else f"{name} rows"
-    fit = compare_sides(amap, units[good], own)
-    if fit is not None and fit.swapped and not force:
-        raise ArgumentError(
-            f"{CALL} IN",
-            "rows of the map's source model",
-            f"{words} that fit the model that it leads to better",
-            "use the map of the other direction, or --force",
-        )
+    if force:
+        fit = compare_sides(amap, units[good], own)
+    else:
+        fit = check_side(f"{CALL} IN, without --force", amap, units[good], name)
     if fit is not None and fit.strange:
         warnings.warn(
             f"these {words} are unlike the anchors that the map was fitted on: "

@@ -11,7 +11,11 @@ from jaxalign.rows.matching import Match
 from jaxalign.search.use import Use
 from jaxalign.trust.of_map import judge_map
 from jaxalign.trust.verdict import Verdict
-from jaxalign.workflows.map_input import check_row_spaces, takes_unit_rows
+from jaxalign.workflows.map_input import (
+    check_row_spaces,
+    check_side,
+    takes_unit_rows,
+)
 from jaxalign.workflows.pairs import PairCounts, read_pairs
 from jaxalign.workflows.progress import working
 from jaxalign.workflows.sides import check_bad, open_sides
@@ -80,6 +84,7 @@ def evaluate(
         )
     (name,) = names
     check_bad(counts[name].skipped, counts[name].read, skip_bad)
+    check_side(f"{CALL} SOURCE", amap, kept.samples[name].source, name)
     of_map = name if name in amap.modalities else None
     told = amap.card.get("candidate")
     use = Use(**told["use"]) if isinstance(told, dict) and "use" in told else None

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxalign.anchors import Anchors
 from jaxalign.choose.choose import MapChoice, choose_map
 from jaxalign.compilation_cache import use_compilation_cache
@@ -41,6 +43,7 @@ from jaxalign.rows.matching import Match
 from jaxalign.trust.judge import judge
 from jaxalign.trust.verdict import Verdict
 from jaxalign.workflows.lines import wrap
+from jaxalign.workflows.map_input import check_side
 from jaxalign.workflows.outputs import check_new_file
 from jaxalign.workflows.pairs import PairCounts, read_pairs
 from jaxalign.workflows.progress import working
@@ -86,6 +89,7 @@ class FitOptions:
       out: the map's file; None: none is written.
       overwrite: replace an older file.
       require: "usable" or "weak": write nothing below this verdict.
+      map_only: keep nothing beside the map: no pairs can be added later.
     """
 
     source: str | None = None
@@ -104,6 +108,7 @@ class FitOptions:
     out: str | None = "map.safetensors"
     overwrite: bool = False
     require: str | None = None
+    map_only: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +154,14 @@ def fit(options: FitOptions) -> Fitted:
         picked=options.picked,
         call=CALL,
     )
+    if options.purpose in ("cross", "zero_shot") and len(sides) > 1:
+        raise ArgumentError(
+            f"--purpose={options.purpose}",
+            "SOURCE and TARGET folders with rows of two modalities, which tell what "
+            "answers what",
+            "a file for each",
+            "lay them out as clip-retrieval does, or see `ja.Anchors(pairs, ids=)`",
+        )
     use_compilation_cache()
     normalize = options.normalize
     if normalize is None:
@@ -160,6 +173,8 @@ def fit(options: FitOptions) -> Fitted:
     purpose = options.purpose
     if before is not None:
         purpose = purpose or before[0].card.get("purpose")
+        for name, of in kept.samples.items():
+            check_side(f"{CALL} --add", before[0], of.source, name)
         kept = before[1].merge(kept, call=f"{CALL} --add")
     with warnings.catch_warnings():
         # The verdict says the same, and more.
@@ -171,8 +186,10 @@ def fit(options: FitOptions) -> Fitted:
     files = []
     if out is not None and unmet is None:
         amap.save(out)
-        kept.save(pairs_path(out))
-        files = [out, pairs_path(out)]
+        files = [out]
+        if not options.map_only:
+            kept.save(pairs_path(out))
+            files.append(pairs_path(out))
     return Fitted(amap, choice, verdict, kept, counts, files, unmet)
 
 
@@ -205,7 +222,16 @@ def fit_kept(
         target_space=kept.target_space,
         card={**card, **told},
     )
+    if kept.normalized:
+        amap = _with_unit_norms(amap)
     return with_anchors(amap, anchors, MOST_ANCHORS), choice, verdict
+
+
+def _with_unit_norms(amap: AlignmentMap) -> AlignmentMap:
+    """Note that every anchor had norm 1: moments tell no range of norms."""
+    ones = {name: jnp.ones(3, amap.matrix.dtype) for name in amap.modalities}
+    numbers = dataclasses.replace(amap.numbers, source_norms=ones, target_norms=ones)
+    return dataclasses.replace(amap, numbers=numbers)
 
 
 def choose_and_judge(
@@ -247,7 +273,8 @@ def _output(options: FitOptions) -> Path | None:
     overwrite = options.overwrite or options.out == options.add
     options_of: dict[str, Any] = {"suffix": ".safetensors", "overwrite": overwrite}
     out = check_new_file(options.out, "--out", **options_of)
-    check_new_file(pairs_path(out), "--out", **options_of)
+    if not options.map_only:
+        check_new_file(pairs_path(out), "--out", **options_of)
     return out
 
 
@@ -316,10 +343,11 @@ def describe(found: Fitted) -> list[str]:
         lines.append(text + ".")
     lines += wrap(found.choice.reason.split("; anchors that")[0])
     if found.files:
-        amap, moments = found.files
+        amap, *beside = found.files
         use = f"Use: jaxalign apply {amap} OLD_ROWS NEW_ROWS [--for=search]"
         lines.append("Do not use it." if found.verdict.word == "none" else use)
-        lines.append(f"Written: {amap}, and {moments} for `fit --add={amap}`.")
+        more = f", and {beside[0]} for `fit --add={amap}`" if beside else ""
+        lines.append(f"Written: {amap}{more}.")
     return lines
 
 

@@ -137,3 +137,30 @@ def check_row_spaces(
                 f"{str(rows.space)[:16]}",
                 "embed with the map's own model",
             )
+
+
+def check_side(
+    call: str, amap: AlignmentMap, rows: Float[np.ndarray, "n d_source"], name: str
+) -> SideFit | None:
+    """Raise for rows that clearly fit the map's target side better.
+
+    Args:
+      call: named in errors, with the argument.
+      amap: the map.
+      rows: ``(n, d_source)``, a sample.
+      name: their modality.
+
+    Returns:
+      How they fit, see `compare_sides`.
+    """
+    own = modality_of(amap, name)
+    fit = None if own is None else compare_sides(amap, rows, own)
+    if fit is not None and fit.swapped:
+        words = "rows" if name == "rows" else f"{name} rows"
+        raise ArgumentError(
+            call,
+            "rows of the map's source model",
+            f"{words} that fit the model that it leads to better",
+            "swap the sides, or use the map of the other direction",
+        )
+    return fit

@@ -93,5 +93,9 @@ def test_the_other_side_is_known_where_widths_are_equal(run, tmp_path):
     done = run("apply", path, tmp_path / "target.npy", tmp_path / "out.npy")
     assert done.code == 2
     assert "--force" in done.err
+    swapped = (path, tmp_path / "target.npy", tmp_path / "source.npy")
+    done = run("evaluate", *swapped)
+    assert done.code == 2
+    assert "swap" in done.err
     done = run("apply", path, tmp_path / "target.npy", tmp_path / "out.npy", "--force")
     assert done.code == 0, done.err

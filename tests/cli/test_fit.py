@@ -148,6 +148,7 @@ def test_many_pairs_are_fitted_from_their_moments(run, files, monkeypatch):
     np.testing.assert_allclose(amap.matrix, whole.matrix, atol=1e-4)
     assert amap.card["fit"]["modalities"]["rows"]["anchors"] == 120
     assert len(amap.encoded["rows"]["source"]) == 60
+    np.testing.assert_array_equal(amap.numbers.source_norms["rows"], np.ones(3))
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,17 @@ def test_a_bug_is_a_traceback_and_exit_code_1(run, monkeypatch):
     assert "error: " not in done.err
 
 
+def test_a_package_that_lacks_is_named_with_its_extra(run, monkeypatch):
+    def need(arguments):
+        raise ModuleNotFoundError("no pyarrow", name="pyarrow.parquet")
+
+    _replaced(monkeypatch, need)
+    done = run("inspect", "path")
+    assert done.code == 2
+    assert "pyarrow" in done.err
+    assert "pip install 'jaxalign[" in done.err
+
+
 def test_a_mistake_shows_where_if_asked(run):
     done = run("inspect", "nowhere", "--traceback")
     assert done.code == 2
