@@ -4,8 +4,8 @@ import sys
 import threading
 
 import pytest
-from absl import logging
 
+from jaxalign import locks
 from jaxalign.locks import locked, try_lock
 
 
