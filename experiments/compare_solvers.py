@@ -39,12 +39,13 @@ from experiments.solvers.report import (
     outcome_rows,
     page_sections,
 )
-from experiments.splits import Embedded, check_splits
-from experiments.two_models import TwoModels, read_models
+from experiments.two_models import read_models
 from jaxalign.errors import ArgumentError
 from jaxalign.report.convergence import format_convergence
 from jaxalign.report.document import run_section, write_document
 from jaxalign.report.results import library_versions
+from jaxalign.workflows.splits import Embedded, check_splits
+from jaxalign.workflows.two_models import TwoModels
 
 PARTS = ("planted", "data", "objectives")
 _PARTS = flags.DEFINE_list(

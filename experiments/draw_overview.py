@@ -14,19 +14,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from experiments import align, launch
-from experiments.splits import embed_split
+from experiments import launch
 from jaxalign.data import catalog
 from jaxalign.maps.fit import fit_map
 from jaxalign.pairing.embedded_split import EmbeddedSplit, embed_class_texts
 from jaxalign.report.figure_texts import take_texts_as_they_are
-from jaxalign.report.gallery import GalleryItem, sample_gallery
+from jaxalign.report.gallery import sample_gallery
+from jaxalign.report.gallery_items import GalleryItem
+from jaxalign.workflows import paper
+from jaxalign.workflows.splits import embed_split
 
 INK, QUIET, BLUE, GREEN, RED = "#1c1e21", "#5a6068", "#0072b2", "#0b6b3a", "#a33b20"
 QUERIES, NEIGHBOURS = 5, 4
 
 
-def gather_items(config: align.Config) -> list[GalleryItem]:
+def gather_items(config: paper.Config) -> list[GalleryItem]:
     """Fit the map of the first seed and search for a few pictures."""
     models = launch.load_model(config.source), launch.load_model(config.target)
     examples, rows = embed_split(
@@ -44,7 +46,7 @@ def gather_items(config: align.Config) -> list[GalleryItem]:
     return sample_gallery(learnt.pairs(heldout, *texts), amap, learnt, count=QUERIES)
 
 
-def draw(items: list[GalleryItem], config: align.Config) -> Figure:
+def draw(items: list[GalleryItem], config: paper.Config) -> Figure:
     """Lay out the scheme above, the found pictures and texts below."""
     figure = Figure(figsize=(10, 7.2), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
@@ -83,7 +85,7 @@ def draw(items: list[GalleryItem], config: align.Config) -> Figure:
     return figure
 
 
-def _draw_scheme(axes, config: align.Config) -> None:
+def _draw_scheme(axes, config: paper.Config) -> None:
     """Draw two models and the one map between them."""
     for x, name, role in (
         (0.4, config.source, "source model"),
@@ -117,7 +119,7 @@ def _show(figure: Figure, picture, x: float, y: float) -> None:
 
 def main() -> None:
     """Read the flags and write overview.png."""
-    config = align.Config(
+    config = paper.Config(
         source=launch.SOURCE.value,
         target=launch.TARGET.value,
         dataset=launch.dataset_name(),

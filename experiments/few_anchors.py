@@ -23,8 +23,7 @@ from tqdm import tqdm
 
 import jaxalign as ja
 from experiments import launch
-from experiments.splits import check_splits
-from experiments.two_models import TwoModels, read_models
+from experiments.two_models import read_models
 from jaxalign.data import catalog
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.pairing.embedded_split import EmbeddedSplit
@@ -37,6 +36,8 @@ from jaxalign.report.document import (
 )
 from jaxalign.report.results import library_versions
 from jaxalign.report.sweep import Sweep, method_of
+from jaxalign.workflows.splits import check_splits
+from jaxalign.workflows.two_models import TwoModels
 
 SEEN, UNSEEN = "seen classes", "unseen classes"
 # Beside the paper's map: searches of the unseen classes by the same anchors.

@@ -4,7 +4,6 @@
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -15,13 +14,15 @@ from typing import cast
 import jax
 from absl import app, flags, logging
 
-from experiments.mistakes import is_mistake
 from jaxalign.backend import start_backend
+from jaxalign.compilation_cache import (
+    use_compilation_cache as _use_compilation_cache,
+)
 from jaxalign.data import catalog
-from jaxalign.data.catalog import default_data_dir
 from jaxalign.encoders.encoders import Encoders
-from jaxalign.encoders.pretrained import DTYPES, Dtype, load_encoders
-from jaxalign.errors import ArgumentError
+from jaxalign.encoders.pretrained import DTYPES, Dtype
+from jaxalign.errors import ArgumentError, is_mistake
+from jaxalign.workflows import models, outputs
 
 _MODEL_HELP = (
     "a shipped pair, a checkpoint folder, or a model of the Hugging Face hub as "
@@ -71,10 +72,7 @@ def load_model(name: str) -> Encoders:
     Raises:
       ValueError: see `load_encoders`.
     """
-    revision = None
-    if "@" in name and not Path(os.path.expanduser(name)).exists():
-        name, revision = name.rsplit("@", 1)
-    return load_encoders(name, revision=revision, dtype=cast(Dtype, DTYPE.value))
+    return models.load_model(name, cast(Dtype, DTYPE.value))
 
 
 def parse_seeds() -> tuple[int, ...]:
@@ -99,17 +97,7 @@ def open_workdir(default: str) -> Path:
     Raises:
       ValueError: if it cannot be made or written.
     """
-    workdir = Path(os.path.expanduser(WORKDIR.value or default))
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir):
-            pass
-    except OSError as error:
-        got = f"{str(workdir)!r} ({error.strerror})"
-        raise ArgumentError(
-            "--workdir", "a folder that can be written", got, "name another"
-        ) from error
-    return workdir
+    return outputs.open_folder(WORKDIR.value or default, "--workdir")
 
 
 def dataset_name() -> str:
@@ -235,17 +223,3 @@ def _end(code: int, *, at_once: bool = False) -> None:
         time.sleep(_NOTICE_SECONDS)
     # To leave in order, JAX would wait for the others five minutes, and abort.
     os._exit(code)
-
-
-def _use_compilation_cache() -> None:
-    """Keep compiled programs between runs, beside the prepared data sets."""
-    # Made at run time; set by the user's JAX_COMPILATION_CACHE_DIR.
-    if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
-        return
-    try:
-        folder = default_data_dir().parent / "compiled"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (ArgumentError, OSError):  # no cache folder: programs compile every time
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

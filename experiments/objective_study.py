@@ -48,8 +48,7 @@ from experiments.objective_words import (
     describe_study,
     study_sections,
 )
-from experiments.splits import check_splits
-from experiments.two_models import TwoModels, read_models
+from experiments.two_models import read_models
 from jaxalign.data import catalog
 from jaxalign.evaluate.rows import ResultRow
 from jaxalign.pairing.embedded_split import EmbeddedSplit
@@ -62,6 +61,8 @@ from jaxalign.report.document import (
 from jaxalign.report.results import library_versions
 from jaxalign.search.use import SearchMap, Use
 from jaxalign.stiefel.objectives.rows import Centring
+from jaxalign.workflows.splits import check_splits
+from jaxalign.workflows.two_models import TwoModels
 
 TINY_FAMILIES = (
     "contrastive",

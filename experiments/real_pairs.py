@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 import jaxalign as ja
 from experiments import launch
-from jaxalign.choose.things import number_things
 from jaxalign.errors import ArgumentError
 from jaxalign.families.scorer import Side
+from jaxalign.heldout.things import number_things
 from jaxalign.report.results import library_versions
 from jaxalign.report.table import align_columns
 

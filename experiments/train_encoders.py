@@ -24,17 +24,18 @@ from flax import nnx
 from PIL import Image
 
 from experiments import launch
+from experiments.shipped_encoders import captions
+from experiments.shipped_encoders.grouping import DrawOne, GroupedSource
+from experiments.shipped_encoders.model_card import format_card
+from experiments.shipped_encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
+from experiments.shipped_encoders.tokenizer_training import read_tokenizer
+from experiments.shipped_encoders.training import Progress, train
 from jaxalign.atomic_files import write_atomically
 from jaxalign.data import catalog, openmoji_texts, pipeline
-from jaxalign.data.grouping import DrawOne, GroupedSource
 from jaxalign.encoders.checkpoint import save_model
 from jaxalign.encoders.encoders import Encoders
 from jaxalign.encoders.families import find_family
-from jaxalign.encoders.model_card import format_card
 from jaxalign.encoders.pretrained import load_encoders
-from jaxalign.encoders.recipes import RECIPES, TEXT_LENGTH, Recipe
-from jaxalign.encoders.tokenizer_training import read_tokenizer
-from jaxalign.encoders.training import Progress, train
 from jaxalign.errors import ArgumentError
 from jaxalign.metrics.recall import exact_recall
 from jaxalign.report.results import library_versions
@@ -84,7 +85,7 @@ def make_batches(config: Config, source, tokenizer, image_size: int):
             DrawOne(),
             pipeline.AugmentImage(),
             ResizeImage(image_size),
-            openmoji_texts.WriteTrainingCaption(),
+            captions.WriteTrainingCaption(),
         ],
         num_threads=1,
     )
@@ -107,7 +108,7 @@ def corpus(source, *, repeats: int = 20) -> list[str]:
     rng = np.random.default_rng(0)
     examples = {source[i]["emoji"]: source[i] for i in range(len(source))}
     return [
-        openmoji_texts.training_caption(example, rng)
+        captions.training_caption(example, rng)
         for example in examples.values()
         for _ in range(repeats)
     ]
@@ -163,8 +164,8 @@ def check_same_run(config: Config, source, path: Path) -> None:
             "dataset": config.dataset,
             "pictures": pictures.hexdigest(),
             "captions": {
-                **openmoji_texts.CAPTION_SHARES,
-                "details": openmoji_texts.DETAIL_SHARE,
+                **captions.CAPTION_SHARES,
+                "details": captions.DETAIL_SHARE,
             },
             "model": model,
             "batch_size": config.batch_size,

@@ -6,8 +6,7 @@ solver loads neither transformers nor an image library. They are written once, i
 `__init__.pyi` of each package.
 """
 
-import lazy_loader
-
 from jaxalign._version import __version__ as __version__
+from jaxalign.extras import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -26,6 +26,7 @@ from .embedding.into_stores import embed_into_stores as embed_into_stores
 from .embedding.stream import embed as embed
 from .encoders.pretrained import load_encoders as load_encoders
 from .errors import ArgumentError as ArgumentError
+from .errors import PoorFitWarning as PoorFitWarning
 from .errors import UserError as UserError
 from .evaluate.paired_set import PairedSet as PairedSet
 from .evaluate.protocol import evaluate_map as evaluate_map
@@ -49,3 +50,4 @@ from .status import SolveError as SolveError
 from .status import Status as Status
 from .store.reader import EmbeddingStore as EmbeddingStore
 from .trust.assess import assess_map as assess_map
+from .trust.judge import judge as judge

@@ -11,9 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-ArrayLike: TypeAlias = jax.Array | np.ndarray
+from jaxalign.modality import Modality
 
-Modality: TypeAlias = str
-"""Which tower a row comes from: `"image"`, `"text"`, or any other name."""
+ArrayLike: TypeAlias = jax.Array | np.ndarray
 
 __all__ = ["Array", "ArrayLike", "Modality"]

@@ -5,6 +5,7 @@ Whatever is raised here says in one line what failed, what was expected, what ca
 what to do. Launches show these without a traceback; everything else is a bug.
 """
 
+import errno
 import math
 import numbers
 import operator
@@ -54,6 +55,31 @@ class MissingFileError(UserError, FileNotFoundError):
 
 class MissingModuleError(UserError, ModuleNotFoundError):
     """An optional package that a call needs is not installed."""
+
+
+class PoorFitWarning(UserWarning):
+    """A map was fitted that carries held-out anchors no better than their mean."""
+
+
+_REFUSALS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EPIPE")
+    if hasattr(errno, name)
+}
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Tell whether one line says all that the user needs.
+
+    Our own errors for users are `UserError`s, and the system's are those that refuse a
+    file. Whatever else is raised, in NumPy, JAX or by one of our own expressions, says
+    nothing without its traceback.
+
+    >>> is_mistake(ArgumentError("top_k(k=0)", "1 or more")), is_mistake(KeyError("k"))
+    (True, False)
+    """
+    refused = isinstance(error, OSError) and error.errno in _REFUSALS
+    return refused or isinstance(error, UserError)
 
 
 DEFAULT_REMEDY = "leave it out for the default"

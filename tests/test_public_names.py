@@ -78,7 +78,7 @@ def test_a_solver_loads_no_image_or_text_library(name):
     code = (
         f"import sys, jaxalign as ja; ja.{name}; "
         "heavy = {'transformers', 'PIL', 'tokenizers', 'grain', 'tensorflow', 'torch', "
-        "'tensorflow_datasets', 'matplotlib'}; "
+        "'tensorflow_datasets', 'matplotlib', 'flax', 'orbax', 'pyarrow'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -16,7 +16,7 @@ from transformers.models.siglip.image_processing_pil_siglip import (
     SiglipImageProcessorPil,
 )
 
-from jaxalign.encoders import tokenizer_training as tokens
+from experiments.shipped_encoders import tokenizer_training as tokens
 from jaxalign.encoders.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,

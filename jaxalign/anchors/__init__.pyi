@@ -7,5 +7,6 @@ from .from_rows import RowPairs as RowPairs
 from .from_rows import paired_anchors as paired_anchors
 from .from_rows import row_pairs as row_pairs
 from .paired_rows import PairedRows as PairedRows
+from .pick import pick_rows as pick_rows
 from .stores import match_stores as match_stores
 from .stores import store_pairs as store_pairs

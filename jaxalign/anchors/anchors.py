@@ -151,11 +151,13 @@ class Anchors:
 
     def on_host(self) -> "Anchors":
         """The same rows on the host, without pairs left out or of weight 0."""
-        return self._with({name: rows.on_host() for name, rows in self.rows.items()})
+        return self.with_rows(
+            {name: rows.on_host() for name, rows in self.rows.items()}
+        )
 
     def take(self, numbers: Mapping[Modality, ArrayLike]) -> "Anchors":
         """Some pairs of some modalities, by number; rows are not looked at again."""
-        taken = self._with({n: self.rows[n].take(of) for n, of in numbers.items()})
+        taken = self.with_rows({n: self.rows[n].take(of) for n, of in numbers.items()})
         taken.unpaired = {}
         return taken
 
@@ -165,7 +167,7 @@ class Anchors:
             name: dataclasses.replace(self.rows[name], weights=values)
             for name, values in weights.items()
         }
-        return self._with({**self.rows, **changed})
+        return self.with_rows({**self.rows, **changed})
 
     def with_labels(
         self,
@@ -174,7 +176,7 @@ class Anchors:
         groups: Mapping[Modality, np.ndarray],
     ) -> "Anchors":
         """The same anchors with other ids and groups of all modalities."""
-        return self._with(
+        return self.with_rows(
             {
                 name: dataclasses.replace(rows, ids=ids[name], groups=groups[name])
                 for name, rows in self.rows.items()
@@ -227,8 +229,8 @@ class Anchors:
             for name, sides in self.unpaired.items()
         }
 
-    def _with(self, rows: dict[Modality, PairedRows]) -> "Anchors":
-        """A copy with other rows."""
+    def with_rows(self, rows: dict[Modality, PairedRows]) -> "Anchors":
+        """The same anchors with other paired rows; nothing is looked at again."""
         other = copy.copy(self)
         other.rows = rows
         return other

@@ -21,15 +21,15 @@ from jaxalign.choose.candidates import (
     HeldOutTop1,
     explain,
 )
-from jaxalign.choose.folds import Folds
-from jaxalign.choose.jobs import PURPOSES, Purpose, jobs_of
-from jaxalign.choose.things import number_things
 from jaxalign.choose.trials import Trials, first_of_the_best
 from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.families.family import Family
 from jaxalign.families.likelihood_ratio import LikelihoodRatio
 from jaxalign.families.orthogonal import Orthogonal
 from jaxalign.families.scorer import Scorer, ScorerFamily, Side
+from jaxalign.heldout.folds import Folds
+from jaxalign.heldout.jobs import PURPOSES, Purpose, jobs_of
+from jaxalign.heldout.things import number_things
 from jaxalign.maps.assemble import check_card
 from jaxalign.maps.fit import fit_map
 from jaxalign.search.use import SearchMap, Use
@@ -54,6 +54,8 @@ class MapChoice(SearchMap):
       table: all candidates, best first; empty where nothing was compared.
       heldout: what to expect by job, from rows that no choice has seen; empty where
         nothing could be held out of a choice.
+      folds: of the anchors, with the fits that were compared, which `judge` takes over;
+        None where nothing was compared by things.
     """
 
     purpose: Purpose = dataclasses.field(kw_only=True)
@@ -63,6 +65,7 @@ class MapChoice(SearchMap):
     heldout: dict[str, HeldOutTop1] = dataclasses.field(
         kw_only=True, default_factory=dict
     )
+    folds: Folds | None = dataclasses.field(kw_only=True, default=None, repr=False)
 
     @property
     def scorer(self) -> Scorer | None:
@@ -225,7 +228,9 @@ def choose_map(
     chosen = first_of_the_best(trials.in_order)
     heldout = trials.heldout()
     reason = explain(purpose, chosen, table, heldout)
-    return _finish(given, purpose, chosen, reason, options, table, heldout)
+    choice = _finish(given, purpose, chosen, reason, options, table, heldout)
+    # Groups that answer each other are no things that find themselves.
+    return dataclasses.replace(choice, folds=None if purpose == "zero_shot" else cut)
 
 
 def fold_count(folds: int, things: int) -> int:

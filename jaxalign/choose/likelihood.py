@@ -8,12 +8,13 @@ temperature, fitted on folds other than the one that it judges.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
+
+from jaxalign.heldout.scores import FoldScores
 
 # Sharpness (1 / temperature) in units of the spread of the scores: a coarse search, and
 # a finer one about its best. With one right row a query the mean is concave in it.
@@ -23,31 +24,11 @@ _FINE = np.geomspace(0.6, 1.0 / 0.6, 9)
 _FEW = 256
 # No row costs more, so that one that is far off does not decide alone.
 _LEAST = -30.0
-_TIE = 8 * float(np.finfo(np.float32).eps)
 
 
-class FoldScores(NamedTuple):
-    """Scores of the queries of one fold with its index rows.
-
-    Attributes:
-      scores: ``(n, m)``.
-      right: ``(n, m)``, whether the row answers the query.
-      groups: ``(n,)`` of the queries.
-    """
-
-    scores: Float[np.ndarray, "n m"]
-    right: Bool[np.ndarray, "n m"]
-    groups: Int[np.ndarray, " n"]
-
-    def hits(self) -> Bool[np.ndarray, " n"]:
-        """Whether the best right row beats all rivals; ties and NaN do not."""
-        best = np.max(self.scores, axis=1, initial=-np.inf, where=self.right)
-        other = np.max(self.scores, axis=1, initial=-np.inf, where=~self.right)
-        return best > other + _TIE * np.abs(other)
-
-    def log_shares(self, sharpness: float) -> Float[np.ndarray, " n"]:
-        """Log-softmax of the right rows together, by query."""
-        return _shares(self, np.array([sharpness]))[0]
+def log_shares(fold: FoldScores, sharpness: float) -> Float[np.ndarray, " n"]:
+    """Log-softmax of the right rows together, by query."""
+    return _shares(fold, np.array([sharpness]))[0]
 
 
 def fit_sharpness(folds: Sequence[FoldScores]) -> float:

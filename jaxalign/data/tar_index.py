@@ -8,6 +8,7 @@ captions, labels and JSON. Nothing is extracted, and nothing is ever unpickled.
 
 import dataclasses
 import hashlib
+import logging
 import re
 import sys
 import tarfile
@@ -17,13 +18,13 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import tqdm
-from absl import logging
 
 from jaxalign.data import columns
 from jaxalign.data.own_examples import ONLY_SPLIT, SCHEMA
 from jaxalign.data.own_texts import check_text, parse_json
 from jaxalign.errors import ArgumentError, shorten
 
+_log = logging.getLogger(__name__)
 PICTURE_KINDS = ("jpg", "jpeg", "png", "webp", "bmp", "gif")
 
 _PLACES = [
@@ -275,7 +276,7 @@ def _caption_and_label(sample: _Sample, where: str) -> tuple[str | None, str | N
 def _warn_of_left_out(path: Path, samples: dict[str, _Sample]) -> None:
     left_out = [key for key, sample in samples.items() if sample.picture is None]
     if left_out:
-        logging.warning(
+        _log.warning(
             "%s: %d keys have no picture and are left out: %s",
             path,
             len(left_out),

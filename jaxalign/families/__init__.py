@@ -4,6 +4,6 @@
 A new family is a new file and a line here.
 """
 
-import lazy_loader
+from jaxalign.extras import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
@@ -18,7 +17,7 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.array_types import Array, Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.solve.procrustes import Directions
 from jaxalign.solve.scale import Scale
 from jaxalign.status import Status
@@ -55,8 +54,8 @@ class Solved:
     rank: Int[Array, "*batch"] | None = None
     directions: Directions | None = None
     residual: dict[str, Float[Array, "..."]] | None = None
-    notes: dict[str, Array] = flax.struct.field(default_factory=dict)
-    structure: Structure = flax.struct.field(pytree_node=False, default="general")
+    notes: dict[str, Array] = dataclasses.field(default_factory=dict)
+    structure: Structure = static_field(default="general")
 
 
 @dataclasses.dataclass(frozen=True)

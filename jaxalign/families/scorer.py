@@ -13,7 +13,6 @@ rows, k numbers and one more each, and nothing but a product is left for a query
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
@@ -24,7 +23,7 @@ from jaxalign.families.family import status_of
 from jaxalign.float_rows import wide_dtype
 from jaxalign.moments import Moments
 from jaxalign.precise import product
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.unit_rows import unit_rows
 
 Side = Literal["source", "target"]
@@ -57,7 +56,7 @@ class Scorer:
     rank: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
     clipped: Int[Array, "*batch"]
-    queries_are: Side | None = flax.struct.field(pytree_node=False, default=None)
+    queries_are: Side | None = static_field(default=None)
 
     @property
     def width(self) -> int:

@@ -22,7 +22,7 @@ from jaxalign.families.family import Structure
 from jaxalign.families.scorer import Scorer, Side
 from jaxalign.float_rows import float_rows
 from jaxalign.maps.composition import check_composable, compose
-from jaxalign.maps.contents import numbers_of, parts_of
+from jaxalign.maps.contents import numbers_of, parts_of, space_of, spaces_part
 from jaxalign.maps.file import checksum, read_map, write_map
 from jaxalign.maps.norms import check_norms
 from jaxalign.maps.numbers import MapNumbers, apply_part
@@ -32,6 +32,9 @@ from jaxalign.maps.scorer_contents import (
     scorer_of,
     scorer_parts,
 )
+from jaxalign.maps.sketch import Sketches
+from jaxalign.maps.sketch_contents import SKETCH, sketch_parts, sketches_of
+from jaxalign.spaces import same_space
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -44,13 +47,16 @@ class AlignmentMap:
 
     Attributes:
       numbers: all arrays, see `MapNumbers`.
-      source_space: fingerprint of the space of the rows, or None if unknown.
+      source_space: fingerprint of the space of the rows, or None if unknown; see
+        `spaces.Space` for those of earlier versions.
       target_space: the same for what comes out.
       card: how the map was made: a dictionary of JSON values.
       scorer: for searches, with the means of `numbers`, or None: see `families.Scorer`.
       encoded: anchors by modality and side where searches compare them, float16: what
         offsets of any index are measured by. A sample, and {} where no rows were at
         hand.
+      sketch: of the anchors' rows, by modality and side: see `maps.sketch`. Tells whose
+        rows come; {} where the fit had no Grams.
     """
 
     numbers: MapNumbers
@@ -59,6 +65,7 @@ class AlignmentMap:
     card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     scorer: Scorer | None = None
     encoded: EncodedAnchors = dataclasses.field(default_factory=dict)
+    sketch: Sketches = dataclasses.field(default_factory=dict)
 
     @property
     def matrix(self) -> Float[Array, "d_target d_source"]:
@@ -99,10 +106,11 @@ class AlignmentMap:
 
     @property
     def fingerprint(self) -> str:
-        """What the map does, as a sha256: of all but card, norms and kept anchors."""
+        """What the map does, as a sha256: of all but card, norms, anchors, sketches."""
         tensors, header = self._contents()
-        del header["card"]
-        left_out = ("source_norms/", "target_norms/", ENCODED)
+        unread = ("card", "sketch", "older_spaces")
+        header = {key: x for key, x in header.items() if key not in unread}
+        left_out = ("source_norms/", "target_norms/", ENCODED, SKETCH)
         tensors = {key: x for key, x in tensors.items() if not key.startswith(left_out)}
         return checksum(json.dumps(header, sort_keys=True), tensors)
 
@@ -213,10 +221,10 @@ class AlignmentMap:
 
     def check_space(self, call: str, space: str | None) -> None:
         """Raise for rows of a space that is known not to be the source space."""
-        if space is None or self.source_space is None or space == self.source_space:
+        if None in (space, self.source_space) or same_space(space, self.source_space):
             return
         remedy = "embed the rows with the source model"
-        if space == self.target_space:
+        if same_space(space, self.target_space):
             remedy = "they are in the target space already: use `amap.inverse()`"
         raise ArgumentError(
             f"{call}(space={space!r})",
@@ -272,15 +280,19 @@ class AlignmentMap:
             card=self.card["inverse_of"] if turned_back else {"inverse_of": self.card},
             scorer=None if self.scorer is None else self.scorer.reversed(),
             encoded=encoded,
+            sketch={
+                name: {"source": sides["target"], "target": sides["source"]}
+                for name, sides in self.sketch.items()
+            },
         )
 
     def __matmul__(self, earlier: "AlignmentMap") -> "AlignmentMap":
         """Compose: ``(later @ earlier)(rows)`` is ``later(earlier(rows))``.
 
-        Exact on un-normalised rows. A scorer and kept anchors belong to one pair of
-        models, and the product has none. It is an isometry where that holds, that
-        is unless one map is general, only part of an isometry, or the width grows and
-        shrinks on the way; see `composed_structure`.
+        Exact on un-normalised rows. A scorer, kept anchors and sketches belong to one
+        pair of models, and the product has none. It is an isometry where that holds,
+        that is unless one map is general, only part of an isometry, or the width grows
+        and shrinks on the way; see `composed_structure`.
 
         Raises:
           TypeError: if `earlier` is no map.
@@ -322,22 +334,24 @@ class AlignmentMap:
         scorer, encoded = scorer_of(path, tensors, header)
         return cls(
             numbers_of(path, tensors, header),
-            source_space=header.get("source_space"),
-            target_space=header.get("target_space"),
+            source_space=space_of(header, "source"),
+            target_space=space_of(header, "target"),
             card=header["card"],
             scorer=scorer,
             encoded=encoded,
+            sketch=sketches_of(path, tensors, header),
         )
 
     def _contents(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Tensors and header, as a file holds them."""
         tensors, header = parts_of(self.numbers)
         more, told = scorer_parts(self.scorer, self.encoded)
-        return tensors | more, {
+        sketches, left = sketch_parts(self.sketch)
+        return tensors | more | sketches, {
             **header,
             **told,
-            "source_space": self.source_space,
-            "target_space": self.target_space,
+            **left,
+            **spaces_part(self.source_space, self.target_space),
             "card": dict(self.card),
         }
 

@@ -19,6 +19,7 @@ from jaxalign.families.scorer import Scorer, ScorerFamily
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.norms import anchor_norms
 from jaxalign.maps.numbers import MapNumbers
+from jaxalign.maps.sketch import sketch_moments
 from jaxalign.moments import Moments
 from jaxalign.solve.scale import Scale, fit_scale, map_residual
 from jaxalign.status import Status, check_status
@@ -205,6 +206,16 @@ def make_map(
         target_space=about.target_space,
         card={**(about.card or {}), "fit": of_fit},
         scorer=scorer,
+    )
+
+
+def with_sketches(
+    amap: AlignmentMap, moments: Mapping[Modality, Moments]
+) -> AlignmentMap:
+    """Add sketches of the rows of every modality, where the moments hold Grams."""
+    sketches = {name: sketch_moments(part) for name, part in moments.items()}
+    return dataclasses.replace(
+        amap, sketch={name: sides for name, sides in sketches.items() if sides}
     )
 
 

@@ -38,6 +38,7 @@ from jaxalign.maps.assemble import (
     settled,
     settled_scorer,
     small_parts,
+    with_sketches,
 )
 from jaxalign.maps.encode import MOST_ANCHORS, with_anchors
 from jaxalign.maps.options import (
@@ -48,9 +49,11 @@ from jaxalign.maps.options import (
     check_scorer,
     weights_of,
 )
+from jaxalign.maps.poor_fit import warn_if_poor
 from jaxalign.moments import Moments
 from jaxalign.moments.pooling import pool_modalities
 from jaxalign.solve.scale import Scale
+from jaxalign.spaces import same_space
 
 # A strength is chosen on so many folds of the anchors.
 FOLDS = 5
@@ -104,7 +107,8 @@ def fit_map(
         in the card, instead of raising. Refused with `Anchors` and moments, which have
         the option where they are made.
       source_space: fingerprint of the source model's space, refused on mismatch later.
-        Default: that of the anchors.
+        Default: that of the anchors. Another than theirs is used, and the card notes
+        both under ``"fit"`` as ``"overridden"``.
       target_space: the same for the target model.
       card: notes of yours, JSON values, kept in the map's card beside ``"fit"``.
       keep_anchors: anchors of a modality and side that the map keeps, where searches
@@ -118,6 +122,10 @@ def fit_map(
       status is RANK_DEFICIENT where the anchors determine part of the map only, as
       fewer anchors than dimensions do, and NOT_CONVERGED where an iteration did not
       come to rest.
+
+    Warns:
+      PoorFitWarning: if half of the anchors, carried by the map of the other half, come
+        no nearer to their targets than their mean does; see `maps.poor_fit`.
 
     Raises:
       ValueError: for rows that do not pair, are not finite or are zero, fewer than two
@@ -198,7 +206,25 @@ def _fit_moments(
     about = about._replace(fit_on=fit_on)
     scorer = None if about.scorer is None else about.scorer.solve(pooled)
     scorer = settled_scorer(call, scorer, int(pooled.rows))
-    return make_map(call, small, solved, facts, measured, about, scorer)
+    _warn(call, None, pooled, measured, family, weights, about, BATCH_SIZE)
+    amap = make_map(call, small, solved, facts, measured, about, scorer)
+    return with_sketches(amap, moments)
+
+
+def _warn(call, anchors, pooled, measured, family, weights, about, batch_size) -> None:
+    """Warn of a fit that says nothing of new rows."""
+    known = [measured[name].residual for name in weights]
+    residual = max(np.inf if one is None else float(one) for one in known)
+    warn_if_poor(
+        call,
+        anchors,
+        pooled,
+        family,
+        weights,
+        residual,
+        about.scale,
+        batch_size=batch_size,
+    )
 
 
 def _fit_anchors(
@@ -242,7 +268,9 @@ def _fit_anchors(
     measured = _measured(anchors, moments, solved, weights, about.scale, batch_size)
     scorer = None if about.scorer is None else about.scorer.solve(pooled)
     scorer = settled_scorer(call, scorer, int(pooled.rows))
-    return make_map(call, small, solved, facts, measured, about, scorer)
+    _warn(call, anchors, pooled, measured, family, weights, about, batch_size)
+    amap = make_map(call, small, solved, facts, measured, about, scorer)
+    return with_sketches(amap, moments)
 
 
 def _takes_grams(family: Family, scale: Scale, anchors: Anchors, weights) -> bool:
@@ -265,6 +293,16 @@ def _noted(about: Provenance, anchors: Anchors, fit_on: Any) -> Provenance:
     weighted = [name for name, rows in anchors.rows.items() if rows.weights is not None]
     if weighted:
         notes["weighted"] = sorted(weighted)
+    overridden = {
+        f"{side}_space": {"anchors": own, "given": given}
+        for side, own, given in (
+            ("source", anchors.source_space, about.source_space),
+            ("target", anchors.target_space, about.target_space),
+        )
+        if None not in (own, given) and not same_space(own, given)
+    }
+    if overridden:
+        notes["overridden"] = overridden
     of_modality: dict[Modality, dict[str, Any]] = {
         name: {"skipped": rows.skipped}
         for name, rows in anchors.rows.items()

@@ -7,7 +7,6 @@ Maps of one shape share one compiled program, and can be stacked and mapped over
 import functools
 from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -17,7 +16,7 @@ from jaxalign.families.family import Structure
 from jaxalign.float_rows import wide_dtype
 from jaxalign.maps.norms import norm_range, rescale_rows
 from jaxalign.precise import product
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.solve.mlp import residual_layer
 from jaxalign.unit_rows import unit_rows
 
@@ -47,7 +46,7 @@ class MapNumbers:
     source_norms: dict[Modality, Float[Array, "3"]] | None = None
     target_norms: dict[Modality, Float[Array, "3"]] | None = None
     residual: dict[str, Float[Array, "..."]] | None = None
-    structure: Structure = flax.struct.field(pytree_node=False, default="isometry")
+    structure: Structure = static_field(default="isometry")
 
     def part(self, modality: Modality) -> "MapPart":
         """The arrays that rows of one modality meet."""

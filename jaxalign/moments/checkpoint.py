@@ -5,6 +5,8 @@ Each process keeps its own: until a pass ends, processes have nothing to tell ea
 other, so they need not stop at the same row either.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,16 +14,22 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
+import safetensors
+import safetensors.numpy
 
+from jaxalign.atomic_files import write_atomically
 from jaxalign.errors import ArgumentError, check_count
-from jaxalign.moments.statistics import Moments, init_moments
+from jaxalign.moments.statistics import Moments
 
-VERSION = 1
+VERSION = 2
+_SUFFIX, _KEPT = ".safetensors", 2
 
 
 class PassCheckpoints:
-    """Keeps a pass of `accumulate_moments` in a folder, by Orbax.
+    """Keeps a pass of `accumulate_moments` in a folder.
+
+    A checkpoint is one `.safetensors` file: the moments, and in its metadata the place
+    in the data as JSON. The last two stay.
 
     A run that is killed anywhere and started again with the same arguments takes up the
     last checkpoint, and ends with the same bits as a run that was never killed.
@@ -60,37 +68,20 @@ class PassCheckpoints:
         self._before = 0
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self._folder.glob(".*.tmp"):
+                leftover.unlink()
         except OSError as error:
             raise ArgumentError(
                 f"PassCheckpoints({os.fspath(folder)!r})",
                 f"a folder that can be made ({error.strerror})",
                 remedy="name another",
             ) from error
-        alone = ocp.options.MultiprocessingOptions(
-            primary_host=index,
-            active_processes={index},
-            barrier_sync_key_prefix=f"moments_{index}",
-        )
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=2,
-                create=False,
-                multiprocessing_options=alone,
-                # In the background, Orbax waits for signals of the other processes.
-                enable_async_checkpointing=False,
-            ),
-        )
 
     def __enter__(self) -> "PassCheckpoints":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Wait for what is being written."""
-        self._manager.close()
+        """Do nothing: every checkpoint is on the disk when `save` returns."""
 
     def restore(
         self, batches: Iterator[Any], settings: Mapping[str, Any]
@@ -122,20 +113,14 @@ class PassCheckpoints:
             "pass": dict(settings),
             "details": self._details,
         }
-        step = self._manager.latest_step()
-        if step is None:
+        paths = self._checkpoints()
+        if not paths:
             return None
-        place = self._read(step, "place", ocp.args.JsonRestore())
+        place, tensors = self._read(paths[-1])
         self._check_settings(place["settings"])
         self._before = place["seen"]
-        widths = place["widths"]
-        template = init_moments(
-            *widths, groups=tuple(place["leading"]), grams=settings["grams"]
-        )
-        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        restored = self._read(step, "moments", ocp.args.StandardRestore(template))
         batches.set_state(place["batches"])  # pyright: ignore[reportAttributeAccessIssue]
-        return restored, place["batch_rows"]
+        return Moments(**tensors), place["batch_rows"]
 
     def save(
         self, seen: int, local: Moments, batches: Iterator[Any], *, size: int
@@ -151,35 +136,50 @@ class PassCheckpoints:
         seen += self._before
         if seen % self._every:
             return
-        host = jax.tree.map(np.asarray, local)
-        place = {
-            "settings": self._settings,
-            "seen": seen,
-            "batch_rows": size,
-            "widths": [host.d_source, host.d_target],
-            "leading": list(host.count.shape),
-            "batches": batches.get_state(),  # pyright: ignore[reportAttributeAccessIssue]
-        }
-        self._manager.save(
-            seen,
-            args=ocp.args.Composite(
-                moments=ocp.args.StandardSave(host), place=ocp.args.JsonSave(place)
-            ),
+        place = json.dumps(
+            {
+                "settings": self._settings,
+                "seen": seen,
+                "batch_rows": size,
+                "batches": batches.get_state(),  # pyright: ignore[reportAttributeAccessIssue]
+            },
+            sort_keys=True,
         )
+        tensors = {
+            name: np.asarray(value)
+            for name, value in vars(local).items()
+            if value is not None
+        }
+        metadata = {"place": place, "sha256": _digest(place, tensors)}
+        write_atomically(
+            self._folder / f"{seen}{_SUFFIX}",
+            safetensors.numpy.save(tensors, metadata=metadata),
+        )
+        for path in self._checkpoints()[:-_KEPT]:
+            path.unlink()
 
-    def _read(self, step: int, item: str, how: Any) -> Any:
-        """Read one item of a checkpoint; raise `ArgumentError` if it is damaged."""
+    def _checkpoints(self) -> list[Path]:
+        """Return the checkpoints' files, the last one last."""
+        if any(path.name.isdigit() for path in self._folder.iterdir()):
+            self._check_settings({"version": 1})  # they were folders
+        paths = self._folder.glob(f"*{_SUFFIX}")
+        return sorted(paths, key=lambda path: int(path.stem))
+
+    def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read one checkpoint; raise `ArgumentError` if it is damaged."""
         try:
-            wanted = ocp.args.Composite(**{item: how})
-            return self._manager.restore(step, args=wanted)[item]
-        except (KeyError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0][:200]
+            with safetensors.safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if metadata["sha256"] != _digest(metadata["place"], tensors):
+                raise ValueError("its checksum fails")
+            return json.loads(metadata["place"]), tensors
+        except (KeyError, ValueError, OSError, safetensors.SafetensorError) as error:
             raise ArgumentError(
                 f"PassCheckpoints({str(self._folder)!r})",
                 "a whole checkpoint",
-                f"one whose {item} cannot be read ({reason})",
-                f"delete {str(self._folder / str(step))!r}, and the pass goes on from "
-                "the one before",
+                f"{path.name}, which cannot be read ({str(error)[:200]})",
+                f"delete {str(path)!r}, and the pass resumes from the one before",
             ) from error
 
     def _check_settings(self, found: Mapping[str, Any]) -> None:
@@ -197,3 +197,12 @@ class PassCheckpoints:
                     got = f"those of one with {key} = {old!r} (now {new!r})"
                     remedy = "name another folder, or delete this one"
                     raise ArgumentError(call, "checkpoints of this pass", got, remedy)
+
+
+def _digest(place: str, tensors: Mapping[str, np.ndarray]) -> str:
+    """Hash a checkpoint: safetensors notices a cut, not a flipped bit."""
+    hashed = hashlib.sha256(place.encode())
+    for name, tensor in sorted(tensors.items()):
+        hashed.update(name.encode())
+        hashed.update(np.ascontiguousarray(tensor).data)
+    return hashed.hexdigest()

@@ -9,7 +9,7 @@ from jaxalign.evaluate.rows import MEAN_ONLY, METRICS, NO_MAP, ResultRow
 from jaxalign.report.document import ENVIRONMENT, run_section, write_document
 from jaxalign.report.figures import draw_bars, draw_similarities
 from jaxalign.report.finding import RIVALS, describe_finding
-from jaxalign.report.gallery import GalleryItem, picture_data_uri
+from jaxalign.report.gallery_items import GalleryItem, picture_data_uri
 from jaxalign.report.results import library_versions
 from jaxalign.report.similarities import SimilarityMaps
 from jaxalign.report.summary import (

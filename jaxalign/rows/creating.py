@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
+from jaxalign.modality import Modality
 from jaxalign.rows.folder_writer import create_folder
 from jaxalign.rows.npy import create_npy
 from jaxalign.rows.npz import create_npz

@@ -9,7 +9,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from jaxalign.array_types import Modality
+from jaxalign.modality import Modality
 from jaxalign.rows.row_writer import RowWriter
 from jaxalign.rows.unfinished import Output, Progress, Unfinished
 

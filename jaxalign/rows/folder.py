@@ -13,9 +13,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError, shorten
 from jaxalign.lazy_rows import Rows, join_rows
+from jaxalign.modality import Modality
 from jaxalign.rows.npy import npy_rows
 from jaxalign.rows.parquet_columns import ColumnIds, TableFile, open_table
 from jaxalign.rows.places import Place

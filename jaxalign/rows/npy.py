@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.lazy_rows import Rows
+from jaxalign.modality import Modality
 from jaxalign.rows.flat_writer import FlatWriter, write_one_file
 from jaxalign.rows.places import Place, open_checked
 from jaxalign.rows.row_set import ROWS, RowSet, check_matrix

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.lazy_rows import Rows
+from jaxalign.modality import Modality
 from jaxalign.rows.flat_writer import FlatWriter, write_one_file
 from jaxalign.rows.keys import choose_key
 from jaxalign.rows.npy import NpyHeader, npy_header, read_any_header

@@ -4,8 +4,8 @@
 import os
 from typing import Any
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError, MissingFileError
+from jaxalign.modality import Modality
 from jaxalign.rows.folder import is_embedding_folder, open_folder
 from jaxalign.rows.npy import open_npy
 from jaxalign.rows.npz import open_npz

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.lazy_rows import as_rows
+from jaxalign.modality import Modality
 from jaxalign.rows.folder import Part
 from jaxalign.rows.parquet_columns import ColumnIds, open_table
 from jaxalign.rows.places import Place, missing_package, open_checked

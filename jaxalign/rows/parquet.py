@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError, MissingFileError
 from jaxalign.lazy_rows import Rows, join_rows
+from jaxalign.modality import Modality
 from jaxalign.rows.keys import choose_key
 from jaxalign.rows.parquet_columns import (
     ColumnIds,

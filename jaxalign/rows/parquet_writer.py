@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
+from jaxalign.modality import Modality
 from jaxalign.rows.parquet import ParquetRowSet
 from jaxalign.rows.parquet_columns import TableFile
 from jaxalign.rows.row_writer import RowWriter

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
 from jaxalign.lazy_rows import ArrayRows, JoinedRows, Rows, join_rows
+from jaxalign.modality import Modality
 from jaxalign.rows.places import Place
 
 __all__ = ["ArrayRows", "Ids", "JoinedRows", "Kind", "RowSet", "Rows", "join_rows"]

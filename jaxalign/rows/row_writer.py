@@ -9,8 +9,8 @@ from types import TracebackType
 
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
+from jaxalign.modality import Modality
 from jaxalign.rows.unfinished import Output, Progress, Unfinished
 from jaxalign.store.disk_errors import explain_full_disk
 

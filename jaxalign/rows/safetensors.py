@@ -9,8 +9,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.errors import ArgumentError
+from jaxalign.modality import Modality
 from jaxalign.rows.flat_writer import FlatWriter, write_one_file
 from jaxalign.rows.keys import choose_key
 from jaxalign.rows.places import Place, open_checked

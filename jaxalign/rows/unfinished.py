@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import filelock
 import numpy as np
 
-from jaxalign.array_types import Modality
 from jaxalign.atomic_files import sync_folder, write_atomically
 from jaxalign.errors import ArgumentError
+from jaxalign.modality import Modality
 
 
 class Output(NamedTuple):

@@ -15,7 +15,6 @@ import functools
 from collections.abc import Sequence
 from typing import ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
@@ -23,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from jaxalign.array_types import Array
 from jaxalign.moments import Moments
 from jaxalign.precise import product
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.solve.consensus_checks import check_pairs
 from jaxalign.solve.consensus_errors import (
     cycle_error,
@@ -65,7 +64,7 @@ class ConsensusSolution(Checked):
     iterations: Int[Array, ""]
     converged: Bool[Array, ""]
     status: Int[Array, ""]
-    triangles: tuple[tuple[int, int, int], ...] = flax.struct.field(pytree_node=False)
+    triangles: tuple[tuple[int, int, int], ...] = static_field()
 
     def between(self, source: int, target: int) -> Float[Array, "d_target d_source"]:
         """Map from one model's centred rows to another's, through the frame."""

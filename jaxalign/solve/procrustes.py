@@ -11,7 +11,6 @@ import functools
 import typing
 from typing import ClassVar, Literal
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
@@ -21,7 +20,7 @@ from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.moments import Moments
 from jaxalign.moments.statistics import check_moments
 from jaxalign.precise import product
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.solve.isometry import nearest_isometry
 from jaxalign.solve.leading_directions import leading_directions
 from jaxalign.solve.polar import (
@@ -66,7 +65,7 @@ class ProcrustesSolution(Checked):
     residual: Float[Array, "*batch"]
     status: Int[Array, "*batch"]
     iterations: Int[Array, "*batch"]
-    objective: str = flax.struct.field(pytree_node=False)
+    objective: str = static_field()
 
 
 def solve_procrustes(

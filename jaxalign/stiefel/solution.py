@@ -4,12 +4,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-import flax.struct
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxalign.array_types import Array
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.status import Status, check_status
 
 
@@ -65,7 +64,7 @@ class StiefelSolution:
     status: Int[Array, "*batch"]
     history: History
     state: Any
-    start: str = flax.struct.field(pytree_node=False, default="the given point")
+    start: str = static_field(default="the given point")
 
     def check(self, *, allow: Iterable[Status] = ()) -> "StiefelSolution":
         """Return itself, or raise `SolveError` for a status not in `allow`."""

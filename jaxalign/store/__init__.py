@@ -4,6 +4,6 @@
 It knows no encoder, no data set and no JAX: NumPy and pyarrow are enough to read it.
 """
 
-import lazy_loader
+from jaxalign.extras import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -7,11 +7,10 @@ way, from the chunks, until there is a record.
 """
 
 import contextlib
+import logging
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from absl import logging
 
 from jaxalign.store.chunks import Chunk, read_chunk
 from jaxalign.store.documents import DamagedError, read_document, write_document
@@ -19,6 +18,8 @@ from jaxalign.store.incoming import Batch
 from jaxalign.store.layout import METADATA, UNFINISHED
 from jaxalign.store.part_writer import open_part
 from jaxalign.store.plan import Plan
+
+_log = logging.getLogger(__name__)
 
 
 class PartRecord(NamedTuple):
@@ -52,12 +53,12 @@ def read_record(folder: Path, part: int) -> PartRecord | None:
     except FileNotFoundError:
         return None
     except DamagedError as error:
-        logging.warning("Part %d of %s: %s; it is made anew.", part, folder, error)
+        _log.warning("Part %d of %s: %s; it is made anew.", part, folder, error)
         return None
     for name, entry in record.files.items():
         size = _size(folder / name)
         if size != entry["bytes"]:
-            logging.warning(
+            _log.warning(
                 "%s has %s bytes instead of %d; part %d is made anew.",
                 folder / name,
                 "no" if size is None else size,
@@ -141,7 +142,7 @@ def read_or_delete(chunk: Chunk) -> Batch:
     """Read a chunk; raise `DamagedError` and delete it if its checksum fails."""
     batch = read_chunk(chunk)
     if batch is None:
-        logging.warning(
+        _log.warning(
             "%s is damaged; its examples %d to %d are missing again.",
             chunk.path,
             chunk.range.start,

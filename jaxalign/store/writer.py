@@ -2,15 +2,16 @@
 """Writing a store: batches in any order, by one process or many, killed or not."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from absl import logging
+from filelock import BaseFileLock
 
 from jaxalign.errors import ArgumentError, check_count, shorten
 from jaxalign.repetitions import find_repeated
@@ -26,6 +27,8 @@ from jaxalign.store.ledger import Ledger
 from jaxalign.store.manifest import Manifest, read_manifest, write_manifest
 from jaxalign.store.plan import Plan
 from jaxalign.store.reader import EmbeddingStore
+
+_log = logging.getLogger(__name__)
 
 
 class StoreWriter:
@@ -51,7 +54,7 @@ class StoreWriter:
         self._ledger = Ledger(self._folder, plan, self._temporary_folder)
         self._process_index = process_index
         with explain_unwritable(self._call, self._folder):
-            self._lock: IO | None = start.enter(
+            self._lock: BaseFileLock | None = start.enter(
                 self._call, self._folder, plan, process_index
             )
         # Notes of an earlier run, whose processes may begin again any moment.
@@ -73,7 +76,7 @@ class StoreWriter:
     def close(self) -> None:
         """Release the lock; what was appended stays."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     @property
@@ -249,7 +252,7 @@ class StoreWriter:
         start.check_no_stray_files(call, self._folder, set(manifest.files))
         paths = [self._folder / name for name in manifest.files]
         tables = [path for path in paths if path.suffix == ".parquet"]
-        logging.info("Looking for repeated ids among %d rows.", manifest.rows)
+        _log.info("Looking for repeated ids among %d rows.", manifest.rows)
         repeated = find_repeated(lambda: _stored_ids(tables), manifest.rows)
         if repeated:
             some = shorten([f"{n!r} in rows {i} and {j}" for n, i, j in repeated])

@@ -3,4 +3,11 @@ from .assess import assess_map as assess_map
 from .blocks import block_of_rows as block_of_rows
 from .delta import delta_intervals as delta_intervals
 from .functional import rotation_interval as rotation_interval
+from .judge import judge as judge
+from .of_map import judge_map as judge_map
 from .result import Trust as Trust
+from .verdict import Figure as Figure
+from .verdict import HeldOut as HeldOut
+from .verdict import Marks as Marks
+from .verdict import Verdict as Verdict
+from .verdict import decide as decide

@@ -3,11 +3,10 @@
 
 from typing import ClassVar
 
-import flax.struct
 from jaxtyping import Float, Int
 
 from jaxalign.array_types import Array
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.status import Checked
 from jaxalign.trust.delta import DeltaIntervals
 from jaxalign.trust.intervals import Interval
@@ -68,4 +67,4 @@ class Trust(Checked):
     geodesic_angle: AngleBound
     learning: LearningCurve
     status: Int[Array, ""]
-    level: float = flax.struct.field(pytree_node=False, default=0.95)
+    level: float = static_field(default=0.95)

@@ -7,9 +7,9 @@ import pytest
 
 import jaxalign as ja
 from jaxalign.choose.choose import fold_count
-from jaxalign.choose.folds import Folds
-from jaxalign.choose.things import number_things
 from jaxalign.choose.trials import Judged
+from jaxalign.heldout.folds import Folds
+from jaxalign.heldout.things import number_things
 from tests.search.cones import cone_rows, exact_top1
 
 Use = ja.search.Use

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from experiments.shipped_encoders.make_openmoji_table import MAX_PER_SUBGROUP
 from jaxalign.data import openmoji_table
-from jaxalign.data.make_openmoji_table import MAX_PER_SUBGROUP
 
 TABLE = openmoji_table.read_table()
 

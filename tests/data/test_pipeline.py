@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from jaxalign.data import openmoji_texts, pipeline
+from experiments.shipped_encoders.captions import WriteTrainingCaption
+from jaxalign.data import pipeline
 
 
 def _source(n):
@@ -33,7 +34,7 @@ def _labels(batches):
 RANDOM = dict(
     shuffle=True,
     seed=5,
-    transforms=[pipeline.AugmentImage(), openmoji_texts.WriteTrainingCaption()],
+    transforms=[pipeline.AugmentImage(), WriteTrainingCaption()],
 )
 
 

@@ -15,7 +15,6 @@ import tarfile
 import tracemalloc
 
 import pytest
-from absl import logging
 
 import jaxalign as ja
 from jaxalign.data import tar_index, webdataset
@@ -294,15 +293,13 @@ def test_missing_tars_of_a_pattern_are_told(tars):
         ja.data.dataset_info(str(tars / "val-*.tar"))
 
 
-def test_keys_without_a_picture_are_left_out_and_told(tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(
-        logging, "warning", lambda text, *args: told.append(text % args)
-    )
+def test_keys_without_a_picture_are_left_out_and_told(tmp_path, caplog):
     members = [*captioned(1), ("notes.txt", b"x"), ("0002.txt", b"its picture is lost")]
     path = write_tar(tmp_path / "a.tar", members)
     assert len(ja.load_dataset(str(tmp_path), "all")) == 1
-    assert told == [f"{path}: 2 keys have no picture and are left out: notes, 0002"]
+    assert caplog.messages == [
+        f"{path}: 2 keys have no picture and are left out: notes, 0002"
+    ]
 
 
 def test_unreadable_pictures_are_told_one_by_one(tmp_path):

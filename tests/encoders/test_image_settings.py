@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
-from transformers import AutoImageProcessor
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from jaxalign.encoders.open_clip_preprocessing import OpenClipImagePreprocessor
 from jaxalign.encoders.preprocessing import ImagePreprocessor

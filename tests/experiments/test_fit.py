@@ -119,7 +119,9 @@ def test_killed_and_started_again_gives_the_same_bits(stores, undisturbed, tmp_p
     kills = 0
     for wait in (0.0, 0.2):
         run = start(stores, tmp_path)
-        while run.poll() is None and not list(tmp_path.glob("moments/*/*/*/place")):
+        while run.poll() is None and not list(
+            tmp_path.glob("moments/*/*/*.safetensors")
+        ):
             time.sleep(0.01)
         time.sleep(wait)
         kills += run.poll() is None

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments.mistakes import is_mistake
 from jaxalign import backend
 from jaxalign.data import catalog
-from jaxalign.errors import ArgumentError, MissingFileError
+from jaxalign.errors import ArgumentError, MissingFileError, is_mistake
 from jaxalign.status import SolveError, Status
 from jaxalign.store.disk_errors import FullDiskError
 from tests.experiments.launching import ROOT, launch, launch_here, launch_main

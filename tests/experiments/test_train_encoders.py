@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from experiments import train_encoders
+from experiments.shipped_encoders.recipes import RECIPES
 from jaxalign.encoders.pretrained import load_encoders
-from jaxalign.encoders.recipes import RECIPES
 from tests import tiny_encoders
 from tests.few_emoji import few_emoji
 

@@ -27,6 +27,7 @@ def distance(amap, planted):
     return float(np.linalg.norm(np.asarray(amap.matrix) - planted))
 
 
+@pytest.mark.filterwarnings("ignore::jaxalign.errors.PoorFitWarning")
 @pytest.mark.parametrize("loss", ["tukey", "huber", "l1"])
 def test_error_is_within_twice_that_of_the_clean_pairs(anchors, loss):
     source, target, spoilt, planted = anchors
@@ -76,6 +77,7 @@ def test_fit_is_that_of_the_solver_and_weights_of_the_user_count(anchors):
     assert notes["modalities"]["text"]["anchors"] == N
 
 
+@pytest.mark.filterwarnings("ignore::jaxalign.errors.PoorFitWarning")
 def test_every_modality_that_is_fitted_on_is_judged(anchors):
     source, target, spoilt, planted = anchors
     pairs = {"image": (source, spoilt), "text": (source, target)}
@@ -86,6 +88,7 @@ def test_every_modality_that_is_fitted_on_is_judged(anchors):
     assert distance(found, planted) < 0.5 * distance(plain, planted)
 
 
+@pytest.mark.filterwarnings("ignore::jaxalign.errors.PoorFitWarning")
 @pytest.mark.parametrize("inner", [ja.Orthogonal(), ja.Ridge(0.01)])
 def test_any_inner_family_leaves_wrong_pairs_out(anchors, inner):
     source, _, spoilt, planted = anchors

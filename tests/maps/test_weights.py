@@ -114,6 +114,7 @@ def test_folds_keep_groups_whole_over_modalities():
     assert sorted(np.bincount(folds["audio"])) == [2, 2, 3]
 
 
+@pytest.mark.filterwarnings("ignore::jaxalign.errors.PoorFitWarning")
 def test_groups_keep_twins_from_weakening_a_ridge():
     rng = np.random.default_rng(1)
     classes, width = 10, 16

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pass that is killed and started again ends with the same bits."""
 
-import shutil
-
 import jax
 import numpy as np
 import pytest
@@ -137,22 +135,40 @@ def test_a_grain_iterator_keeps_its_place(tmp_path):
     assert jax.tree.all(jax.tree.map(np.array_equal, resumed, whole))
 
 
-@pytest.mark.parametrize(("item", "damage"), [("place", "gone"), ("moments", "cut")])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(
-    tmp_path, item, damage
-):
+def _cut(data):
+    return data[: len(data) // 2]
+
+
+def _flip(data):
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(tmp_path, damage):
     undisturbed = run(tmp_path / "whole")
     with pytest.raises(Killed):
         run(tmp_path / "killed", dies_after=7)
-    (last,) = (tmp_path / "killed").glob("*/6")
-    if damage == "gone":
-        shutil.rmtree(last / item)
-    else:
-        for path in (last / item).rglob("*"):
-            if path.is_file():
-                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=f"{item} cannot be read"):
+    (last,) = (tmp_path / "killed").glob("*/6.safetensors")
+    last.write_bytes(damage(last.read_bytes()))
+    with pytest.raises(ValueError, match="6.safetensors"):
         run(tmp_path / "killed")
-    shutil.rmtree(last)
+    last.unlink()
     resumed = run(tmp_path / "killed")
     assert jax.tree.all(jax.tree.map(np.array_equal, resumed, undisturbed))
+
+
+def test_the_last_two_checkpoints_stay_and_leftovers_go(tmp_path):
+    run(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    (folder / ".12.safetensors.0123.tmp").touch()
+    assert sorted(path.stem for path in folder.glob("*.safetensors")) == ["10", "12"]
+    run(tmp_path)
+    assert not list(folder.glob(".*"))
+
+
+def test_checkpoints_of_another_version_are_refused(tmp_path):
+    run(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    (folder / "12").mkdir()  # as version 1 had them
+    with pytest.raises(ValueError, match="version 2, got 1"):
+        run(tmp_path)

@@ -9,7 +9,8 @@ from PIL import Image
 from jaxalign.embedding.batch import EmbeddedSet
 from jaxalign.evaluate.paired_set import PairedSet
 from jaxalign.pairing.embedded_split import EmbeddedSplit
-from jaxalign.report.gallery import find_gallery, picture_data_uri, sample_gallery
+from jaxalign.report.gallery import find_gallery, sample_gallery
+from jaxalign.report.gallery_items import picture_data_uri
 from jaxalign.report.similarities import measure_similarities
 
 N = 6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxalign.report import page
-from jaxalign.report.gallery import FoundPicture, FoundText, GalleryItem
+from jaxalign.report.gallery_items import FoundPicture, FoundText, GalleryItem
 from jaxalign.report.page import write_report
 from jaxalign.report.similarities import SimilarityMaps
 from tests.report.result_rows import HEADLINE, make_rows

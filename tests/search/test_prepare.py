@@ -59,6 +59,7 @@ def test_how_a_rotation_is_used_decides(cones):
         assert 1 - found["paper"] > 3 * (1 - found[name])
 
 
+@pytest.mark.filterwarnings("ignore::jaxalign.errors.PoorFitWarning")
 def test_few_anchors_need_the_identified_part_and_its_norm(few):
     anchors, (source, target) = few
     whole, part = (

@@ -10,7 +10,6 @@ Predictive Coding", 2018, arXiv 1807.03748 (InfoNCE).
 import dataclasses
 import functools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +18,7 @@ from jaxtyping import Float, Int, Shaped
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_count
 from jaxalign.precise import product
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.stiefel.objectives.points import as_point, over_problems
 from jaxalign.stiefel.objectives.rows import (
     Centring,
@@ -51,8 +50,8 @@ class ContrastiveObjective:
     temperature: Float[Array, "*g"]
     labels: Int[Array, "*g n"] | None
     target_labels: Int[Array, "*g m"] | None
-    block_size: int = flax.struct.field(pytree_node=False)
-    symmetric: bool = flax.struct.field(pytree_node=False)
+    block_size: int = static_field()
+    symmetric: bool = static_field()
 
     def __call__(
         self, point: Float[ArrayLike, "*batch d_target d_source"]

@@ -9,7 +9,6 @@ bilingual word mapping with a retrieval criterion", 2018, arXiv 1804.07745.
 
 import functools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Shaped
@@ -17,7 +16,7 @@ from jaxtyping import Float, Shaped
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_count
 from jaxalign.precise import product
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.stiefel.objectives.rows import (
     Centring,
     PreparedRows,
@@ -41,8 +40,8 @@ class CslsObjective(StartsFromPairs):
     """
 
     rows: PreparedRows
-    neighbours: int = flax.struct.field(pytree_node=False)
-    block_size: int = flax.struct.field(pytree_node=False)
+    neighbours: int = static_field()
+    block_size: int = static_field()
 
     def __call__(
         self, point: Float[ArrayLike, "*batch d_target d_source"]

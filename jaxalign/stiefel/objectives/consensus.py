@@ -7,7 +7,6 @@ move all of them in one step. Reference: Gower, "Generalized Procrustes analysis
 
 from collections.abc import Sequence
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from jaxalign.array_types import Array
 from jaxalign.errors import ArgumentError
 from jaxalign.moments import Moments
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.solve.consensus import Pairs, solve_consensus
 from jaxalign.solve.consensus_checks import check_pairs
 from jaxalign.stiefel.objectives.points import broadcast_product, inner, quadratic_form
@@ -35,9 +34,9 @@ class ConsensusObjective:
     """
 
     parts: tuple[Moments, ...]
-    pairs: tuple[tuple[int, int], ...] = flax.struct.field(pytree_node=False)
-    widths: tuple[int, ...] = flax.struct.field(pytree_node=False)
-    width: int = flax.struct.field(pytree_node=False)
+    pairs: tuple[tuple[int, int], ...] = static_field()
+    widths: tuple[int, ...] = static_field()
+    width: int = static_field()
 
     def __call__(self, point: Points) -> Float[Array, "..."]:
         """Value of the maps of all models together, shape ``(*batch)``.

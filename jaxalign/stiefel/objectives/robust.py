@@ -10,7 +10,6 @@ import functools
 import typing
 from typing import Literal
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +17,7 @@ from jaxtyping import Float, Shaped
 
 from jaxalign.array_types import Array, ArrayLike
 from jaxalign.errors import ArgumentError, check_option
-from jaxalign.pytrees import pytree_dataclass
+from jaxalign.pytrees import pytree_dataclass, static_field
 from jaxalign.stiefel.objectives.points import over_problems, polar_start
 from jaxalign.stiefel.objectives.rows import (
     PreparedRows,
@@ -49,7 +48,7 @@ class RobustObjective(StartsFromPairs):
 
     rows: PreparedRows
     threshold: Float[Array, "*g"]
-    loss: str = flax.struct.field(pytree_node=False)
+    loss: str = static_field()
 
     def __call__(
         self, point: Float[ArrayLike, "*batch d_target d_source"]
