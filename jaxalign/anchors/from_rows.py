@@ -20,6 +20,7 @@ from jaxalign.lazy_rows import Rows, chosen_rows
 from jaxalign.moments.passes import PairBatch
 from jaxalign.rows.matching import Match, MatchedRows, match_rows
 from jaxalign.rows.row_set import RowSet
+from jaxalign.spaces import same_space
 
 _BLOCK = 65536
 
@@ -308,7 +309,7 @@ def _gather(
 
 def _check_spaces(call: str, source: RowSet, target: RowSet) -> None:
     """Raise for rows of one model on both sides."""
-    if source.space is not None and source.space == target.space:
+    if source.space is not None and same_space(source.space, target.space):
         raise ArgumentError(
             f"{call}(source=..., target=...)",
             "rows of two models",
