@@ -4,7 +4,7 @@
 import os
 from pathlib import Path
 
-_BEGINNING = b"version https://git-lfs.github.com/spec"
+BEGINNING = b"version https://git-lfs.github.com/spec"
 
 POINTER = "a Git LFS pointer, which stands for a file that was not downloaded"
 REMEDY = "run `git lfs pull` in the folder of the repository"
@@ -14,6 +14,6 @@ def is_lfs_pointer(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file is a pointer; False if there is no such file."""
     try:
         with Path(path).open("rb") as file:
-            return file.read(len(_BEGINNING)) == _BEGINNING
+            return file.read(len(BEGINNING)) == BEGINNING
     except OSError:
         return False

@@ -10,11 +10,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from jaxalign import lfs
 from jaxalign.errors import ArgumentError, MissingFileError, MissingModuleError
 
 INSTALL = "pip install 'jaxalign[rows]'"
-
-_LFS = b"version https://git-lfs.github.com/spec"
 
 
 class Place:
@@ -169,14 +168,10 @@ def open_checked(where: str, place: Place) -> Any:
             f"`{where}`: there is no file {place.name!r}; check the path."
         )
     stream = place.open()
-    if stream.read(len(_LFS)) == _LFS:
+    if stream.read(len(lfs.BEGINNING)) == lfs.BEGINNING:
         stream.close()
-        raise ArgumentError(
-            where,
-            f"the contents of {place.base}",
-            "a Git LFS pointer, which stands for a file that was not downloaded",
-            "run `git lfs pull` in the folder of the repository",
-        )
+        expected = f"the contents of {place.base}"
+        raise ArgumentError(where, expected, lfs.POINTER, lfs.REMEDY)
     stream.seek(0)
     return stream
 
