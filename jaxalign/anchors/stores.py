@@ -12,6 +12,7 @@ from jaxalign.errors import ArgumentError
 from jaxalign.lazy_rows import as_rows, chosen_rows
 from jaxalign.rows.matching import MatchedRows, match_rows
 from jaxalign.rows.own_store import store_row_set
+from jaxalign.spaces import same_space
 from jaxalign.store.reader import EmbeddingStore
 
 
@@ -33,7 +34,7 @@ def match_stores(source: EmbeddingStore, target: EmbeddingStore) -> MatchedRows:
       for all their ids.
     """
     call = "match_stores(source=..., target=...)"
-    if source.space == target.space:
+    if same_space(source.space, target.space):
         raise ArgumentError(
             call,
             "stores of two models",

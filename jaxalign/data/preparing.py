@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxalign.errors import ArgumentError
-from jaxalign.file_lock import locked
+from jaxalign.locks import locked
 
 _log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from jaxalign.errors import ArgumentError
+from jaxalign.lfs import POINTER, REMEDY, is_lfs_pointer
 
 
 def damaged(
@@ -13,6 +14,11 @@ def damaged(
     got: Any = None,
     remedy: str = "download the checkpoint again",
 ) -> ArgumentError:
-    """Make the error over a file or folder of a checkpoint."""
+    """Make the error over a file or folder of a checkpoint.
+
+    A file that is a Git LFS pointer is called so, whatever it was taken for.
+    """
+    if is_lfs_pointer(path):
+        got, remedy = POINTER, REMEDY
     where = f"{expected} in {os.fspath(path)!r}"
     return ArgumentError("load_encoders(name=...)", where, got, remedy)

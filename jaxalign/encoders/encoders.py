@@ -27,6 +27,7 @@ from jaxalign.encoders.preprocessing import check_pictures, check_texts
 from jaxalign.encoders.tower_inputs import check_mask, take_ids, take_pixels
 from jaxalign.errors import check_count, check_option
 from jaxalign.sharding import replicated
+from jaxalign.spaces import Space
 from jaxalign.unit_rows import unit_rows
 
 
@@ -38,8 +39,10 @@ class Encoders:
       dim: d, the width of the rows.
       space: fingerprint of the embedding space: sha256 over the parameters as float32,
         the settings of the towers that no parameter's shape tells, the preprocessing
-        that changes pixels, and the tokenizer. Two checkpoints with one fingerprint
-        give the same rows; device, dtype and versions do not count.
+        that changes pixels, and the tokenizer, both as they are after loading. Two
+        checkpoints with one fingerprint give the same rows; device, dtype, versions and
+        how the files are written do not count. It brings along what earlier versions
+        called the space, so that their maps and stores are accepted: see `Space`.
       config: the checkpoint's config.
       preprocessing: of pictures and strings, without the parameters; for workers.
     """
@@ -274,7 +277,7 @@ class Encoders:
         return self._in_batches(encode, list(texts), batch_size)
 
     @functools.cached_property
-    def space(self) -> str:
+    def space(self) -> Space:
         """The fingerprint of the embedding space, see the class."""
         weights = self._parameters_digest
         if weights is None:
@@ -283,10 +286,16 @@ class Encoders:
             weights = digest_parameters(
                 (path, np.asarray(value)) for path, value in sorted(named)
             )
-        digest = hashlib.sha256(weights)
-        digest.update(json.dumps(_row_settings(self.config)).encode())
-        digest.update(self.preprocessing.canonical())
-        return digest.hexdigest()
+        towers = json.dumps(_row_settings(self.config)).encode()
+        newest, older = (
+            hashlib.sha256(weights + towers + settings).hexdigest()
+            for settings in (
+                self.preprocessing.canonical(),
+                self.preprocessing.older_canonical(),
+            )
+        )
+        # Without preprocessing both are the same.
+        return Space(newest, older=[older] if older != newest else [])
 
     def _image_rows(self, parameters, pixels):
         model = nnx.merge(self._graph, parameters)

@@ -125,6 +125,13 @@ class FolderPreprocessing:
             texts.canonical() if texts else b""
         )
 
+    def older_canonical(self) -> bytes:
+        """Return what stood in its place in earlier fingerprints."""
+        images, texts = self._image_preprocessor, self._text_preprocessor
+        return (images.older_canonical().encode() if images else b"") + (
+            texts.older_canonical() if texts else b""
+        )
+
     def _required_image_preprocessor(
         self,
     ) -> ImagePreprocessor | OpenClipImagePreprocessor:

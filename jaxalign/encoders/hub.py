@@ -2,10 +2,12 @@
 """Resolving a model's name: a shipped pair, a folder, or the Hugging Face hub."""
 
 import os
+import re
+import urllib.parse
 from importlib import resources
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     HFValidationError,
     RepositoryNotFoundError,
@@ -13,8 +15,11 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from jaxalign.encoders.checkpoint import CONFIG_FILE
 from jaxalign.encoders.open_clip import OPEN_CLIP_WEIGHTS, has_known_config
 from jaxalign.encoders.open_clip_config import OPEN_CLIP_CONFIG
+from jaxalign.encoders.preprocessing import IMAGE_FILE, PROCESSOR_FILE
+from jaxalign.encoders.tokenizer_files import TOKENIZER_FILES, TOKENIZER_SETTINGS
 from jaxalign.encoders.weights_file import WEIGHTS_FILE
 from jaxalign.errors import ArgumentError
 
@@ -23,6 +28,25 @@ SHIPPED = ("jaxalign/openmoji-clip", "jaxalign/openmoji-siglip")
 
 # Configs, preprocessing and tokenizers; small, and they say which weights to fetch.
 _SETTINGS = ["*.json", "*.txt", "*.model"]
+
+# Of these, the files that are read, where the repository has them.
+_READ = [
+    CONFIG_FILE,
+    OPEN_CLIP_CONFIG,
+    IMAGE_FILE,
+    PROCESSOR_FILE,
+    TOKENIZER_SETTINGS,
+    "special_tokens_map.json",
+    *(f"{name}.index.json" for name in (WEIGHTS_FILE, OPEN_CLIP_WEIGHTS)),
+]
+_WHOLE_TOKENIZER, *_PIECES = (*TOKENIZER_FILES, "merges.txt", "added_tokens.json")
+
+_HOSTS = r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/"
+_ADDRESS = re.compile(
+    rf"(?:hf-hub:|hf://|{_HOSTS})(?:models/)?(?!datasets/|spaces/|docs/|papers/)"
+    r"(?P<name>[\w.-]+/[\w.-]+)"
+    r"(?:@(?P<at>[^/@?#]+)|/(?:tree|blob|resolve)/(?P<revision>[^/?#]+))?"
+)
 
 
 def find_folder(name: str, revision: str | None = None) -> Path:
@@ -54,6 +78,7 @@ def find_folder(name: str, revision: str | None = None) -> Path:
             short = name.removeprefix("jaxalign/")
             return Path(str(resources.files("jaxalign.encoders") / "weights" / short))
         return folder
+    _check_is_no_address(name)
     if not _is_repository(name):
         raise ArgumentError(
             f"load_encoders(name={name!r})",
@@ -61,6 +86,24 @@ def find_folder(name: str, revision: str | None = None) -> Path:
             "or a repository of the hub such as 'google/siglip-base-patch16-224'",
         )
     return _fetch(name, revision)
+
+
+def _check_is_no_address(name: str) -> None:
+    """Raise for an address of the hub, saying which name and revision it means."""
+    meant = _ADDRESS.match(name)
+    if meant is None:
+        return
+    repository = meant["name"].removesuffix(".git")
+    revision = urllib.parse.unquote(meant["at"] or meant["revision"] or "main")
+    remedy = f"pass {repository!r}"
+    if revision != "main":
+        remedy += f" and revision={revision!r}; in a command, {repository}@{revision}"
+    raise ArgumentError(
+        f"load_encoders(name={name!r})",
+        "a repository of the hub by its name, owner/name",
+        "its address",
+        remedy,
+    )
 
 
 def _is_repository(name: str) -> bool:
@@ -119,17 +162,32 @@ def _fetch(name: str, revision: str | None) -> Path:
 
 
 def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
-    """Fetch files; without a network, take what an earlier call left in the cache."""
+    """Fetch files; without a network, take what lies in the cache, by whichever tool.
+
+    Then only the files that are read must be there, as far as the cache knows which
+    the repository has.
+    """
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except (RevisionNotFoundError, RepositoryNotFoundError):
         raise
     except Exception as error:
         try:
-            found = snapshot_download(name, revision=revision, local_files_only=True)
-        except Exception:
-            raise error from None
+            needed = _needed(name, revision) if patterns == _SETTINGS else patterns
+            found = snapshot_download(
+                name, revision=revision, allow_patterns=needed, local_files_only=True
+            )
+        except Exception as lack:
+            # Of a snapshot that is not whole, the files that it lacks.
+            raise lack if hasattr(lack, "snapshot_path") else error from None
         return Path(found)
+
+
+def _needed(name: str, revision: str | None) -> list[str]:
+    """List the settings that are read: a whole tokenizer needs no other files of it."""
+    whole = try_to_load_from_cache(name, _WHOLE_TOKENIZER, revision=revision)
+    tokenizer = [_WHOLE_TOKENIZER] if isinstance(whole, str) else _PIECES
+    return [*_READ, *tokenizer]
 
 
 def _first_line(error: Exception) -> str:

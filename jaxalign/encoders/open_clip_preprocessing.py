@@ -86,6 +86,10 @@ class OpenClipImagePreprocessor:
         left, top = round((wide - size) / 2), round((high - size) / 2)
         return picture.crop((left, top, left + size, top + size)).convert("RGB")
 
+    def older_canonical(self) -> str:
+        """Return what stood in its place in earlier fingerprints: the same."""
+        return self.canonical()
+
     def canonical(self) -> str:
         """Return the settings that change pixels, as JSON with sorted keys."""
         settings = {

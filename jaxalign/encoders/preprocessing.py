@@ -15,38 +15,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
-from transformers import AutoTokenizer
 
 # Before transformers 5.18, its name at the top asked for torchvision.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from jaxalign.encoders.damage import damaged
+from jaxalign.encoders.image_form import image_form
+from jaxalign.encoders.older_space import older_images, older_texts
 from jaxalign.encoders.quiet import quiet_transformers
+from jaxalign.encoders.tokenizer_files import (
+    TOKENIZER_FILES,
+    TOKENIZER_SETTINGS,
+    tokenizer_class,
+)
+from jaxalign.encoders.tokenizer_form import tokenizer_form
 from jaxalign.errors import ArgumentError
+from jaxalign.lfs import is_lfs_pointer
 
 IMAGE_FILE = "preprocessor_config.json"
 # What `AutoProcessor.save_pretrained` writes instead, one level deeper.
 PROCESSOR_FILE = "processor_config.json"
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.json", "vocab.txt")
-TOKENIZER_SETTINGS = "tokenizer_config.json"
-
-# Settings of the image processor that change pixels; all else (names, versions) may
-# differ between folders of one space.
-_PIXEL_KEYS = (
-    "crop_size",
-    "do_center_crop",
-    "do_convert_rgb",
-    "do_normalize",
-    "do_rescale",
-    "do_resize",
-    "image_mean",
-    "image_std",
-    "resample",
-    "rescale_factor",
-    "size",
-)
-# Likewise, but counted only where they are set.
-_RARE_PIXEL_KEYS = ("do_pad", "pad_size")
 
 # Texts whose ids tell tokenizers apart: what `tokenizer_config.json` says of case, of
 # begin and end tokens and of prefixes changes ids, and no other file.
@@ -118,10 +106,12 @@ class ImagePreprocessor:
 
     def canonical(self) -> str:
         """Return the settings that change pixels, and some pixels, as JSON."""
-        settings = self._processor.to_dict()
-        kept = {key: settings.get(key) for key in _PIXEL_KEYS}
-        kept |= {key: settings[key] for key in _RARE_PIXEL_KEYS if settings.get(key)}
-        return json.dumps([kept, self._probe()], sort_keys=True, default=_as_plain)
+        values = {"form": image_form(self._processor), "pixels": self._probe()}
+        return json.dumps(values, sort_keys=True)
+
+    def older_canonical(self) -> str:
+        """Return what stood in its place in earlier fingerprints."""
+        return older_images(self._processor, self._probe())
 
     def _probe(self) -> list[float]:
         """Return some pixels: what processors of other kinds do shows in no setting."""
@@ -145,18 +135,16 @@ class TextPreprocessor:
         self, folder: str | os.PathLike, *, length: int, own_length: bool = False
     ):
         folder = Path(folder)
+        self._folder = folder
         self._length = length
-        self._own_length = own_length
         read = (*TOKENIZER_FILES, TOKENIZER_SETTINGS)
         with _explain_damage(folder, read), quiet_transformers():
-            self._tokenizer = AutoTokenizer.from_pretrained(
+            self._tokenizer = tokenizer_class(folder).from_pretrained(
                 str(folder), trust_remote_code=False
             )
             if own_length:
                 self._length = min(length, self._tokenizer.model_max_length)
             self(["a"])  # some wrong settings only show on use
-        files = [folder / name for name in (*TOKENIZER_FILES, "merges.txt")]
-        self._content = b"".join(f.read_bytes() for f in files if f.is_file())
 
     def __call__(
         self, texts: Sequence[str]
@@ -197,17 +185,25 @@ class TextPreprocessor:
         return max(self._tokenizer.get_vocab().values())
 
     def canonical(self) -> bytes:
-        """Return the tokenizer's own files, how it pads and cuts, and some ids."""
-        tokenizer = self._tokenizer
-        sides = [tokenizer.padding_side, tokenizer.truncation_side]
-        # Tokens that other files than the tokenizer's own add or make special.
-        added = [
-            [number, repr(token)]
-            for number, token in sorted(tokenizer.added_tokens_decoder.items())
-        ]
-        probes = self(_PROBES)[0].tolist()
-        settings = [tokenizer.pad_token_id, *sides, probes, added]
-        return self._content + json.dumps(settings).encode()
+        """Return what decides ids, as JSON with sorted keys; and some ids.
+
+        Tokenizers of equal ids have it alike wherever `tokenizer_form` can tell.
+        """
+        form = tokenizer_form(self._tokenizer)
+        if form is None:  # of a kind that `transformers` may add
+            return self.older_canonical()
+        values = {"form": form, "length": self._length, "ids": self._probe_ids()}
+        for name in ("pad_token_id", "padding_side", "truncation_side"):
+            values[name] = getattr(self._tokenizer, name)
+        return json.dumps(values, sort_keys=True).encode()
+
+    def older_canonical(self) -> bytes:
+        """Return what stood in its place in earlier fingerprints."""
+        return older_texts(self._folder, self._tokenizer, self._probe_ids())
+
+    def _probe_ids(self) -> list[list[int]]:
+        """Return some ids: what classes do in Python shows in no setting."""
+        return self(_PROBES)[0].tolist()
 
 
 def find_image_settings(folder: str | os.PathLike) -> str | None:
@@ -302,6 +298,9 @@ def _explain_damage(folder: Path, names: Sequence[str]) -> Iterator[None]:
         raise
     except Exception as error:
         present = [name for name in names if (folder / name).is_file()]
+        for name in present:
+            if is_lfs_pointer(folder / name):
+                raise damaged(folder / name, f"the contents of {name}") from error
         broken = [name for name in present if not _holds_settings(folder / name)]
         expected = f"{' and '.join(broken or present)} as transformers writes it"
         got = f"one that it cannot use ({type(error).__name__}: {error})"
@@ -345,10 +344,3 @@ def _describe(picture: Image.Image) -> str:
     name = getattr(picture, "filename", "")
     kind = f"one of mode {picture.mode}, {picture.width} x {picture.height}"
     return repr(os.fspath(name)) if name else kind
-
-
-def _as_plain(value: Any) -> Any:
-    """Reduce what transformers keeps in settings (enums, size objects) to JSON."""
-    if hasattr(value, "value"):
-        return value.value
-    return dict(value)

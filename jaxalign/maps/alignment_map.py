@@ -22,7 +22,7 @@ from jaxalign.families.family import Structure
 from jaxalign.families.scorer import Scorer, Side
 from jaxalign.float_rows import float_rows
 from jaxalign.maps.composition import check_composable, compose
-from jaxalign.maps.contents import numbers_of, parts_of
+from jaxalign.maps.contents import numbers_of, parts_of, space_of, spaces_part
 from jaxalign.maps.file import checksum, read_map, write_map
 from jaxalign.maps.norms import check_norms
 from jaxalign.maps.numbers import MapNumbers, apply_part
@@ -34,6 +34,7 @@ from jaxalign.maps.scorer_contents import (
 )
 from jaxalign.maps.sketch import Sketches
 from jaxalign.maps.sketch_contents import SKETCH, sketch_parts, sketches_of
+from jaxalign.spaces import same_space
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -46,7 +47,8 @@ class AlignmentMap:
 
     Attributes:
       numbers: all arrays, see `MapNumbers`.
-      source_space: fingerprint of the space of the rows, or None if unknown.
+      source_space: fingerprint of the space of the rows, or None if unknown; see
+        `spaces.Space` for those of earlier versions.
       target_space: the same for what comes out.
       card: how the map was made: a dictionary of JSON values.
       scorer: for searches, with the means of `numbers`, or None: see `families.Scorer`.
@@ -106,7 +108,8 @@ class AlignmentMap:
     def fingerprint(self) -> str:
         """What the map does, as a sha256: of all but card, norms, anchors, sketches."""
         tensors, header = self._contents()
-        header = {key: x for key, x in header.items() if key not in ("card", "sketch")}
+        unread = ("card", "sketch", "older_spaces")
+        header = {key: x for key, x in header.items() if key not in unread}
         left_out = ("source_norms/", "target_norms/", ENCODED, SKETCH)
         tensors = {key: x for key, x in tensors.items() if not key.startswith(left_out)}
         return checksum(json.dumps(header, sort_keys=True), tensors)
@@ -218,10 +221,10 @@ class AlignmentMap:
 
     def check_space(self, call: str, space: str | None) -> None:
         """Raise for rows of a space that is known not to be the source space."""
-        if space is None or self.source_space is None or space == self.source_space:
+        if None in (space, self.source_space) or same_space(space, self.source_space):
             return
         remedy = "embed the rows with the source model"
-        if space == self.target_space:
+        if same_space(space, self.target_space):
             remedy = "they are in the target space already: use `amap.inverse()`"
         raise ArgumentError(
             f"{call}(space={space!r})",
@@ -331,8 +334,8 @@ class AlignmentMap:
         scorer, encoded = scorer_of(path, tensors, header)
         return cls(
             numbers_of(path, tensors, header),
-            source_space=header.get("source_space"),
-            target_space=header.get("target_space"),
+            source_space=space_of(header, "source"),
+            target_space=space_of(header, "target"),
             card=header["card"],
             scorer=scorer,
             encoded=encoded,
@@ -348,8 +351,7 @@ class AlignmentMap:
             **header,
             **told,
             **left,
-            "source_space": self.source_space,
-            "target_space": self.target_space,
+            **spaces_part(self.source_space, self.target_space),
             "card": dict(self.card),
         }
 

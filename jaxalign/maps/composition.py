@@ -5,6 +5,7 @@ from jaxalign.errors import ArgumentError
 from jaxalign.families.family import Structure
 from jaxalign.maps.numbers import MapNumbers
 from jaxalign.precise import product
+from jaxalign.spaces import same_space
 
 
 def composed_structure(
@@ -84,7 +85,7 @@ def check_composable(
             f"{goes_in} after {comes_out}",
             "the map applied first stands on the right",
         )
-    if None not in spaces and spaces[0] != spaces[1]:
+    if None not in spaces and not same_space(*spaces):
         raise ArgumentError(
             call,
             "one space where the maps meet",

@@ -7,6 +7,7 @@ versions also know "mean_only", an isometry whose matrix is the identity.
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import numpy as np
 from jaxalign.errors import ArgumentError
 from jaxalign.families.family import Structure
 from jaxalign.maps.numbers import MapNumbers
+from jaxalign.spaces import Space, older_spaces
 
 _STRUCTURES: dict[str, Structure] = {
     "orthogonal": "isometry",
@@ -43,6 +45,21 @@ def parts_of(numbers: MapNumbers) -> tuple[dict[str, np.ndarray], dict[str, Any]
     for name, value in (numbers.residual or {}).items():
         tensors[f"mlp/{name}"] = np.asarray(value)
     return tensors, {"kind": _KINDS[numbers.structure], "modalities": names}
+
+
+def spaces_part(source: str | None, target: str | None) -> dict[str, Any]:
+    """What the header says of the spaces: fingerprints, and the older ones if any."""
+    sides = {"source": source, "target": target}
+    older = {side: list(older_spaces(space)) for side, space in sides.items()}
+    older = {side: values for side, values in older.items() if values}
+    spaces = {f"{side}_space": space for side, space in sides.items()}
+    return {**spaces, **({"older_spaces": older} if older else {})}
+
+
+def space_of(header: Mapping[str, Any], side: str) -> str | None:
+    """Return a side's fingerprint from a checked header, with the older ones."""
+    space, older = header.get(f"{side}_space"), header.get("older_spaces", {})
+    return Space(space, older[side]) if space and side in older else space
 
 
 def numbers_of(
@@ -83,6 +100,10 @@ def _check_contents(path, tensors, header) -> None:
     for key in ("source_space", "target_space"):
         if not isinstance(header.get(key), str | None):
             raise _damaged(path, f"{key} {header[key]!r}")
+    older = header.get("older_spaces", {})
+    known = isinstance(older, dict) and set(older) <= {"source", "target"}
+    if not known or not all(map(_are_strings, older.values())):
+        raise _damaged(path, f"older_spaces {older!r}")
     if not isinstance(header.get("card"), dict):
         raise _damaged(path, f"card {header.get('card')!r}")
     for key, value in tensors.items():
@@ -103,6 +124,10 @@ def _check_contents(path, tensors, header) -> None:
         scale = tensors[f"scales/{name}"]
         if not scale > 0:
             raise _damaged(path, f"a scale of {scale:.3g} for {name!r}")
+
+
+def _are_strings(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(one, str) for one in values)
 
 
 def _expected(tensors, names, kind) -> dict[str, tuple[int, ...]]:

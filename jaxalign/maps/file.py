@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from jaxalign.atomic_files import write_atomically
 from jaxalign.errors import ArgumentError, MissingFileError, check_path
+from jaxalign.lfs import POINTER, REMEDY, is_lfs_pointer
 
 FORMAT_NAME = "jaxalign-map"
 FORMAT_VERSION = 3
@@ -104,6 +105,8 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
         )
     if not place.is_file():
         raise ArgumentError(call, "a map file", "a folder", "pass the file inside it")
+    if is_lfs_pointer(place):
+        raise ArgumentError(call, "a map file", POINTER, REMEDY)
     try:
         with safetensors.safe_open(place, framework="numpy") as opened:
             metadata = opened.metadata() or {}

@@ -53,6 +53,7 @@ from jaxalign.maps.poor_fit import warn_if_poor
 from jaxalign.moments import Moments
 from jaxalign.moments.pooling import pool_modalities
 from jaxalign.solve.scale import Scale
+from jaxalign.spaces import same_space
 
 # A strength is chosen on so many folds of the anchors.
 FOLDS = 5
@@ -106,7 +107,8 @@ def fit_map(
         in the card, instead of raising. Refused with `Anchors` and moments, which have
         the option where they are made.
       source_space: fingerprint of the source model's space, refused on mismatch later.
-        Default: that of the anchors.
+        Default: that of the anchors. Another than theirs is used, and the card notes
+        both under ``"fit"`` as ``"overridden"``.
       target_space: the same for the target model.
       card: notes of yours, JSON values, kept in the map's card beside ``"fit"``.
       keep_anchors: anchors of a modality and side that the map keeps, where searches
@@ -291,6 +293,16 @@ def _noted(about: Provenance, anchors: Anchors, fit_on: Any) -> Provenance:
     weighted = [name for name, rows in anchors.rows.items() if rows.weights is not None]
     if weighted:
         notes["weighted"] = sorted(weighted)
+    overridden = {
+        f"{side}_space": {"anchors": own, "given": given}
+        for side, own, given in (
+            ("source", anchors.source_space, about.source_space),
+            ("target", anchors.target_space, about.target_space),
+        )
+        if None not in (own, given) and not same_space(own, given)
+    }
+    if overridden:
+        notes["overridden"] = overridden
     of_modality: dict[Modality, dict[str, Any]] = {
         name: {"skipped": rows.skipped}
         for name, rows in anchors.rows.items()

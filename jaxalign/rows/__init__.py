@@ -5,6 +5,6 @@ It knows no encoder, no data set and no JAX. `fsspec` and `pyarrow` are imported
 reference needs them; local `.npy`, `.npz` and `.safetensors` files need neither.
 """
 
-import lazy_loader
+from jaxalign.extras import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -10,7 +10,7 @@ from jaxalign.lazy_rows import as_rows
 from jaxalign.modality import Modality
 from jaxalign.rows.folder import Part
 from jaxalign.rows.parquet_columns import ColumnIds, open_table
-from jaxalign.rows.places import Place, missing_package
+from jaxalign.rows.places import Place, missing_package, open_checked
 from jaxalign.rows.row_set import Ids, RowSet
 from jaxalign.store.layout import MANIFEST, METADATA
 
@@ -53,6 +53,7 @@ def open_store(
         from jaxalign.store.reader import EmbeddingStore
     except ModuleNotFoundError as error:
         raise missing_package(where, error.name or "pyarrow", "a store") from error
+    open_checked(where, place.child(MANIFEST)).close()
     if place.local is None:
         raise ArgumentError(
             where, "a store on this machine", place.name, "copy the folder here first"

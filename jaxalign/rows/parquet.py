@@ -57,7 +57,7 @@ def open_parquet(
     """
     places = _files(where, place)
     tables = [open_table(where, one) for one in places]
-    schema = tables[0].opened.schema_arrow
+    schema = tables[0].schema
     lists = [field.name for field in schema if _is_list_of_floats(field.type)]
     column = choose_key(where, text, key, schema.names, lists, "column")
     pieces: dict[str, Rows] = {
@@ -111,7 +111,7 @@ class _ParquetRows(Rows):
 
     def __init__(self, where: str, table: TableFile, column: str):
         name = table.place.base
-        schema = table.opened.schema_arrow
+        schema = table.schema
         choose_key(where, table.place.name, column, schema.names, [], "column")
         kind = schema.field(column).type
         if not _is_list_of_floats(kind):

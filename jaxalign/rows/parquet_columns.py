@@ -23,48 +23,59 @@ _DECODED = 8192
 
 
 class TableFile(NamedTuple):
-    """A parquet file, opened.
+    """A parquet file, by its footer; closed, since there may be thousands.
 
     Attributes:
       place: of the file.
-      opened: a `pyarrow.parquet.ParquetFile`.
-      rows: how many it has.
+      schema: a `pyarrow.Schema`.
+      groups: rows of each row group.
     """
 
     place: Place
-    opened: Any
-    rows: int
+    schema: Any
+    groups: list[int]
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return sum(self.groups)
+
+    def open(self) -> Any:
+        """Open the file again, as a `pyarrow.parquet.ParquetFile`."""
+        import pyarrow.parquet as pq
+
+        if self.place.local is not None:
+            return pq.ParquetFile(self.place.local, memory_map=True, pre_buffer=False)
+        return pq.ParquetFile(self.place.open(), pre_buffer=False)
 
 
 def open_table(where: str, place: Place) -> TableFile:
-    """Open a parquet file and read its footer.
+    """Read the footer of a parquet file.
 
     Raises:
       FileNotFoundError: if there is no such file.
       ModuleNotFoundError: if pyarrow is not installed.
       ValueError: if it is no parquet file.
     """
-    stream = open_checked(where, place)
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError as error:
-        stream.close()
-        raise missing_package(where, "pyarrow", "parquet files") from error
-    try:
-        if place.local is not None:
-            stream.close()
-            opened = pq.ParquetFile(place.local, memory_map=True, pre_buffer=False)
-        else:
+    with open_checked(where, place) as stream:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ModuleNotFoundError as error:
+            raise missing_package(where, "pyarrow", "parquet files") from error
+        try:
             opened = pq.ParquetFile(stream, pre_buffer=False)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ArgumentError(
-            where,
-            f"a parquet file in {place.base}",
-            f"something else ({error})",
-            "copy or write it again",
-        ) from error
-    return TableFile(place, opened, opened.metadata.num_rows)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ArgumentError(
+                where,
+                f"a parquet file in {place.base}",
+                f"something else ({error})",
+                "copy or write it again",
+            ) from error
+        metadata = opened.metadata
+        groups = range(metadata.num_row_groups)
+        lengths = [metadata.row_group(group).num_rows for group in groups]
+        return TableFile(place, opened.schema_arrow, lengths)
 
 
 class ColumnReader:
@@ -72,12 +83,8 @@ class ColumnReader:
 
     def __init__(self, table: TableFile, column: str):
         self._table, self._column = table, column
-        metadata = table.opened.metadata
-        lengths = [
-            metadata.row_group(group).num_rows
-            for group in range(metadata.num_row_groups)
-        ]
-        self._starts = [0, *itertools.accumulate(lengths)]
+        self._starts = [0, *itertools.accumulate(table.groups)]
+        self._opened: Any = None
         # Rows before `_place` were given away; `_rest` are decoded, and come next.
         self._place = 0
         self._rest: list[Any] = []
@@ -102,6 +109,8 @@ class ColumnReader:
             found.append(piece)
             wanted -= len(piece)
         self._place = stop
+        if stop == self._starts[-1]:
+            self._close()
         return found
 
     def _passes_group(self, start: int) -> bool:
@@ -116,12 +125,21 @@ class ColumnReader:
         group = self._group(start)
         self._rest = []
         self._place = self._starts[group]
-        batches = self._table.opened.iter_batches(
+        self._close()
+        self._opened = self._table.open()
+        batches = self._opened.iter_batches(
             batch_size=_DECODED,
             row_groups=list(range(group, len(self._starts) - 1)),
             columns=[self._column],
         )
         self._stream = (batch.column(0) for batch in batches if batch.num_rows)
+
+    def _close(self) -> None:
+        """Close the file: another may be read next, of thousands."""
+        self._stream = None
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     def _drop(self, count: int) -> None:
         """Pass over rows."""
@@ -145,8 +163,8 @@ class ColumnIds(Ids):
 
     def __init__(self, where: str, tables: Sequence[TableFile], column: str):
         for table in tables:
-            known = table.opened.schema_arrow.names
-            choose_key(where, table.place.name, column, known, [], "column")
+            names = table.schema.names
+            choose_key(where, table.place.name, column, names, [], "column")
         self._where, self._column = where, column
         self._readers = [ColumnReader(table, column) for table in tables]
         self._starts = [0, *itertools.accumulate(table.rows for table in tables)]

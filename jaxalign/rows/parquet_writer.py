@@ -110,17 +110,18 @@ class _OpenFile:
     ):
         import pyarrow.parquet as pq
 
-        self.path, self._table, self._column = path, table, column
+        self.path, self._column = path, column
         self._width = width
         self._schema = _new_schema(table, column, width, dtype)
-        metadata = table.opened.metadata
-        groups = range(metadata.num_row_groups)
-        self._lengths = [metadata.row_group(group).num_rows for group in groups]
+        self._lengths = table.groups
+        self._read = table.open()
         self._group = -1
         self._left = 0
         self._pieces: list[np.ndarray] = []
         self._next_group()
-        self._writer = pq.ParquetWriter(path, self._schema, **_settings(table, column))
+        self._writer = pq.ParquetWriter(
+            path, self._schema, **_settings(self._read.metadata, column)
+        )
 
     @property
     def room(self) -> int:
@@ -139,6 +140,7 @@ class _OpenFile:
     def close(self) -> None:
         """Write the footer."""
         self._writer.close()
+        self._read.close()
 
     def _next_group(self) -> None:
         """Go to the next row group that has rows."""
@@ -151,7 +153,7 @@ class _OpenFile:
         import pyarrow as pa
 
         others = [name for name in self._schema.names if name != self._column]
-        read = self._table.opened.read_row_group(self._group, columns=others)
+        read = self._read.read_row_group(self._group, columns=others)
         rows = np.concatenate(self._pieces)
         self._pieces = []
         kind = self._schema.field(self._column).type
@@ -183,7 +185,7 @@ def _new_schema(table: TableFile, column: str, width: int, dtype: np.dtype) -> A
     import pyarrow as pa
     import pyarrow.types as types
 
-    schema = table.opened.schema_arrow
+    schema = table.schema
     number = schema.get_field_index(column)
     field = schema.field(number)
     value = field.type.value_field.with_type(pa.from_numpy_dtype(dtype.newbyteorder()))
@@ -202,9 +204,8 @@ def _new_schema(table: TableFile, column: str, width: int, dtype: np.dtype) -> A
     return schema.set(number, field.with_type(kind)).with_metadata(kept or None)
 
 
-def _settings(table: TableFile, column: str) -> dict[str, Any]:
+def _settings(metadata: Any, column: str) -> dict[str, Any]:
     """Return compression and dictionaries of the columns, as they were read."""
-    metadata = table.opened.metadata
     if not metadata.num_row_groups:
         return {}
     group = metadata.row_group(0)

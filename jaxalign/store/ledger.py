@@ -10,7 +10,7 @@ import contextlib
 from pathlib import Path
 
 from jaxalign.errors import ArgumentError
-from jaxalign.file_lock import locked
+from jaxalign.locks import locked
 from jaxalign.store.chunks import Chunk, gaps, list_chunks, read_chunk, write_chunk
 from jaxalign.store.documents import DamagedError, read_document, write_document
 from jaxalign.store.incoming import Batch, order_columns

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxalign.errors import ArgumentError, check_count, check_option
+from jaxalign.spaces import Space, older_spaces, same_space
 from jaxalign.store.documents import FORMAT
 from jaxalign.store.layout import METADATA, ROW_FOLDERS, part_file
 
@@ -58,17 +59,26 @@ class Plan:
 
     def to_document(self) -> dict[str, Any]:
         """Return the plan as a JSON object."""
-        return {"format": FORMAT, **dataclasses.asdict(self)}
+        document = {"format": FORMAT, **dataclasses.asdict(self)}
+        older = older_spaces(self.space)
+        return {**document, **({"older_spaces": list(older)} if older else {})}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Plan":
         """Take the plan out of `plan.json` or a manifest."""
         names = (field.name for field in dataclasses.fields(cls))
-        return cls(**{name: document[name] for name in names})
+        values = {name: document[name] for name in names}
+        if "older_spaces" in document:
+            values["space"] = Space(values["space"], document["older_spaces"])
+        return cls(**values)
 
     def differences(self, other: "Plan") -> list[str]:
         """Say where another plan differs: a line a field, `other`'s value first."""
+        if same_space(self.space, other.space):
+            other = dataclasses.replace(other, space=self.space)
         here, there = _flat(self.to_document()), _flat(other.to_document())
+        for settings in (here, there):
+            settings.pop("older_spaces", None)
         names = dict.fromkeys([*here, *there])
         return [
             f"{name}: {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} "

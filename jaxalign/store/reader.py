@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from jaxalign.errors import ArgumentError, MissingFileError, check_count, check_option
 from jaxalign.lazy_rows import ArrayRows, JoinedRows, Rows
+from jaxalign.spaces import same_space
 from jaxalign.store.incoming import COLUMN_TYPES
 from jaxalign.store.integrity import (
     compare_checksums,
@@ -139,7 +140,8 @@ class EmbeddingStore:
 
         Args:
           folder: the store's.
-          space: refuse rows of another space than this.
+          space: refuse rows of another space than this; what earlier versions called
+            the space of `encoders.space` is no other.
 
         Returns:
           The store.
@@ -157,7 +159,7 @@ class EmbeddingStore:
                 f"`{call}`: expected a store of embeddings, found no manifest; write "
                 "one by `EmbeddingStore.create`."
             )
-        if space is not None and space != manifest.plan.space:
+        if space is not None and not same_space(space, manifest.plan.space):
             raise ArgumentError(
                 call,
                 f"rows of space {space[:12]}...",
@@ -179,7 +181,7 @@ class EmbeddingStore:
 
     @property
     def space(self) -> str:
-        """The fingerprint of the rows' space."""
+        """The fingerprint of the rows' space, with older ones where they are known."""
         return self._manifest.plan.space
 
     @property

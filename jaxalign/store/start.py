@@ -5,10 +5,11 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+
+from filelock import BaseFileLock
 
 from jaxalign.errors import ArgumentError, shorten
-from jaxalign.file_lock import locked, try_lock
+from jaxalign.locks import locked, try_lock
 from jaxalign.store.documents import load_document, write_document
 from jaxalign.store.failures import clear_failure
 from jaxalign.store.layout import UNFINISHED, stray_files
@@ -16,7 +17,9 @@ from jaxalign.store.manifest import read_manifest
 from jaxalign.store.plan import Plan
 
 
-def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
+def enter(
+    call: str, folder: Path, plan: Plan, process_index: int
+) -> BaseFileLock | None:
     """Make or resume an unfinished store; take the lock of a process's number.
 
     Args:
@@ -26,7 +29,7 @@ def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
       process_index: of this process among those that write together.
 
     Returns:
-      The lock, held until it is closed; None if the store is finished already.
+      The lock, held until it is released; None if the store is finished already.
 
     Raises:
       FullDiskError: if the disk is full.
@@ -70,9 +73,9 @@ def enter(call: str, folder: Path, plan: Plan, process_index: int) -> IO | None:
                     clear_failure(folder, process_index)
                     return lock
             except BaseException:
-                lock.close()
+                lock.release()
                 raise
-            lock.close()
+            lock.release()
     got = f"{str(folder)!r}, which others delete again and again"
     raise ArgumentError(call, "a folder of this run alone", got, "name another")
 
@@ -126,7 +129,7 @@ def store_locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _lock(call: str, folder: Path, process_index: int) -> IO:
+def _lock(call: str, folder: Path, process_index: int) -> BaseFileLock:
     """Take the lock of a process's number."""
     (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
     lock = try_lock(folder / UNFINISHED / f"writer-{process_index}.lock")

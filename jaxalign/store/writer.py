@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from filelock import BaseFileLock
 
 from jaxalign.errors import ArgumentError, check_count, shorten
 from jaxalign.repetitions import find_repeated
@@ -53,7 +54,7 @@ class StoreWriter:
         self._ledger = Ledger(self._folder, plan, self._temporary_folder)
         self._process_index = process_index
         with explain_unwritable(self._call, self._folder):
-            self._lock: IO | None = start.enter(
+            self._lock: BaseFileLock | None = start.enter(
                 self._call, self._folder, plan, process_index
             )
         # Notes of an earlier run, whose processes may begin again any moment.
@@ -75,7 +76,7 @@ class StoreWriter:
     def close(self) -> None:
         """Release the lock; what was appended stays."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     @property

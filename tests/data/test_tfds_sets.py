@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import jaxalign as ja
-from jaxalign import file_lock
+from jaxalign import locks
 from jaxalign.data import tfds_preparing
 from jaxalign.data.pictures import UnreadablePictureError
 from jaxalign.data.tfds_sets import TFDS_SETS
@@ -214,7 +214,7 @@ def test_who_waits_for_the_lock_prepares_nothing(tmp_path, with_tensorflow):
     calls = with_tensorflow(_Builder(tmp_path))
     names = ("oxford_iiit_pet", "test")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with file_lock.locked(tmp_path / ".oxford_iiit_pet.lock"):
+        with locks.locked(tmp_path / ".oxford_iiit_pet.lock"):
             waiting = pool.submit(ja.load_dataset, *names, data_dir=tmp_path)
             with pytest.raises(concurrent.futures.TimeoutError):
                 waiting.result(timeout=0.3)

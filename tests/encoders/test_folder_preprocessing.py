@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
-from jaxalign.encoders import preprocessing
 from jaxalign.encoders.checkpoint import save_model
 from jaxalign.encoders.preprocessing import ImagePreprocessor, TextPreprocessor
 from jaxalign.encoders.pretrained import load_encoders
@@ -86,7 +86,7 @@ def test_a_missing_package_is_no_damage(folders, monkeypatch):
     def fail(*arguments, **options):
         raise ImportError("needs sentencepiece")
 
-    monkeypatch.setattr(preprocessing.AutoTokenizer, "from_pretrained", fail)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
     with pytest.raises(ImportError, match="needs sentencepiece"):
         TextPreprocessor(folders["siglip"], length=tiny_encoders.TEXT_LENGTH)
 

@@ -4,6 +4,7 @@
 import shutil
 import unittest.mock
 
+import numpy as np
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -42,6 +43,71 @@ def test_a_folder_of_that_name_wins(cache, folders, tmp_path, monkeypatch):
     assert ja.load_encoders("someone/tiny-clip").config.model_type == "siglip"
 
 
+def _list_files(snapshot, *more):
+    """Leave the listing of the repository that a download leaves in the cache."""
+    trees = pytest.importorskip("huggingface_hub._tree_cache")
+    names = [*(path.name for path in snapshot.iterdir()), *more]
+    entry = trees.TreeCacheEntry(
+        size=1, blob_id="0" * 40, lfs_sha256=None, lfs_size=None, xet_hash=None
+    )
+    trees.write_tree_cache(
+        str(snapshot.parents[1]), COMMIT, dict.fromkeys(sorted(set(names)), entry)
+    )
+
+
+def test_a_snapshot_of_json_and_safetensors_is_enough(cache, loaded):
+    """As other tools fetch it: the repository has more, of which nothing is read."""
+    more = ["merges.txt", "vocab.json", "README.md", "pytorch_model.bin", "LICENSE.txt"]
+    _list_files(cache, *more, "onnx/config.json")
+    encoders = ja.load_encoders("someone/tiny-clip")
+    assert encoders.space == loaded["clip"].space
+    texts = ["a red apple"]
+    expected = loaded["clip"].embed_texts(texts)
+    np.testing.assert_array_equal(encoders.embed_texts(texts), expected)
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize(
+    ("listed", "without"),
+    [
+        ("merges.txt", "tokenizer.json"),
+        ("preprocessor_config.json", "preprocessor_config.json"),
+        ("model.safetensors", "model.safetensors"),
+    ],
+)
+def test_files_that_are_read_must_be_there(cache, listed, without):
+    """Else the model would be another: without texts, or of another space."""
+    _list_files(cache, listed)
+    (cache / without).unlink()
+    with pytest.raises(ValueError, match=f"cache.*{listed}"):
+        ja.load_encoders("someone/tiny-clip")
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+@pytest.mark.parametrize(
+    ("address", "revision"),
+    [
+        ("hf-hub:google/siglip-base", None),
+        ("hf-hub:google/siglip-base@v1.0", "v1.0"),
+        ("https://huggingface.co/google/siglip-base", None),
+        ("https://huggingface.co/google/siglip-base/", None),
+        ("https://huggingface.co/google/siglip-base/tree/main", None),
+        ("https://huggingface.co/google/siglip-base/tree/refs%2Fpr%2F3", "refs/pr/3"),
+        ("https://huggingface.co/google/siglip-base/blob/v1.0/config.json", "v1.0"),
+        ("http://hf.co/google/siglip-base?library=x", None),
+        ("huggingface.co/google/siglip-base", None),
+        ("hf.co/google/siglip-base/resolve/v1.0/model.safetensors", "v1.0"),
+        ("https://huggingface.co/google/siglip-base.git", None),
+    ],
+)
+def test_addresses_say_what_to_type(address, revision):
+    told = r"pass 'google/siglip-base'"
+    if revision is not None:
+        told += f" and revision='{revision}'; .* google/siglip-base@{revision}"
+    with pytest.raises(ValueError, match=f"{told}[.]?$"):
+        ja.load_encoders(address)
+
+
 @pytest.mark.usefixtures("cache", "no_shape_hook")
 class TestErrors:
     def test_what_is_not_cached(self):
@@ -50,8 +116,9 @@ class TestErrors:
                 ja.load_encoders(name, revision="another")
 
     def test_what_is_no_name(self):
-        for name in ("clip", "/no/such/folder", "a/b/c", "x y/z", ""):
-            with pytest.raises(ValueError, match=f"name='{name}'"):
+        other = "https://huggingface.co/datasets/someone/pictures"
+        for name in ("clip", "/no/such/folder", "a/b/c", "x y/z", "", other):
+            with pytest.raises(ValueError, match=f"name='{name}'.*shipped"):
                 ja.load_encoders(name)
 
     def test_a_revision_of_what_lies_here(self, folders):

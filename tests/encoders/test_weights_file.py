@@ -100,7 +100,6 @@ class TestErrors:
         content = path.read_bytes()
         for damaged in (
             *(content[:cut] for cut in (0, 4, 100, -1)),
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
             b"\x08\0\0\0\0\0\0\0" + b'{"a":1} ' + content,
         ):
             path.write_bytes(damaged)

@@ -115,6 +115,8 @@ def rewrite(place, *, header=None, tensors=None, version="jaxalign-map/1"):
         ({"header": {"modalities": []}}, r"modalities \[\]; copy the file again"),
         ({"header": {"modalities": ["audio"]}}, "nothing for 'scales/audio'"),
         ({"header": {"source_space": 3}}, "source_space 3"),
+        ({"header": {"older_spaces": ["a"]}}, "older_spaces"),
+        ({"header": {"older_spaces": {"source": [3]}}}, "older_spaces"),
         ({"header": {"card": "text"}}, "card 'text'"),
         ({"tensors": {"matrix": None}}, "no matrix"),
         ({"tensors": {"source_means/text": np.ones(4, np.float32)}}, r"shape \(4,\)"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import jaxalign as ja
 from jaxalign.anchors import accumulate, inspection
+from jaxalign.spaces import Space
 from tests.cases import orthonormal, planted_rows, rows_pair
 from tests.compilations import compilations
 from tests.tolerances import PROCRUSTES, SUMS, eps
@@ -350,6 +351,21 @@ def test_means_need_equal_widths_and_scales_must_be_positive():
     pairs = {"image": (source, target), "text": (source, -target)}
     with pytest.raises(ValueError, match="'text'.*does not correlate"):
         ja.fit_map(pairs, scale="least_squares")
+
+
+def test_a_space_other_than_the_anchors_own_is_noted():
+    source, target = rows_pair(np.random.default_rng(0), 30, 4, 4)
+    own = Space("new", older=["old"])
+    anchors = ja.Anchors(
+        {"text": (source, target)}, source_space=own, target_space="other"
+    )
+    given = {"source_space": "mine", "target_space": "other"}
+    overridden = {"source_space": {"anchors": "new", "given": "mine"}}
+    amap = ja.fit_map(anchors, **given)
+    assert (amap.source_space, amap.target_space) == ("mine", "other")
+    assert amap.card["fit"]["overridden"] == overridden
+    for options in ({}, {"source_space": "new"}, {"source_space": "old"}):
+        assert "overridden" not in ja.fit_map(anchors, **options).card["fit"]
 
 
 def test_numbers_are_a_tree_and_jit():

@@ -19,12 +19,15 @@ def refused(reference, **options):
 
 
 @pytest.mark.parametrize(
-    "name", ["a.npy", "a.npz", "a.safetensors", "a.parquet", "made"]
+    "name", ["a.npy", "a.npz", "a.safetensors", "a.parquet", "made", "store"]
 )
 def test_git_lfs_pointers_are_called_so(tmp_path, name):
     path = tmp_path / name
     if name == "made":
         path = write_folder(path) / "metadata/metadata_10.parquet"
+    if name == "store":
+        path.mkdir()
+        path /= "manifest.json"
     path.write_bytes(LFS)
     assert "git lfs pull" in refused(tmp_path / name)
 

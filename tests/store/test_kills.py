@@ -62,7 +62,7 @@ def killed(folder: Path, monkeypatch, allowed: int) -> bool:
             return True
         finally:
             if writer is not None and writer._lock is not None:
-                writer._lock.close()  # as the system does
+                writer._lock.release()  # as the system does
     return False
 
 
@@ -106,7 +106,7 @@ def test_nothing_appended_is_embedded_again(tmp_path, monkeypatch):
                 pass
             finally:
                 if writer is not None and writer._lock is not None:
-                    writer._lock.close()
+                    writer._lock.release()
         with DATA.create(folder) as writer:
             left = sum(map(len, writer.missing()))
         assert DATA.examples - left - appended in (0, 1)

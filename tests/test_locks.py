@@ -4,11 +4,9 @@ import sys
 import threading
 
 import pytest
-from absl import logging
 
-from jaxalign.file_lock import locked, try_lock
-
-pytest.importorskip("fcntl")
+from jaxalign import locks
+from jaxalign.locks import locked, try_lock
 
 
 def test_a_held_lock_is_refused_and_free_again_after(tmp_path):
@@ -16,10 +14,10 @@ def test_a_held_lock_is_refused_and_free_again_after(tmp_path):
     lock = try_lock(path)
     assert lock is not None
     assert try_lock(path) is None
-    lock.close()
+    lock.release()
     again = try_lock(path)
     assert again is not None
-    again.close()
+    again.release()
 
 
 def test_a_lock_is_waited_for_with_a_notice(tmp_path, monkeypatch):
@@ -30,7 +28,7 @@ def test_a_lock_is_waited_for_with_a_notice(tmp_path, monkeypatch):
         said.append(form % values)
         waiting.set()
 
-    monkeypatch.setattr(logging, "warning", warn)
+    monkeypatch.setattr(locks._log, "warning", warn)
     order = []
 
     def second():
@@ -50,7 +48,7 @@ def test_a_lock_is_waited_for_with_a_notice(tmp_path, monkeypatch):
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     path = tmp_path / "lock"
     code = (
-        "import sys; from jaxalign.file_lock import try_lock; "
+        "import sys; from jaxalign.locks import try_lock; "
         f"lock = try_lock({str(path)!r}); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -62,4 +60,20 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
         process.kill()
     lock = try_lock(path)
     assert lock is not None
-    lock.close()
+    lock.release()
+
+
+@pytest.mark.parametrize("take", [try_lock, lambda path: locked(path).__enter__()])
+def test_no_folder_is_made(tmp_path, take):
+    with pytest.raises(FileNotFoundError):
+        take(tmp_path / "gone" / "lock")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_thread_may_release(tmp_path):
+    lock = try_lock(tmp_path / "lock")
+    assert lock is not None
+    thread = threading.Thread(target=lock.release)
+    thread.start()
+    thread.join()
+    assert try_lock(tmp_path / "lock") is not None
