@@ -3,8 +3,9 @@
 
 No row is dropped or moved; metadata and ids come along; a bad row comes out as NaN.
 A run that was killed goes on where it stopped, and ends in the same bytes. --for=rows
-(default) writes rows that can stand beside the new model's own, compared by cosine;
---for=search writes them where the map's scorer compares them, which finds more.
+(default) writes rows that can stand beside the new model's own, compared by cosine.
+--for=search writes rows that the new model's own queries, untouched, search by cosine
+as well as they can be: it finds more, but these must not be mixed with other rows.
 """
 
 import argparse
@@ -16,6 +17,7 @@ EXAMPLES = """
   jaxalign apply map.safetensors old.npy carried.npy
   jaxalign apply map.safetensors old_store/ carried_store/
   jaxalign apply map.safetensors old_store/::image carried_store/
+  jaxalign apply map.safetensors old.npy for_search.npy --for=search
   jaxalign apply map.safetensors rows.parquet::embedding carried.parquet
 """
 
@@ -28,6 +30,11 @@ def add_arguments(parser: CommandParser) -> None:
     add("out", metavar="OUT", help="a new file or folder of the same format")
     add(
         "--for", dest="form", default="rows", choices=("rows", "search"), help="see top"
+    )
+    add(
+        "--queries",
+        metavar="ROWS",
+        help="new rows that stand for queries; --for=search",
     )
     add("--dtype", help="of the output; default: that of the input")
     add("--modality", help="name a lone matrix, or select one of a folder")
@@ -46,6 +53,7 @@ def run(arguments: argparse.Namespace) -> Answer:
         arguments.rows,
         arguments.out,
         form=arguments.form,
+        queries=arguments.queries,
         dtype=arguments.dtype,
         modality=arguments.modality,
         normalize=None if normalize is None else normalize == "unit",

@@ -80,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _interruptible():
             return _run(arguments)
     except KeyboardInterrupt:
+        if argv is None:
+            # Threads that still compute may not outlive the interpreter.
+            _leave_at_once()
         _say("\ninterrupted.")
         return INTERRUPTED
     except BrokenPipeError:

@@ -3,16 +3,16 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxalign.array_types import ArrayLike, Modality
+from jaxalign.array_types import Array, ArrayLike, Modality
 from jaxalign.errors import ArgumentError, check_count, check_option
 from jaxalign.maps.alignment_map import AlignmentMap, check_map
-from jaxalign.maps.carry_block import Form, block_carrier
+from jaxalign.maps.carry_block import Form, block_carrier, encoded_carrier
 from jaxalign.maps.carry_stream import stream_blocks
 from jaxalign.rows.creating import create_rows
 from jaxalign.rows.opening import open_rows
@@ -22,6 +22,25 @@ FORMS: tuple[Form, ...] = ("rows", "search")
 
 # A change of what is computed: a killed run of an older version is not gone on with.
 _VERSION = 1
+
+
+@runtime_checkable
+class RowEncoder(Protocol):
+    """Brings rows of the source model somewhere, each as it would alone."""
+
+    @property
+    def width(self) -> int:
+        """Width of the rows that come out."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Hash of what is computed: a killed run of another is not gone on with."""
+        ...
+
+    def __call__(self, rows: Array, /) -> Array:
+        """Encode ``(n, d_source)`` rows."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +77,7 @@ def carry(
     normalize_input: bool = False,
     batch_size: int = 8192,
     overwrite: bool = False,
+    encoders: Mapping[Modality, RowEncoder] | None = None,
     report: Callable[[int], None] = lambda done: None,
     call: str = "carry",
 ) -> Carried:
@@ -80,6 +100,8 @@ def carry(
         `AlignmentMap`.
       batch_size: rows a step, rounded up to a multiple of 1024. It changes no bit.
       overwrite: replace an output that is there.
+      encoders: by modality of the map, what rows go through instead, such as
+        `search.PlainCosine`; `form` and `normalize` are not asked then.
       report: told the rows that are written so far.
       call: the call, for errors.
 
@@ -113,6 +135,8 @@ def carry(
     amap.check_space(call, source.space)
     scored = form == "search" and amap.scorer is not None
     width = amap.scorer.width if scored and amap.scorer else amap.d_target
+    if encoders is not None:
+        width = next(iter(encoders.values())).width
     options = {
         "form": form,
         "normalize": normalize,
@@ -129,15 +153,24 @@ def carry(
             "norms": _norms_of(amap),
             "modalities": modalities,
             **options,
+            **({} if encoders is None else {"encoders": _identities(encoders)}),
         },
         overwrite=overwrite,
-        space=amap.target_space if form == "rows" else None,
+        space=amap.target_space if form == "rows" and not encoders else None,
         call=call,
         argument="out",
     )
     with writer:
         carriers = {
             name: block_carrier(amap, own, dtype=writer.dtypes[name], **options)
+            if encoders is None
+            else encoded_carrier(
+                encoders[own],
+                amap,
+                own,
+                normalize_input=normalize_input,
+                dtype=writer.dtypes[name],
+            )
             for name, own in modalities.items()
         }
         norms = {} if normalize_input else _known_norms(amap, modalities)
@@ -203,6 +236,11 @@ def _known_norms(
     if known is None:
         return {}
     return {name: np.asarray(known[own]) for name, own in modalities.items()}
+
+
+def _identities(encoders: Mapping[Modality, RowEncoder]) -> dict[Modality, str]:
+    """Hashes of what rows go through."""
+    return {name: one.identity for name, one in sorted(encoders.items())}
 
 
 def _norms_of(amap: AlignmentMap) -> Any:

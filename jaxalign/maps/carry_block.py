@@ -81,6 +81,32 @@ def block_carrier(
     )
 
 
+def encoded_carrier(
+    encode: Callable[[Array], Array],
+    amap: AlignmentMap,
+    modality: Modality,
+    *,
+    normalize_input: bool,
+    dtype: np.dtype,
+) -> Callable[[ArrayLike], Block]:
+    """Return what brings ``(BLOCK, d_source)`` rows to where `encode` puts them.
+
+    Args:
+      encode: takes rows of the anchors' norms, and carries each as it would alone.
+      amap: the map, for these norms.
+      modality: of the rows.
+      normalize_input: bring each row to the norm of the anchors first.
+      dtype: of what comes out.
+    """
+    norms = amap.numbers.part(modality).source_norms
+
+    def carry(rows: ArrayLike) -> Block:
+        units = rescale(rows, norms, normalize_input=normalize_input)
+        return _finish(rows, encode(units), dtype=dtype)
+
+    return carry
+
+
 @functools.partial(jax.jit, static_argnames=("normalize", "normalize_input", "dtype"))
 def _carry(matrix, offset, norms, rows, *, normalize, normalize_input, dtype) -> Block:
     """Carry rows where the map is a matrix: a product and a sum."""

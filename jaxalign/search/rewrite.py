@@ -15,10 +15,12 @@ y meets it with :math:`|P (y - m_y)|` times the centred cosine less half of r, s
 :math:`y \cdot t` is nearly the same for all queries; the last two are means over them.
 """
 
+import hashlib
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
@@ -87,27 +89,86 @@ def rewrite_rows(
     rows = float_rows(call, "rows", rows, width=amap.d_source)
     if form == "rows":
         return amap(rows, modality, normalize=True)
-    if amap.structure not in ("isometry", "partial_isometry"):
-        raise ArgumentError(
-            f"{call}(form='search')",
-            "a map that keeps distances",
-            f"one whose structure is {amap.structure!r}",
-            "fit ja.Orthogonal(), or choose with purpose='rewrite'",
-        )
     sample = _sample(call, of, query_sample, modality)
-    sample = float_rows(call, "query_sample", sample, width=amap.d_target)
-    wide = jnp.asarray(sample)
-    wide = wide.astype(wide_dtype(wide.dtype))
-    check_sample(call, wide)
-    mean = amap.numbers.target_means[modality]
-    _check_mean(call, mean, wide)
-    bare, use = without_scorer(amap), Use(offsets=0)
-    carried = prepare_rows(bare, use, rows, modality, side="source", call=call)
-    asked = prepare_rows(
-        bare, use, sample, modality, side="target", call=call, argument="query_sample"
-    )
-    hubness = hubness_offsets(asked, carried, k=min(5, asked.shape[0]), unit=True)
-    return _turn_to_mean(carried, hubness, mean, wide, amap.matrix)
+    return PlainCosine(amap, modality, sample, call=call)(rows)
+
+
+class PlainCosine:
+    """Carries rows into the form for search of `rewrite_rows`, block by block.
+
+    Each row comes out as it would alone: blocks of any size give the same rows.
+    """
+
+    def __init__(
+        self,
+        amap: AlignmentMap,
+        modality: Modality,
+        query_sample: Float[ArrayLike, "s d_target"],
+        *,
+        call: str = "PlainCosine",
+    ):
+        """Validate the map and a sample of queries.
+
+        Args:
+          amap: the map.
+          modality: of the rows.
+          query_sample: raw target rows that stand for queries.
+          call: named in errors.
+
+        Raises:
+          ValueError: as `rewrite_rows` does of its form for search.
+        """
+        if amap.structure not in ("isometry", "partial_isometry"):
+            raise ArgumentError(
+                f"{call}(form='search')",
+                "a map that keeps distances",
+                f"one whose structure is {amap.structure!r}",
+                "fit ja.Orthogonal(), or choose with purpose='rewrite'",
+            )
+        sample = float_rows(call, "query_sample", query_sample, width=amap.d_target)
+        wide = jnp.asarray(sample)
+        self._sample = wide.astype(wide_dtype(wide.dtype))
+        check_sample(call, self._sample)
+        self._mean = amap.numbers.target_means[modality]
+        _check_mean(call, self._mean, self._sample)
+        self._map, self._bare, self._call = amap, without_scorer(amap), call
+        self._modality = modality
+        self._asked = prepare_rows(
+            self._bare,
+            Use(offsets=0),
+            sample,
+            modality,
+            side="target",
+            call=call,
+            argument="query_sample",
+        )
+
+    @property
+    def width(self) -> int:
+        """Width of the rows that come out."""
+        return self._map.d_target
+
+    @property
+    def identity(self) -> str:
+        """Hash of the map and the sample."""
+        sample = np.ascontiguousarray(self._sample)
+        digest = hashlib.sha256(self._map.fingerprint.encode())
+        digest.update(sample.tobytes())
+        return digest.hexdigest()
+
+    def __call__(
+        self, rows: Float[ArrayLike, "m d_source"]
+    ) -> Float[Array, "m d_target"]:
+        """Carry rows."""
+        use = Use(offsets=0)
+        carried = prepare_rows(
+            self._bare, use, rows, self._modality, side="source", call=self._call
+        )
+        k = min(5, self._asked.shape[0])
+        hubness = hubness_offsets(self._asked, carried, k=k, unit=True)
+        return _turn_to_mean(
+            carried, hubness, self._mean, self._sample, self._map.matrix
+        )
 
 
 def _check_mean(call, mean, sample):

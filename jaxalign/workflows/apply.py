@@ -12,9 +12,11 @@ from jaxalign.anchors.from_rows import unit_or_zero
 from jaxalign.compilation_cache import use_compilation_cache
 from jaxalign.errors import ArgumentError, check_option
 from jaxalign.maps.alignment_map import AlignmentMap
-from jaxalign.maps.carry import FORMS, Carried, carry
+from jaxalign.maps.carry import FORMS, Carried, RowEncoder, carry
+from jaxalign.maps.kept_pairs import KeptPairs, pairs_path
 from jaxalign.maps.norms import check_norms
 from jaxalign.rows import RowSet, open_rows
+from jaxalign.search.rewrite import PlainCosine
 from jaxalign.trust.domain import outside_share
 from jaxalign.workflows.map_input import (
     check_row_spaces,
@@ -38,6 +40,7 @@ def apply(
     out: str,
     *,
     form: Literal["rows", "search"] = "rows",
+    queries: str | None = None,
     dtype: str | None = None,
     modality: str | None = None,
     normalize: bool | None = None,
@@ -50,7 +53,10 @@ def apply(
       map_path: of the map.
       source: reference to rows of the map's source model, see `open_rows`.
       out: path of the output.
-      form: see `carry`.
+      form: "rows" of the target space; or for "search", by plain cosine and untouched
+        rows of the target model, see `search.rewrite_rows`.
+      queries: of "search": reference to target rows that stand for queries. Default:
+        those that the fit kept beside its map.
       dtype: of the output; None: that of the input.
       modality: of a lone matrix; of a folder it selects one.
       normalize: divide rows by their norms before and after; None: as the map was
@@ -80,12 +86,15 @@ def apply(
     use_compilation_cache()
     for name in rows.rows:
         _look(amap, rows, name, normalize=normalize, force=force)
+    encoders = None
+    if form == "search":
+        encoders = _encoders(amap, rows, map_path, queries, normalize=normalize)
     with progress("Carrying rows", len(rows), "rows") as report:
         return carry(
             amap,
             rows,
             out,
-            form=form,
+            encoders=encoders,
             dtype=dtype,
             normalize=normalize,
             normalize_input=normalize,
@@ -93,6 +102,48 @@ def apply(
             report=report,
             call=CALL,
         )
+
+
+def _encoders(
+    amap: AlignmentMap,
+    rows: RowSet,
+    map_path: str,
+    queries: str | None,
+    *,
+    normalize: bool,
+) -> dict[str, RowEncoder]:
+    """What rows go through that are searched by plain cosine."""
+    found: dict[str, RowEncoder] = {}
+    kept = None if queries is not None else _kept(map_path)
+    for name in rows.rows:
+        own = modality_of(amap, name)
+        if own is None:  # `carry` says which there are
+            continue
+        if queries is not None:
+            opened = open_rows(queries, call=CALL, argument="--queries")
+            of = opened.rows.get(name) or next(iter(opened.rows.values()))
+            step = max(1, len(of) // SAMPLE)
+            drawn = np.asarray(of.take(np.arange(0, len(of), step)[:SAMPLE]))
+            units, good = unit_or_zero(drawn)
+            sample = (units if normalize else drawn.astype(np.float32))[good]
+        elif kept is not None and own in kept.samples:
+            sample = kept.samples[own].target[:SAMPLE]
+        else:
+            raise ArgumentError(
+                f"{CALL} --for=search",
+                "the moments that the fit kept beside its map, or --queries=ROWS of "
+                "the new model",
+                "neither",
+                "name rows of the new model that stand for queries to come",
+            )
+        found[own] = PlainCosine(amap, own, sample, call=f"{CALL} --for=search")
+    return found
+
+
+def _kept(map_path: str) -> KeptPairs | None:
+    """What the fit kept beside its map, or None."""
+    path = pairs_path(map_path)
+    return KeptPairs.load(path) if path.is_file() else None
 
 
 def _look(

@@ -76,7 +76,9 @@ def evaluate(
             stacklevel=2,
         )
     use_compilation_cache()
-    kept, counts = read_pairs([sides], normalize=takes_unit_rows(amap), call=CALL)
+    kept, counts = read_pairs(
+        [sides], normalize=takes_unit_rows(amap), sample_only=True, call=CALL
+    )
     names = list(kept.samples)
     if len(names) > 1:
         raise ArgumentError(

@@ -47,7 +47,7 @@ from jaxalign.workflows.map_input import check_side
 from jaxalign.workflows.outputs import check_new_file
 from jaxalign.workflows.pairs import PairCounts, read_pairs
 from jaxalign.workflows.progress import working
-from jaxalign.workflows.sides import check_bad, open_sides
+from jaxalign.workflows.sides import check_bad, check_named, open_sides
 from jaxalign.workflows.tell import verdict_facts
 
 CALL = "jaxalign fit"
@@ -142,6 +142,7 @@ def fit(options: FitOptions) -> Fitted:
         without a pass over the rows is found before it.
     """
     families = _check(options)
+    check_named(options.source, options.target, options.pairs, call=CALL)
     out = _output(options)
     before = None if options.add is None else _load(options.add)
     sides = open_sides(

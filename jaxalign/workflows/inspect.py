@@ -177,7 +177,5 @@ def _columns(rows: RowSet) -> list[str]:
         assert isinstance(rows, FolderRowSet)
         files = [part.metadata for part in rows.parts if part.metadata is not None]
         if files:
-            return open_table(
-                CALL, rows.place.child(files[0])
-            ).opened.schema_arrow.names
+            return open_table(CALL, rows.place.child(files[0])).schema.names
     return []

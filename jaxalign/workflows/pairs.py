@@ -28,6 +28,7 @@ def read_pairs(
     *,
     normalize: bool,
     all_rows: bool = False,
+    sample_only: bool = False,
     call: str,
 ) -> tuple[KeptPairs, dict[str, PairCounts]]:
     """Read all pairs once: their moments, and a sample, or all of few.
@@ -36,6 +37,7 @@ def read_pairs(
       sides: what pairs.
       normalize: divide rows by their norms.
       all_rows: keep every pair as it is, for families that need rows.
+      sample_only: leave the moments out, and read no more than the sample.
       call: named in errors.
 
     Returns:
@@ -60,7 +62,7 @@ def read_pairs(
             counts[name] = found.counts[name]
         for side in spaces:
             spaces[side] = spaces[side] or getattr(one, side).space
-        if drawn is None:
+        if drawn is None or sample_only:
             continue
         for name in shared_modalities(call, one.source, one.target):
             batches = row_pairs(
@@ -83,7 +85,8 @@ def read_pairs(
         spaces["source"],
         spaces["target"],
     )
-    anchors = kept.anchors(call)
-    few = anchors.moments(grams=True)
+    if sample_only:
+        return kept, counts
+    few = kept.anchors(call).moments(grams=True)
     moments |= {name: of for name, of in few.items() if name not in moments}
     return kept, counts

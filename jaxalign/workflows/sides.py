@@ -75,13 +75,10 @@ def open_sides(
     Raises:
       ValueError: for references that cannot be read or do not pair.
     """
+    check_named(source, target, pairs, call=call)
     named: list[tuple[str | None, str, str]] = []
     if source is not None and target is not None:
         named.append((modality, source, target))
-    elif source is not None or not pairs:
-        raise ArgumentError(
-            call, "SOURCE and TARGET, or --pair=image:SOURCE:TARGET", "one or neither"
-        )
     for text in pairs:
         named.append(_parse_pair(text))
     names = [name for name, *_ in named]
@@ -106,6 +103,16 @@ def open_sides(
             matched = _match_picked(left, right, picked)
         found.append(Sides(left, right, matched))
     return found
+
+
+def check_named(
+    source: str | None, target: str | None, pairs: Sequence[str], *, call: str
+) -> None:
+    """Raise unless rows of both sides are named."""
+    if (source is None) != (target is None) or (source is None and not pairs):
+        raise ArgumentError(
+            call, "SOURCE and TARGET, or --pair=image:SOURCE:TARGET", "one or neither"
+        )
 
 
 def _match_picked(source: RowSet, target: RowSet, path: str) -> MatchedRows:

@@ -124,3 +124,23 @@ def test_rows_of_another_domain_are_pointed_out(run, tmp_path, monkeypatch):
         )
         assert done.code == 0, done.err
         assert ("another domain" in done.err) == said
+
+
+def test_rows_for_search_are_found_by_untouched_queries(run, files, amap):
+    source, target = planted_rows()
+    out = files / "for_search.npy"
+    flags = ("--for=search", "--dtype=float32")
+    done = run("apply", amap, files / "old.npy", out, *flags)
+    assert done.code == 2
+    assert "--queries" in done.err
+    flags += (f"--queries={files / 'new.npy'}",)
+    done = run("apply", amap, files / "old.npy", out, *flags)
+    assert done.code == 0, done.err
+    units = [
+        rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        for rows in map(np.float32, (source, target))
+    ]
+    expected = ja.search.rewrite_rows(
+        ja.AlignmentMap.load(amap), units[0], form="search", query_sample=units[1]
+    )
+    np.testing.assert_allclose(np.load(out), expected, atol=1e-5)

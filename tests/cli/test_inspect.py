@@ -4,22 +4,22 @@
 import numpy as np
 
 import jaxalign as ja
+from tests.cli.conftest import planted_rows
 
 
 def test_a_map(run, tmp_path):
-    rng = np.random.default_rng(0)
-    source = rng.normal(size=(40, 4))
-    pair = source, source @ rng.normal(size=(4, 6))
+    source, target = map(np.float32, planted_rows())
+    pair = source, target
     amap = ja.fit_map({"text": pair}, card={"note": "mine"}, source_space="f00d")
     amap.save(tmp_path / "map.safetensors")
     done = run("inspect", tmp_path / "map.safetensors", "--json")
     assert done.code == 0, done.err
-    assert done.json["widths"] == [4, 6]
-    assert done.json["modalities"]["text"]["anchors"] == 40
+    assert done.json["widths"] == [8, 12]
+    assert done.json["modalities"]["text"]["anchors"] == 120
     assert done.json["spaces"] == {"source": "f00d", "target": None}
     assert done.json["fingerprint"] == amap.fingerprint
     text = run("inspect", tmp_path / "map.safetensors").out
-    assert "40 anchors" in text
+    assert "120 anchors" in text
     assert "note" in text
     assert len(text.splitlines()) <= 24
 
