@@ -4,21 +4,25 @@
 All of the core works, what needs an extra says which, and nothing large came along.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import io
 import re
 from pathlib import Path
 
 import numpy as np
 
 import jaxalign as ja
+from jaxalign.cli.main import main
 from jaxalign.errors import MissingModuleError
 from jaxalign.extras import EXTRAS
 
 # JAX and what it requires take 600 MB, which no choice of ours can change.
 MOST_MEGABYTES_BESIDE_JAX = 40
 CORE = set(
-    "anchors choose evaluate families maps metrics moments search solve stiefel trust"
+    "anchors choose evaluate families maps metrics moments rows search solve stiefel"
+    " trust"
     " sharding errors".split()
 )
 BROUGHT_BY_CORE = {"absl"}  # optax requires it
@@ -66,6 +70,13 @@ def check_use() -> None:
     assert index.search(np.asarray(source), 1)[1][:, 0].tolist() == list(range(300))
     ja.carry_rows(amap, source, "carried.npy", normalize=False)
     np.testing.assert_allclose(np.load("carried.npy"), target, atol=1e-4)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert (
+            main(["fit", "source.npy", "target.npy", "--out=fitted.safetensors"]) == 0
+        )
+        assert main(["apply", "fitted.safetensors", "source.npy", "applied.npy"]) == 0
+    assert said.getvalue().startswith("USABLE")
+    assert ja.rows.open_rows("applied.npy").rows["rows"].shape == (300, 12)
     moments = ja.accumulate_moments([(np.asarray(source), np.asarray(target))])
     objective = ja.stiefel.procrustes_objective(moments)
     fitted = ja.stiefel.fit(objective, "closed_form", ja.stiefel.riemannian_sgd(0.1))
