@@ -110,10 +110,13 @@ def test_a_foreign_folder_to_another(tmp_path, monkeypatch, capsys):
     for arguments in commands("doctor old_store"):
         assert main(arguments) == 0, arguments
     assert capsys.readouterr().out.count("USABLE: ") == 2
-    assert len((tmp_path / "rows.txt").read_text().split()) == 700
+    picked = (tmp_path / "ids.txt").read_text().split()
+    assert len(set(picked)) == 500
+    assert set(picked) <= {f"{row}.jpg" for row in range(700)}
     old, new = (tmp_path / f"{age}_store" for age in ("old", "new"))
-    files = {path.relative_to(old) for path in old.rglob("*.parquet")}
-    assert files == {path.relative_to(new) for path in new.rglob("*.parquet")}
+    # Other readers fail on files without rows, so that an empty part has none.
+    files = {path.relative_to(new).name for path in new.rglob("*.parquet")}
+    assert files == {"metadata_0.parquet", "metadata_2.parquet"}
     rows = ja.rows.open_rows(new, id_column="image_path")
     assert rows.rows["image"].shape == (700, 768)
     expected = ja.rows.open_rows(old, id_column="image_path")
