@@ -26,7 +26,6 @@ from jaxalign.heldout.jobs import Job
 from jaxalign.heldout.scores import FoldScores
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.assemble import settled_scorer
-from jaxalign.maps.encode import MOST_ANCHORS
 from jaxalign.maps.fit import fit_map
 from jaxalign.maps.fit_groups import fit_groups
 from jaxalign.maps.options import weights_of
@@ -36,6 +35,9 @@ from jaxalign.precise import product
 from jaxalign.search.blocks import row_size
 from jaxalign.search.index import prepare
 from jaxalign.search.use import SearchMap, Use, without_norms
+
+MOST_SAMPLED = 1000
+"""Anchors that offsets of a held-out search are measured by, at most."""
 
 # Parts that a strength is chosen on, at least.
 _PARTS = 4
@@ -181,8 +183,8 @@ class Folds:
             return None
         held = self.held(fold).rows
         known = self.rows_of(left_out, inside=False)[job.query]
-        if len(known) > MOST_ANCHORS:
-            known = np.random.default_rng(0).permutation(known)[:MOST_ANCHORS]
+        if len(known) > MOST_SAMPLED:
+            known = np.random.default_rng(0).permutation(known)[:MOST_SAMPLED]
         side = job.queries_are
         # Held-out anchors may be shorter or longer than those that a fold fits on.
         index = prepare(

@@ -18,7 +18,7 @@ from jaxalign.anchors.paired_rows import PairedRows
 from jaxalign.array_types import Modality
 from jaxalign.buckets import pad_to_size
 from jaxalign.families.scorer import Side
-from jaxalign.heldout.folds import Folds, LeftOut
+from jaxalign.heldout.folds import MOST_SAMPLED, Folds, LeftOut
 from jaxalign.heldout.scores import FoldScores
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.precise import product
@@ -33,7 +33,7 @@ from jaxalign.search.use import (
 from jaxalign.unit_rows import unit_rows
 
 NEIGHBOURS = 10
-_SAMPLE, _SEED, _NEARLY = 2000, 0, 0.9
+_SEED, _NEARLY = 0, 0.9
 
 
 class PoolAnswers(NamedTuple):
@@ -186,7 +186,7 @@ class Pool(NamedTuple):
         sample = None
         if self.use.offsets:
             seen = self.folds.rows_of(left_out, inside=False)[self.modality]
-            sample = prepared(_draw(seen, _SAMPLE), self.queries_are)
+            sample = prepared(_draw(seen, MOST_SAMPLED), self.queries_are)
         offsets = search_offsets(SearchMap(bare, self.use), rows, sample)
         scores = _scores(
             *(pad_to_size(side, row_size(side.shape[0])) for side in (asks, rows)),
