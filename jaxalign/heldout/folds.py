@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -125,21 +126,21 @@ class Folds:
         """Fit a family for sets of folds that it was not fitted for."""
         if isinstance(family, ScorerFamily):
             return self._fit_scorers(family, fit_on, left_out)
-        if family.needs == "rows":
-            with warnings.catch_warnings():
-                # The fit on all anchors warns.
-                warnings.simplefilter("ignore", PoorFitWarning)
+        options: dict[str, Any] = {"fit_on": fit_on, "keep_anchors": 0}
+        with warnings.catch_warnings():
+            # The fit on all anchors warns.
+            warnings.simplefilter("ignore", PoorFitWarning)
+            if family.needs == "rows":
+                parts = (self.rows_of(out, inside=False) for out in left_out)
                 return [
-                    fit_map(
-                        self.anchors.take(self.rows_of(out, inside=False)),
-                        family,
-                        fit_on=fit_on,
-                        keep_anchors=0,
-                    )
-                    for out in left_out
+                    fit_map(self.anchors.take(part), family, **options)
+                    for part in parts
                 ]
-        moments, subsets = self._moments, self._subsets(left_out)
-        return fit_groups(moments, subsets, family, fit_on=fit_on)
+            if len(left_out) == 1 and family.tuned:
+                # By the programs that the fit on all anchors takes as well.
+                return [fit_map(self._reduced(left_out), family, **options)]
+        subsets = self._subsets(left_out)
+        return fit_groups(self._moments, subsets, family, fit_on=fit_on)
 
     def _fit_scorers(
         self, family: ScorerFamily, fit_on: Modality, left_out: Sequence[LeftOut]
@@ -148,20 +149,27 @@ class Folds:
         maps = self.fit(Orthogonal(), fit_on, left_out)
         assert maps is not None
         _, weights = weights_of("choose_map", self._moments, fit_on)
-        reduced = {
-            name: reduce_groups(self._moments[name], self._subsets(left_out))
-            for name in weights
-        }
-        pooled = pool_modalities(reduced, weights)
+        reduced = self._reduced(left_out)
+        pooled = pool_modalities({name: reduced[name] for name in weights}, weights)
         scorers, rows = jax.device_get((family.solve(pooled), pooled.rows))
         if np.min(scorers.rank) < 2 or np.min(rows) < 3:
             return None
+        if len(left_out) == 1:
+            scorers, rows = jax.tree.map(lambda leaf: leaf[None], (scorers, rows))
         found = []
         for place, amap in enumerate(maps.values()):
             one = jax.tree.map(lambda leaf, place=place: leaf[place], scorers)
             scorer = settled_scorer("choose_map", one, int(rows[place]))
             found.append(dataclasses.replace(amap, scorer=scorer))
         return found
+
+    def _reduced(self, left_out: Sequence[LeftOut]) -> dict[Modality, Moments]:
+        """Moments without each set of folds, with a leading axis for several."""
+        subsets = self._subsets(left_out)
+        subsets = subsets[0] if len(left_out) == 1 else subsets
+        return {
+            name: reduce_groups(one, subsets) for name, one in self._moments.items()
+        }
 
     def _subsets(self, left_out: Sequence[LeftOut]) -> np.ndarray:
         """Weights of the groups of the moments without some folds."""
