@@ -68,6 +68,7 @@ def test_strengths_are_candidates_and_listed_once_tried_once(cones):
     assert found == twice
 
 
+@pytest.mark.filterwarnings("ignore::jaxalign.errors.PoorFitWarning")
 def test_noise_is_not_said_to_be_found():
     rng = np.random.default_rng(0)
     pair = tuple(rng.standard_normal((2, 60, 24)).astype(np.float32))
@@ -168,6 +169,7 @@ def test_the_same_anchors_give_the_same_choice(cones):
     assert again.map.fingerprint == choice.map.fingerprint
 
 
+@pytest.mark.filterwarnings("ignore::jaxalign.errors.PoorFitWarning")
 def test_held_out_anchors_of_any_norm_are_searched(cones):
     anchors, _, choice = cones
     factors = np.geomspace(0.01, 100, 300, dtype=np.float32)[:, None]

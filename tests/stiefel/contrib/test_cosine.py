@@ -52,6 +52,7 @@ def test_values_are_those_of_a_loop(centring, given):
     assert float(found) == pytest.approx(total / weights.sum(), rel=OBJECTIVE * F64)
 
 
+@pytest.mark.filterwarnings("ignore::jaxalign.errors.PoorFitWarning")
 def test_the_default_is_what_the_map_does():
     """A fitted map's own cosines, means and scale included."""
     source, target = random_rows(4, (6, 4), n=40)
