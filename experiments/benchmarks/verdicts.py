@@ -3,9 +3,10 @@
 
     python -m experiments.benchmarks.verdicts --problems=1000
 
-Draws planted problems, 20 to 500 pairs of width 16, of three kinds: pairs that one
-rotation joins, the same pairs shuffled, and rows that have nothing to do with each
-other. Shuffled and unrelated pairs must never be weak or usable, clean ones never none.
+Draws planted problems, 20 to 500 pairs of width 16: pairs that one rotation joins, the
+same pairs shuffled, and sides that have nothing to do with each other, of independent
+rows, of rows that resemble those before them, and of near-copies. Only the first may be
+weak or usable, and must never be none.
 """
 
 import collections
@@ -25,10 +26,15 @@ _PROBLEMS = flags.DEFINE_integer(
 
 SIZES = (20, 30, 50, 80, 120, 200, 320, 500)
 WIDTH, NOISE, DECAY = 16, 0.3, 0.5
+WIDE, MEMORY, COPIES = 64, 20.0, 4
+"""Width of rows that resemble others, how many they resemble, and copies of a thing."""
+
 KINDS = {
     "clean": {"usable", "weak", "too_few"},
     "shuffled": {"none", "too_few"},
     "unrelated": {"none", "too_few"},
+    "in order": {"none", "too_few"},
+    "near-copies": {"none", "too_few"},
 }
 """Kinds of problems, and the words that each may get."""
 
@@ -49,7 +55,25 @@ def draw(kind: str, seed: int) -> Pairs:
         target = target[np.asarray(jax.random.permutation(order, n))]
     if kind == "unrelated":
         target = rows(other)[1]
+    if kind in ("in order", "near-copies"):
+        make = _in_order if kind == "in order" else _near_copies
+        draws = (np.random.default_rng([seed, side]) for side in (0, 1))
+        source, target = (make(own, n).astype(np.float32) for own in draws)
     return source, target
+
+
+def _in_order(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Rows of which each resembles the one before it, as frames of a film do."""
+    rows, kept = rng.standard_normal((n, WIDE)), np.exp(-1 / MEMORY)
+    for i in range(1, n):
+        rows[i] = kept * rows[i - 1] + np.sqrt(1 - kept**2) * rows[i]
+    return rows
+
+
+def _near_copies(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Things of which there are several copies, nearly alike."""
+    things = rng.standard_normal((-(-n // COPIES), WIDE))
+    return np.repeat(things, COPIES, 0)[:n] + 0.1 * rng.standard_normal((n, WIDE))
 
 
 def run(problems: int, *, first: int = 0) -> dict[str, collections.Counter]:
@@ -79,7 +103,7 @@ def main(argv) -> None:
     for kind, words in found.items():
         told = ", ".join(f"{word} {words[word]}" for word in sorted(words))
         print(f"{kind}: {told}")
-    print(f"wrong: {wrong(found)} of {3 * _PROBLEMS.value}")
+    print(f"wrong: {wrong(found)} of {len(KINDS) * _PROBLEMS.value}")
     sys.exit(wrong(found) > 0)
 
 

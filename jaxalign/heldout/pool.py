@@ -139,13 +139,13 @@ class Pool(NamedTuple):
 
     def ask_in_fold(
         self, amap: AlignmentMap, left_out: LeftOut, fold: int
-    ) -> Bool[np.ndarray, " n"] | None:
-        """Hits of the rows of a fold among those of the same fold alone."""
+    ) -> FoldScores | None:
+        """Scores of the rows of a fold with those of the same fold alone."""
         ids, held = self.pairs.known("ids"), self._held(fold)
         asked = self._asked(fold)
         if not len(asked) or len(np.unique(ids[held])) < 2:
             return None
-        return self._search(amap, left_out, asked, held).hits()
+        return self._search(amap, left_out, asked, held)
 
     def _asked(self, fold: int) -> np.ndarray:
         """Rows of a fold that are asked, whose partners are in the index."""

@@ -23,6 +23,7 @@ FEWEST_GROUPS = 10
 FULL_INDEX = 1000
 """Rows that a held-out row is searched among, its partner among them."""
 
+_FULL_ENOUGH = 900
 _LEVEL, _P, _TIMES_CHANCE, _LEAST = 0.95, 1e-5, 5.0, 0.01
 
 
@@ -92,6 +93,8 @@ class HeldOut:
         map carries.
       doubled: top-1 that twice as many anchors would reach; None if unknown.
       p_value: probability of so many hits, or more, by chance.
+      by_region: whether rows were held out with all that lie near them, since they
+        found their partners only among rows like them.
     """
 
     top1: Figure
@@ -104,6 +107,7 @@ class HeldOut:
     outside: float
     doubled: float | None
     p_value: float
+    by_region: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Give all figures as JSON values."""
@@ -194,7 +198,9 @@ def share_figure(
     half = z / (1 + z**2 / trials)
     half *= math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     # Rounding may take a bound past the share itself.
-    return Figure(share, min(share, centre - half), max(share, centre + half))
+    return Figure(
+        share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+    )
 
 
 def ratio_figure(
@@ -242,6 +248,8 @@ def describe(word: Word, figures: HeldOut | None, anchors: int, groups: int) -> 
     found = f"{_percent(figures.top1.value)} find their partner among {figures.rows:,}"
     shuffled = _percent(figures.top1.shuffled or 0.0)
     said = f"{head}on held-out pairs {found} (shuffled pairs: {shuffled})"
+    if figures.by_region:
+        said += ", once rows that resemble each other are held out together"
     if word == "none":
         return (
             f"{said}; check that row i of both sides shows one thing, or take other "
@@ -259,6 +267,8 @@ def _more(figures: HeldOut, anchors: int) -> str:
     if figures.doubled is None:
         return ""
     if figures.doubled < figures.top1.value + 0.01:
+        if figures.rows < _FULL_ENOUGH:
+            return ""  # in a small index nearly everything is found
         return f" More than {anchors:,} anchors would change little."
     reach = _percent(figures.doubled)
     return f" Twice as many as {anchors:,} anchors would reach about {reach}."

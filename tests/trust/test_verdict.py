@@ -9,6 +9,7 @@ import scipy.stats
 
 import jaxalign as ja
 from experiments.benchmarks import verdicts
+from jaxalign.heldout.regions import cluster_rows
 from jaxalign.trust.verdict import (
     Figure,
     HeldOut,
@@ -110,6 +111,24 @@ def test_true_pairs_are_usable_and_shuffled_ones_are_not(pairs):
     assert verdict.to_json()["heldout"]["top1"]["value"] == figures.top1.value
     mixed = (pairs[0], pairs[1][np.random.default_rng(3).permutation(200)])
     assert ja.judge(mixed).word == "none"
+
+
+@pytest.mark.parametrize("kind", ["in order", "near-copies"])
+def test_rows_that_find_each_other_by_likeness_alone_are_no_map(kind):
+    # Seed 5 has 200 rows. Random folds find partners; whole regions do not.
+    verdict = ja.judge(verdicts.draw(kind, 5))
+    assert not verdict.meets("weak")
+    assert verdict.figures.by_region
+    assert "resemble" in verdict.sentence
+
+
+def test_regions_hold_what_lies_near_together():
+    rng = np.random.default_rng(0)
+    things = rng.standard_normal((60, 8))
+    rows = np.repeat(things, 3, 0) + 0.01 * rng.standard_normal((180, 8))
+    found = cluster_rows(rows.astype(np.float32), 12)
+    assert found.max() < 12
+    assert (found.reshape(60, 3) == found[::3, None]).mean() > 0.95
 
 
 def test_few_groups_say_too_few_however_many_rows(pairs):
