@@ -11,6 +11,7 @@ from jaxalign.errors import ArgumentError
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.sketch import fits_other_side, left_over, unit_scale
 from jaxalign.rows import RowSet
+from jaxalign.spaces import same_space
 
 # Half precision moves the norm of a unit row by less.
 _UNIT_WITHIN = 1e-2
@@ -130,7 +131,8 @@ def check_row_spaces(
             if found == other:
                 remedy = "swap the two sides, or use the map of the other direction"
             raise ArgumentError(f"{call} {name}", f"width {width}", found, remedy)
-        if None not in (rows.space, space) and rows.space != space:
+        known = None not in (rows.space, space)
+        if known and not same_space(rows.space, space):
             raise ArgumentError(
                 f"{call} {name}",
                 f"rows of the space {str(space)[:16]}",
