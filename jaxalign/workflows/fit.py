@@ -40,14 +40,15 @@ from jaxalign.maps.kept_pairs import (
     pairs_path,
 )
 from jaxalign.rows.matching import Match
+from jaxalign.rows.row_set import ROWS
 from jaxalign.trust.judge import judge
 from jaxalign.trust.verdict import Verdict
 from jaxalign.workflows.lines import wrap
-from jaxalign.workflows.map_input import check_side
+from jaxalign.workflows.map_input import check_side, modality_of
 from jaxalign.workflows.outputs import check_new_file
 from jaxalign.workflows.pairs import PairCounts, read_pairs
 from jaxalign.workflows.progress import working
-from jaxalign.workflows.sides import check_bad, check_named, open_sides
+from jaxalign.workflows.sides import Sides, check_bad, check_named, open_sides
 from jaxalign.workflows.tell import verdict_facts
 
 CALL = "jaxalign fit"
@@ -155,6 +156,8 @@ def fit(options: FitOptions) -> Fitted:
         picked=options.picked,
         call=CALL,
     )
+    if before is not None:
+        _name_as_map(before[0], sides)
     if options.purpose in ("cross", "zero_shot") and len(sides) > 1:
         raise ArgumentError(
             f"--purpose={options.purpose}",
@@ -288,6 +291,30 @@ def _load(path: str) -> tuple[AlignmentMap, KeptPairs]:
             f"{CALL} --add={path}", "the moments of this map", "those of another"
         )
     return amap, kept
+
+
+def _name_as_map(amap: AlignmentMap, sides: Sequence[Sides]) -> None:
+    """Name lone matrices as the map's one modality, as `apply` does.
+
+    Raises:
+      ValueError: if the map has several, or there are several for a map of one.
+    """
+    names = {name for one in sides for name in one.modalities}
+    known = ", ".join(amap.modalities)
+    for one in sides:
+        for name in one.modalities:
+            own = modality_of(amap, name)
+            if name in amap.modalities or (own is None and name != ROWS):
+                continue
+            if own is None or len(names) > 1:
+                raise ArgumentError(
+                    f"{CALL} --add, --modality=",
+                    f"rows of a modality of the map ({known})",
+                    ", ".join(sorted(names)),
+                    f"write --modality={amap.modalities[0]}, for example",
+                )
+            for rows in (one.source, one.target):
+                rows.rows = {own: rows.rows[name]}
 
 
 def _from_moments(family: Family | ScorerFamily) -> bool:

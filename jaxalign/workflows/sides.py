@@ -33,6 +33,11 @@ class Sides(NamedTuple):
     target: RowSet
     matched: MatchedRows
 
+    @property
+    def modalities(self) -> list[str]:
+        """Modalities that both have."""
+        return [name for name in self.source.rows if name in self.target.rows]
+
     def origin(self) -> str:
         """Identify the files that the pairs come from."""
         prints = self.source.fingerprint(), self.target.fingerprint()

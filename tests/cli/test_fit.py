@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.maps.kept_pairs import KeptPairs, pairs_path
+from jaxalign.errors import ArgumentError
+from jaxalign.maps.kept_pairs import KeptPairs, Sample, pairs_path
+from jaxalign.workflows import fit as fit_module
 from jaxalign.workflows import pairs as pairs_module
 from tests.cli.conftest import D_SOURCE, D_TARGET, planted_rows
 
@@ -130,6 +132,63 @@ def test_more_pairs_give_the_map_of_all_pairs(run, files):
     assert done.code == 2
     assert "--add" in done.err
     assert path.read_bytes() != before
+
+
+@pytest.fixture
+def grown(files, monkeypatch):
+    """A map with what is kept beside it, and more pairs: `more_old`, `more_new`."""
+    monkeypatch.setattr("warnings.filters", [])  # warnings are shown, not raised
+    source, target = planted_rows(seed=8)
+    np.save(files / "more_old.npy", source)
+    np.save(files / "more_new.npy", target)
+
+    def fit(*modalities, path=files / "map.safetensors"):
+        pairs = tuple(
+            rows / np.linalg.norm(rows, axis=1, keepdims=True)
+            for rows in map(np.float32, planted_rows())
+        )
+        anchors = ja.Anchors(dict.fromkeys(modalities, pairs))
+        told = {"rows": {"normalized": True}, "verdict": {"word": "usable"}}
+        ja.fit_map(anchors, card=told).save(path)
+        samples = {name: Sample(*pairs, np.arange(120)) for name in modalities}
+        kept = KeptPairs(anchors.moments(grams=True), samples, True, ("1",))
+        kept.save(pairs_path(path))
+        return path
+
+    return fit
+
+
+@pytest.fixture
+def merged(monkeypatch):
+    """What would be fitted: a fit ends there."""
+    found = []
+
+    def stop(kept, **options):
+        found.append(kept)
+        raise ArgumentError("fit", "nothing", "pairs")
+
+    monkeypatch.setattr(fit_module, "fit_kept", stop)
+    return found
+
+
+def _add(run, files, path, *more, source="more_old.npy", target="more_new.npy"):
+    return run(
+        *("fit", files / source, files / target, f"--add={path}"),
+        *("--family=orthogonal", "--json", *more),
+    )
+
+
+def test_lone_matrices_take_the_one_modality_of_the_map(run, files, grown, merged):
+    path = grown("image")
+    assert _add(run, files, path).code == 2
+    (kept,) = merged
+    assert {name: int(of.rows) for name, of in kept.moments.items()} == {"image": 240}
+    path = grown("image", "text")
+    before = path.read_bytes()
+    done = _add(run, files, path)
+    assert done.code == 2
+    assert "--modality=" in done.err
+    assert path.read_bytes() == before
 
 
 @pytest.mark.slow
