@@ -40,15 +40,14 @@ from jaxalign.maps.kept_pairs import (
     pairs_path,
 )
 from jaxalign.rows.matching import Match
-from jaxalign.rows.row_set import ROWS
 from jaxalign.trust.judge import judge
 from jaxalign.trust.verdict import Verdict
+from jaxalign.workflows.adding import check_added, is_lower, word_of
 from jaxalign.workflows.lines import wrap
-from jaxalign.workflows.map_input import check_side, modality_of
 from jaxalign.workflows.outputs import check_new_file
 from jaxalign.workflows.pairs import PairCounts, read_pairs
 from jaxalign.workflows.progress import working
-from jaxalign.workflows.sides import Sides, check_bad, check_named, open_sides
+from jaxalign.workflows.sides import check_bad, check_named, open_sides
 from jaxalign.workflows.tell import verdict_facts
 
 CALL = "jaxalign fit"
@@ -87,6 +86,7 @@ class FitOptions:
       families: names in `FAMILIES` to choose from; () for the purpose's own.
       fit_on: modality that the matrix is fitted on, or "all"; None: chosen.
       add: a map that these pairs are added to.
+      force: add pairs that this map does not fit.
       out: the map's file; None: none is written.
       overwrite: replace an older file.
       require: "usable" or "weak": write nothing below this verdict.
@@ -106,6 +106,7 @@ class FitOptions:
     families: Sequence[str] = ()
     fit_on: str | None = None
     add: str | None = None
+    force: bool = False
     out: str | None = "map.safetensors"
     overwrite: bool = False
     require: str | None = None
@@ -156,8 +157,6 @@ def fit(options: FitOptions) -> Fitted:
         picked=options.picked,
         call=CALL,
     )
-    if before is not None:
-        _name_as_map(before[0], sides)
     if options.purpose in ("cross", "zero_shot") and len(sides) > 1:
         raise ArgumentError(
             f"--purpose={options.purpose}",
@@ -170,6 +169,14 @@ def fit(options: FitOptions) -> Fitted:
     normalize = options.normalize
     if normalize is None:
         normalize = True if before is None else before[1].normalized
+    if before is not None:
+        check_added(
+            f"{CALL} --add",
+            *before,
+            sides,
+            normalize=normalize,
+            force=options.force,
+        )
     all_rows = any(not _from_moments(family) for family in families)
     kept, counts = read_pairs(sides, normalize=normalize, all_rows=all_rows, call=CALL)
     skipped = sum(one.skipped for one in counts.values())
@@ -177,14 +184,18 @@ def fit(options: FitOptions) -> Fitted:
     purpose = options.purpose
     if before is not None:
         purpose = purpose or before[0].card.get("purpose")
-        for name, of in kept.samples.items():
-            check_side(f"{CALL} --add", before[0], of.source, name)
         kept = before[1].merge(kept, call=f"{CALL} --add")
     with warnings.catch_warnings():
         # The verdict says the same, and more.
         warnings.simplefilter("ignore", PoorFitWarning)
         amap, choice, verdict = fit_kept(
             kept, purpose=purpose or "search", families=families, fit_on=options.fit_on
+        )
+    if before is not None and is_lower(verdict.word, word_of(before[0])):
+        warnings.warn(
+            f"the map's verdict was {word_of(before[0])}; with these pairs it is "
+            f"{verdict.word}",
+            stacklevel=2,
         )
     unmet = _unmet(options.require, verdict)
     files = []
@@ -291,30 +302,6 @@ def _load(path: str) -> tuple[AlignmentMap, KeptPairs]:
             f"{CALL} --add={path}", "the moments of this map", "those of another"
         )
     return amap, kept
-
-
-def _name_as_map(amap: AlignmentMap, sides: Sequence[Sides]) -> None:
-    """Name lone matrices as the map's one modality, as `apply` does.
-
-    Raises:
-      ValueError: if the map has several, or there are several for a map of one.
-    """
-    names = {name for one in sides for name in one.modalities}
-    known = ", ".join(amap.modalities)
-    for one in sides:
-        for name in one.modalities:
-            own = modality_of(amap, name)
-            if name in amap.modalities or (own is None and name != ROWS):
-                continue
-            if own is None or len(names) > 1:
-                raise ArgumentError(
-                    f"{CALL} --add, --modality=",
-                    f"rows of a modality of the map ({known})",
-                    ", ".join(sorted(names)),
-                    f"write --modality={amap.modalities[0]}, for example",
-                )
-            for rows in (one.source, one.target):
-                rows.rows = {own: rows.rows[name]}
 
 
 def _from_moments(family: Family | ScorerFamily) -> bool:

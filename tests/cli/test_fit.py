@@ -2,6 +2,7 @@
 """From files of pairs to a map with its verdict, and more pairs later."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import jaxalign as ja
 from jaxalign.errors import ArgumentError
 from jaxalign.maps.kept_pairs import KeptPairs, Sample, pairs_path
+from jaxalign.trust.verdict import Verdict
 from jaxalign.workflows import fit as fit_module
 from jaxalign.workflows import pairs as pairs_module
 from tests.cli.conftest import D_SOURCE, D_TARGET, planted_rows
@@ -189,6 +191,43 @@ def test_lone_matrices_take_the_one_modality_of_the_map(run, files, grown, merge
     assert done.code == 2
     assert "--modality=" in done.err
     assert path.read_bytes() == before
+
+
+def test_pairs_that_a_good_map_does_not_fit_are_not_added(
+    run, files, grown, merged, monkeypatch
+):
+    path = grown("rows")
+    before = path.read_bytes()
+    np.save(files / "mixed.npy", np.roll(np.load(files / "more_new.npy"), 7, axis=0))
+    other = np.random.default_rng(4).normal(size=(120, D_TARGET))
+    np.save(files / "other.npy", other.astype(np.float32))
+    monkeypatch.setattr(fit_module, "read_pairs", None)  # found before the pass
+    for target, said in (("mixed.npy", "check that row i"), ("other.npy", "TARGET")):
+        done = _add(run, files, path, target=target)
+        assert done.code == 2
+        assert said in done.err
+        assert "--force" in done.err
+    monkeypatch.undo()
+    assert not merged
+    assert path.read_bytes() == before
+
+
+def test_a_lower_verdict_is_pointed_out(run, files, grown, monkeypatch):
+    path = grown("rows")
+    np.save(files / "mixed.npy", np.roll(np.load(files / "more_new.npy"), 7, axis=0))
+
+    def fit_kept(kept, **options):
+        assert int(kept.moments["rows"].rows) == 240
+        verdict = Verdict("weak", "WEAK: so", "rows", 240, None)
+        amap = ja.AlignmentMap.load(path)
+        return amap, SimpleNamespace(reason="", candidate=amap), verdict
+
+    monkeypatch.setattr(fit_module, "fit_kept", fit_kept)
+    monkeypatch.setattr(fit_module, "facts_of", lambda found: {})
+    done = _add(run, files, path, "--force", target="mixed.npy")
+    assert done.code == 0, done.err
+    assert "warning: " in done.err
+    assert "usable" in done.err
 
 
 @pytest.mark.slow
