@@ -45,6 +45,20 @@ def test_what_is_no_pair_is_refused(arguments):
         open_sides(*arguments, call="fit")
 
 
+@pytest.mark.parametrize("other", ["./a.npy", "copy.npy", "double.npy"])
+def test_the_same_rows_on_both_sides_are_refused(tmp_path, monkeypatch, other):
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    rows[7] = np.nan
+    np.save("a.npy", rows)
+    np.save("copy.npy", rows)
+    np.save("double.npy", rows.astype(np.float64))
+    np.save("b.npy", rows[::-1])
+    assert len(open_sides("a.npy", "b.npy", call="fit")) == 1
+    with pytest.raises(ValueError, match="both sides"):
+        open_sides("a.npy", other, call="fit")
+
+
 def test_ids_of_pairs_come_in_the_order_of_the_pairs(folder):
     rng = np.random.default_rng(0)
     names = np.array([f"n{k}" for k in range(6)])
