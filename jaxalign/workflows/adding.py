@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Are these pairs fit to be added to a map? Asked before all of them are read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -34,22 +34,21 @@ def check_added(
     normalize: bool,
     force: bool = False,
 ) -> None:
-    """Raise for pairs that must not be added to a map; name lone matrices as it does.
+    """Raise for pairs that must not be added to a map.
 
     Args:
       call: named in errors.
       amap: the map.
       before: what was kept of its pairs.
-      sides: the new pairs; a sample of them is read.
+      sides: the new pairs, named by `name_as_map`; a sample of them is read.
       normalize: whether their rows are divided by their norms.
       force: add pairs that the map does not fit all the same.
 
     Raises:
-      ValueError: for pairs that are in already, of other modalities, widths, spaces or
+      ValueError: for pairs that are in already, of other widths, spaces or
         norms; unless forced, for sides that are swapped, and pairs that a good map does
         not fit.
     """
-    name_as_map(call, amap, sides)
     if {one.origin() for one in sides} & set(before.origins):
         raise ArgumentError(call, "pairs that are not in yet", "the same files again")
     if normalize != before.normalized:
@@ -104,7 +103,7 @@ def is_lower(new: str, old: object) -> bool:
 def word_of(amap: AlignmentMap) -> str | None:
     """The word of the verdict in a map's card, or None."""
     told = amap.card.get("verdict")
-    return told.get("word") if hasattr(told, "get") else None
+    return told.get("word") if isinstance(told, Mapping) else None
 
 
 def _check_sample(

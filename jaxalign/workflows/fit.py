@@ -42,12 +42,12 @@ from jaxalign.maps.kept_pairs import (
 from jaxalign.rows.matching import Match
 from jaxalign.trust.judge import judge
 from jaxalign.trust.verdict import Verdict
-from jaxalign.workflows.adding import check_added, is_lower, word_of
+from jaxalign.workflows.adding import check_added, is_lower, name_as_map, word_of
 from jaxalign.workflows.lines import wrap
 from jaxalign.workflows.outputs import check_new_file
 from jaxalign.workflows.pairs import PairCounts, read_pairs
 from jaxalign.workflows.progress import working
-from jaxalign.workflows.sides import check_bad, check_named, open_sides
+from jaxalign.workflows.sides import Sides, check_bad, check_named, open_sides
 from jaxalign.workflows.tell import verdict_facts
 
 CALL = "jaxalign fit"
@@ -157,6 +157,7 @@ def fit(options: FitOptions) -> Fitted:
         picked=options.picked,
         call=CALL,
     )
+    _check_modalities(options, sides, None if before is None else before[0])
     if options.purpose in ("cross", "zero_shot") and len(sides) > 1:
         raise ArgumentError(
             f"--purpose={options.purpose}",
@@ -281,6 +282,31 @@ def _check(options: FitOptions) -> list[Family | ScorerFamily]:
     return [FAMILIES[name] for name in options.families]
 
 
+def _check_modalities(
+    options: FitOptions, sides: Sequence[Sides], amap: AlignmentMap | None
+) -> None:
+    """Raise for options that the modalities of the rows do not allow."""
+    names = {name for one in sides for name in one.modalities}
+    if amap is not None:
+        name_as_map(f"{CALL} --add", amap, sides)
+        names = {name for one in sides for name in one.modalities}
+        names |= set(amap.modalities)
+    there = ", ".join(sorted(names))
+    if options.fit_on is not None and options.fit_on not in {*names, "all"}:
+        raise ArgumentError(
+            f"--fit_on={options.fit_on}",
+            f"a modality of the rows ({there}), or all",
+            remedy="leave it out, or name the rows by --modality= or --pair=",
+        )
+    if options.purpose in ("cross", "zero_shot") and len(names) == 1:
+        raise ArgumentError(
+            f"--purpose={options.purpose}",
+            "rows of two modalities",
+            f"{there} alone",
+            "name folders with rows of both, or leave it out",
+        )
+
+
 def _output(options: FitOptions) -> Path | None:
     """Validate where the map goes."""
     if options.out is None:
@@ -332,6 +358,9 @@ def fit_models(options: FitOptions, models: str | None, pictures: str | None) ->
         )
     if len(models.split(",")) != 2:
         raise ArgumentError("--models", "two names", models, "write --models=A,B")
+    from jaxalign.workflows.models import check_models
+
+    check_models(models.split(","))
     _check(options)
     out = _output(options)
     assert out is not None
