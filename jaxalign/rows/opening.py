@@ -101,6 +101,16 @@ def open_rows(
     raise AssertionError
 
 
+def has_columns(reference: str, call: str = "has_columns") -> bool:
+    """Whether a reference names a format that may have a column of ids.
+
+    >>> has_columns("rows.npy"), has_columns("rows.parquet::emb")
+    (False, True)
+    """
+    place, _ = parse_reference(f"{call}({reference!r})", reference)
+    return place.suffix in SUFFIXES or place.is_folder()
+
+
 def parse_reference(where: str, text: str) -> tuple[Place, str | None]:
     """Split a reference into its place and its key.
 

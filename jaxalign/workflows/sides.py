@@ -12,6 +12,7 @@ import numpy as np
 from jaxalign.errors import ArgumentError
 from jaxalign.rows import MatchedRows, RowSet, match_rows, open_rows
 from jaxalign.rows.matching import Match
+from jaxalign.rows.opening import has_columns
 
 MOST_BAD = 0.01
 """Share of pairs with a bad row above which a command asks for `--skip_bad`."""
@@ -100,11 +101,16 @@ def open_sides(
             )
         options: dict[str, Any] = {
             "modality": name,
-            "id_column": id_column,
             "call": call,
         }
-        left = open_rows(one, **options, argument="SOURCE")
-        right = open_rows(other, **options, argument="TARGET")
+        columns = dict.fromkeys((one, other), id_column)
+        if id_column is not None and match == "position":
+            # Ids of one side alone are good for groups.
+            having = {text for text in columns if has_columns(text, call)}
+            columns = {text: id_column if text in having else None for text in columns}
+            columns = columns if having else dict.fromkeys(columns, id_column)
+        left = open_rows(one, **options, id_column=columns[one], argument="SOURCE")
+        right = open_rows(other, **options, id_column=columns[other], argument="TARGET")
         if picked is None:
             matched = match_rows(left, right, match=match, call=call)
         else:

@@ -73,6 +73,22 @@ def test_ids_of_pairs_come_in_the_order_of_the_pairs(folder):
     assert sides.ids(np.arange(3)).tolist() == ["n3", "n0", "n5"]
 
 
+@pytest.mark.usefixtures("folder")
+def test_ids_of_one_side_alone_pair_by_position_where_that_is_asked_for():
+    rows = list(np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32))
+    pq.write_table(pa.table({"v": rows, "name": list("vwxyz")}), "a.parquet")
+    both = ("a.parquet::v", "b.npy")
+    with pytest.raises(ValueError, match="TARGET"):
+        open_sides(*both, id_column="name", call="fit")
+    for one in (both, both[::-1]):
+        (sides,) = open_sides(*one, id_column="name", match="position", call="fit")
+        assert sides.matched.count == 5
+    with pytest.raises(ValueError, match=r"write --id_column=name;"):
+        open_sides(*both, id_column="nope", match="position", call="fit")
+    with pytest.raises(ValueError, match="SOURCE"):
+        open_sides("c.npy", "b.npy", id_column="n", match="position", call="fit")
+
+
 def test_a_hundredth_of_bad_pairs_is_accepted():
     check_bad(10, 1000, False)
     check_bad(500, 1000, True)
