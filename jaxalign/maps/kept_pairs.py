@@ -106,13 +106,24 @@ class KeptPairs:
           ValueError: for other widths, spaces or treatment of norms, or pairs that are
             in already.
         """
-        for what, one, other in (
-            ("widths", self.widths, more.widths),
-            ("norms (normalize)", self.normalized, more.normalized),
-            ("source space", self.source_space, more.source_space),
-            ("target space", self.target_space, more.target_space),
+        spaces = (
+            (self.source_space, more.source_space),
+            (
+                self.target_space,
+                more.target_space,
+            ),
+        )
+        for what, one, other, same in (
+            ("widths", self.widths, more.widths, self.widths == more.widths),
+            (
+                "norms (normalize)",
+                self.normalized,
+                more.normalized,
+                self.normalized == more.normalized,
+            ),
+            ("source space", *spaces[0], same_space(*spaces[0])),
+            ("target space", *spaces[1], same_space(*spaces[1])),
         ):
-            same = same_space(one, other) if what.endswith("space") else one == other
             if None not in (one, other) and not same:
                 got = f"{one} before and {other} now"
                 remedy = "pairs that are added must be of the same two models"

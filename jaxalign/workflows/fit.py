@@ -41,12 +41,13 @@ from jaxalign.maps.kept_pairs import (
 )
 from jaxalign.rows.matching import Match
 from jaxalign.trust.judge import judge
-from jaxalign.trust.verdict import Verdict
+from jaxalign.trust.verdict import Verdict, Word
 from jaxalign.workflows.adding import check_added, is_lower, name_as_map, word_of
 from jaxalign.workflows.lines import wrap
 from jaxalign.workflows.outputs import check_new_file
 from jaxalign.workflows.pairs import PairCounts, read_pairs
 from jaxalign.workflows.progress import working
+from jaxalign.workflows.shared_columns import shared_columns
 from jaxalign.workflows.sides import Sides, check_bad, check_named, open_sides
 from jaxalign.workflows.tell import verdict_facts
 
@@ -196,6 +197,14 @@ def fit(options: FitOptions) -> Fitted:
         warnings.warn(
             f"the map's verdict was {word_of(before[0])}; with these pairs it is "
             f"{verdict.word}",
+            stacklevel=2,
+        )
+    columns = () if verdict.word != "none" else shared_columns(sides)
+    if columns:
+        warnings.warn(
+            f"rows were paired by position, but both tables have a column "
+            f"{columns[0]!r} with the same values in another order: try "
+            f"--id_column={columns[0]}",
             stacklevel=2,
         )
     unmet = _unmet(options.require, verdict)
@@ -388,11 +397,26 @@ def describe(found: Fitted) -> list[str]:
     lines += wrap(found.choice.reason.split("; anchors that")[0])
     if found.files:
         amap, *beside = found.files
-        use = f"Use: jaxalign apply {amap} OLD_ROWS NEW_ROWS [--for=search]"
-        lines.append("Do not use it." if found.verdict.word == "none" else use)
+        lines.append(use_line(found.verdict.word, amap))
         more = f", and {beside[0]} for `fit --add={amap}`" if beside else ""
         lines.append(f"Written: {amap}{more}.")
     return lines
+
+
+def use_line(word: Word, path: Path) -> str:
+    """Say how a map is to be used, or that it is not.
+
+    >>> use_line("none", Path("map.safetensors"))
+    'Do not use it.'
+    """
+    if word == "none":
+        return "Do not use it."
+    if word == "too_few":
+        return (
+            "Warning: too few pairs to tell if it can be used; add some by "
+            f"jaxalign fit --add={path} OLD NEW"
+        )
+    return f"Use: jaxalign apply {path} OLD_ROWS NEW_ROWS [--for=search]"
 
 
 def facts_of(found: Fitted) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 """From files of pairs to a map with its verdict, and more pairs later."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -353,3 +354,13 @@ def test_rows_that_were_picked_pair_with_new_ones(run, files):
     )
     assert done.code == 0, done.err
     assert (done.json["rows_used"], done.json["verdict"]) == (120, "usable")
+
+
+@pytest.mark.parametrize(
+    ("word", "begins"),
+    [("usable", "Use: "), ("none", "Do not use"), ("too_few", "Warning: ")],
+)
+def test_a_map_is_offered_for_use_if_it_can_be_used(word, begins):
+    line = fit_module.use_line(word, Path("map.safetensors"))
+    assert line.startswith(begins)
+    assert ("--add=map.safetensors" in line) == (word == "too_few")

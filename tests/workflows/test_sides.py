@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jaxalign.workflows.shared_columns import shared_columns
 from jaxalign.workflows.sides import check_bad, open_sides
 
 
@@ -87,6 +88,38 @@ def test_ids_of_one_side_alone_pair_by_position_where_that_is_asked_for():
         open_sides(*both, id_column="nope", match="position", call="fit")
     with pytest.raises(ValueError, match="SOURCE"):
         open_sides("c.npy", "b.npy", id_column="n", match="position", call="fit")
+
+
+def test_columns_that_rows_should_be_paired_by_are_found(tmp_path):
+    rng = np.random.default_rng(0)
+    order = rng.permutation(1500)
+    for file, numbers in (("s", np.arange(1500)), ("t", order)):
+        table = pa.table(
+            {
+                "v": list(rng.normal(size=(1500, 2)).astype(np.float32)),
+                "label": numbers % 7,
+                "row": np.arange(1500),
+                "name": [f"n{number}" for number in numbers],
+            }
+        )
+        pq.write_table(table, tmp_path / f"{file}.parquet")
+    pair = [f"{tmp_path}/{file}.parquet::v" for file in "st"]
+    assert shared_columns(open_sides(*pair, call="fit")) == ["name"]
+    assert shared_columns(open_sides(*pair, id_column="name", call="fit")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("hf-hub:a/b", "hf://a/b", "hf.co/a/b", "https://huggingface.co/a/b/"),
+        "https://huggingface.co/a/b/tree/v1",
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_model_is_no_rows(name):
+    with pytest.raises(ValueError, match="SOURCE") as caught:
+        open_sides(name, "b.npy", call="fit")
+    assert "--models=a/b" in str(caught.value)
 
 
 def test_a_hundredth_of_bad_pairs_is_accepted():
