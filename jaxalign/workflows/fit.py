@@ -288,6 +288,8 @@ def _check(options: FitOptions) -> list[Family | ScorerFamily]:
         check_option(CALL, "--purpose", options.purpose, PURPOSES)
     if options.require is not None:
         check_option(CALL, "--require", options.require, REQUIRED)
+    if options.force and options.add is None:
+        raise ArgumentError("--force", "--add=MAP beside it", remedy="leave it out")
     return [FAMILIES[name] for name in options.families]
 
 

@@ -267,6 +267,7 @@ def test_many_pairs_are_fitted_from_their_moments(run, files, monkeypatch):
         (["--models=a, a", "--pictures=."], "twice"),
         (["--models=.,./", "--pictures=."], "twice"),
         (["old.npy", "new.npy", "--fit_on=image"], "--fit_on"),
+        (["old.npy", "new.npy", "--force"], "--force"),
         (["old.npy", "new.npy", "--purpose=cross"], "--purpose"),
         (["old.npy", "new.npy", "--purpose=zero_shot"], "--purpose"),
         (["old.npy", "new.npy", "--normalize=l1"], "--normalize"),
