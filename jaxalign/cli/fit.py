@@ -44,6 +44,7 @@ def add_arguments(parser: CommandParser) -> None:
     add("--fit_on", help="modality to fit the matrix on, or all; default: chosen")
     add("--require", help="usable or weak: below it write nothing, exit with 3")
     add("--add", metavar="MAP", help="a map that these pairs are added to")
+    add("--force", action="store_true", help="--add even pairs that MAP does not fit")
     add("--map_only", action="store_true", help="keep no moments for --add beside it")
     add("--models", metavar="A,B", help="embed --pictures with these, then fit")
     add("--pictures", help="folder of pictures with captions.csv, see jaxalign embed")
@@ -70,6 +71,7 @@ def run(arguments: argparse.Namespace) -> Answer:
         families=tuple(filter(None, (arguments.family or "").split(","))),
         fit_on=arguments.fit_on,
         add=arguments.add,
+        force=arguments.force,
         out=out,
         overwrite=arguments.overwrite,
         require=arguments.require,

@@ -10,6 +10,7 @@ an MLP, or "/3" with a scorer. A reader sees the old file or the new one, whole.
 import hashlib
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,13 @@ from jaxalign.lfs import POINTER, REMEDY, is_lfs_pointer
 
 FORMAT_NAME = "jaxalign-map"
 FORMAT_VERSION = 3
+# How files of other kinds begin.
+_SIGNS = {
+    b"\x93NUMPY": "an .npy file",
+    b"PK": "an .npz or zip file",
+    b"PAR1": "a parquet file",
+}
+_LONGEST_SIGN = max(map(len, _SIGNS))
 # Kinds storable in format version 1.
 _FIRST_KINDS = ("orthogonal", "linear", "mean_only")
 
@@ -115,6 +123,7 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
             header = json.loads(text)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
+        _check_kind(call, place)
         raise ArgumentError(
             call,
             "a whole safetensors file",
@@ -127,6 +136,23 @@ def read_map(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
             call, "a JSON object as header", type(header).__name__, "fit the map again"
         )
     return tensors, header
+
+
+def _check_kind(call: str, place: Path) -> None:
+    """Raise if a file that cannot be read is of another kind."""
+    try:
+        with place.open("rb") as stream:
+            start = stream.read(_LONGEST_SIGN)
+    except OSError:
+        return
+    kinds = [kind for sign, kind in _SIGNS.items() if start.startswith(sign)]
+    if kinds or place.suffix != ".safetensors":
+        raise ArgumentError(
+            call,
+            "a map, a .safetensors file",
+            f"{place.name!r}, which is not a map but {(kinds or ['another file'])[0]}",
+            "pass the file that `jaxalign fit --out=` or `amap.save` wrote",
+        )
 
 
 def _check_sum(call: str, stored: str | None, found: str) -> None:

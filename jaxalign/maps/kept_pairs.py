@@ -23,8 +23,10 @@ from jaxalign.anchors.anchors import Anchors
 from jaxalign.array_types import Modality
 from jaxalign.atomic_files import write_atomically
 from jaxalign.errors import ArgumentError, MissingFileError
+from jaxalign.maps.contents import space_of, spaces_part
 from jaxalign.maps.file import checksum
 from jaxalign.moments import Moments, merge_moments
+from jaxalign.spaces import older_spaces, same_space
 
 FORMAT = "jaxalign-pairs/1"
 SUFFIX = ".moments.safetensors"
@@ -104,13 +106,25 @@ class KeptPairs:
           ValueError: for other widths, spaces or treatment of norms, or pairs that are
             in already.
         """
-        for what, one, other in (
-            ("widths", self.widths, more.widths),
-            ("norms (normalize)", self.normalized, more.normalized),
-            ("source space", self.source_space, more.source_space),
-            ("target space", self.target_space, more.target_space),
+        spaces = (
+            (self.source_space, more.source_space),
+            (
+                self.target_space,
+                more.target_space,
+            ),
+        )
+        for what, one, other, same in (
+            ("widths", self.widths, more.widths, self.widths == more.widths),
+            (
+                "norms (normalize)",
+                self.normalized,
+                more.normalized,
+                self.normalized == more.normalized,
+            ),
+            ("source space", *spaces[0], same_space(*spaces[0])),
+            ("target space", *spaces[1], same_space(*spaces[1])),
         ):
-            if None not in (one, other) and one != other:
+            if None not in (one, other) and not same:
                 got = f"{one} before and {other} now"
                 remedy = "pairs that are added must be of the same two models"
                 raise ArgumentError(call, f"one and the same {what}", got, remedy)
@@ -134,8 +148,8 @@ class KeptPairs:
             moments=moments,
             samples=samples,
             origins=(*self.origins, *more.origins),
-            source_space=self.source_space or more.source_space,
-            target_space=self.target_space or more.target_space,
+            source_space=_newer(self.source_space, more.source_space),
+            target_space=_newer(self.target_space, more.target_space),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -147,9 +161,13 @@ class KeptPairs:
         for name, of in self.samples.items():
             for field, value in vars(of).items():
                 tensors[f"sample/{name}/{field}"] = np.array(value, order="C")
-        fields = ("normalized", "origins", "source_space", "target_space")
-        header = {name: getattr(self, name) for name in fields}
-        text = json.dumps({**header, "modalities": list(self.moments)})
+        header = {
+            "normalized": self.normalized,
+            "origins": self.origins,
+            **spaces_part(self.source_space, self.target_space),
+            "modalities": list(self.moments),
+        }
+        text = json.dumps(header)
         metadata = {
             "format": FORMAT,
             "header": text,
@@ -201,7 +219,10 @@ class KeptPairs:
                 for name in names
             },
             {name: Sample(**fields_of("sample", name)) for name in names},
-            **{**header, "origins": tuple(header["origins"])},
+            header["normalized"],
+            tuple(header["origins"]),
+            space_of(header, "source"),
+            space_of(header, "target"),
         )
 
 
@@ -212,6 +233,11 @@ def pairs_path(map_path: str | os.PathLike[str]) -> Path:
     'map.moments.safetensors'
     """
     return Path(map_path).with_suffix(SUFFIX)
+
+
+def _newer(one: str | None, other: str | None) -> str | None:
+    """Of two fingerprints of one space, that which brings older ones along."""
+    return other if one is None or older_spaces(other) else one
 
 
 def draw_sample(rows: int, most: int | None = SAMPLE) -> Int[np.ndarray, " s"] | None:

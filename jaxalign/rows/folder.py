@@ -103,16 +103,18 @@ def open_folder(
     }
     numbers = _agree(where, rows, tables)
     for name, pieces in rows.items():
-        check_widths(where, {found[name][k].base: piece for k, piece in pieces.items()})
+        check_widths(
+            where, {found[name][number].base: piece for number, piece in pieces.items()}
+        )
     parts = [
         Part(
-            len(next(iter(rows.values()))[k]),
-            {name: _relative(place, found[name][k], lone) for name in found},
-            f"{METADATA}/{tables[k].place.base}" if k in tables else None,
+            len(next(iter(rows.values()))[number]),
+            {name: _relative(place, found[name][number], lone) for name in found},
+            f"{METADATA}/{tables[number].place.base}" if number in tables else None,
         )
-        for k in numbers
+        for number in numbers
     ]
-    used = [tables[k] for k in numbers if k in tables]
+    used = [tables[number] for number in numbers if number in tables]
     if id_column is not None and not used:
         raise ArgumentError(
             where,
@@ -128,7 +130,7 @@ def open_folder(
         "folder",
         {
             name: join_rows(
-                [rows[own][k] for k in numbers] or [*rows[own].values()][:1]
+                [rows[own][number] for number in numbers] or [*rows[own].values()][:1]
             )
             for name, own in names.items()
         },
@@ -183,25 +185,27 @@ def _agree(
 ) -> list[int | str]:
     """Return the parts that have rows; raise unless all of a part's files agree."""
     sides: dict[str, dict[int | str, int]] = {
-        ROW_FOLDERS.get(name, "the folder"): {k: len(one) for k, one in pieces.items()}
+        ROW_FOLDERS.get(name, "the folder"): {
+            number: len(one) for number, one in pieces.items()
+        }
         for name, pieces in rows.items()
     }
     if tables:
-        sides[METADATA] = {k: table.rows for k, table in tables.items()}
+        sides[METADATA] = {number: table.rows for number, table in tables.items()}
     # In the order of the files, which is that of their numbers.
-    numbers = list(dict.fromkeys(k for side in sides.values() for k in side))
-    if all(isinstance(k, int) for k in numbers):
+    numbers = list(dict.fromkeys(number for side in sides.values() for number in side))
+    if all(isinstance(number, int) for number in numbers):
         numbers.sort()  # pyright: ignore[reportCallIssue]
     faults = []
-    for k in numbers:
-        counts = {name: side.get(k) for name, side in sides.items()}
+    for number in numbers:
+        counts = {name: side.get(number) for name, side in sides.items()}
         # A part without rows may have no file.
         if len({count or 0 for count in counts.values()}) > 1:
             told = (
                 f"{name} {'no file' if count is None else f'{count:,} rows'}"
                 for name, count in counts.items()
             )
-            faults.append(f"part {k}: {', '.join(told)}")
+            faults.append(f"part {number}: {', '.join(told)}")
     if faults:
         raise ArgumentError(
             where,
@@ -209,4 +213,6 @@ def _agree(
             shorten(faults, separator="; "),
             "copy the folder again, or name one modality, such as `folder/::image`",
         )
-    return [k for k in numbers if any(side.get(k) for side in sides.values())]
+    return [
+        number for number in numbers if any(side.get(number) for side in sides.values())
+    ]

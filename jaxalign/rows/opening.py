@@ -2,6 +2,7 @@
 """`open_rows`: from a reference, as users write it, to rows."""
 
 import os
+import re
 from typing import Any
 
 from jaxalign.errors import ArgumentError, MissingFileError
@@ -19,6 +20,11 @@ from jaxalign.store.layout import UNFINISHED
 FORMATS = (
     "rows.npy, rows.npz::key, rows.safetensors::key, rows.parquet::column, or a folder "
     "(clip-retrieval, autofaiss, parquet files, a store)"
+)
+_MODEL = re.compile(
+    r"(?:hf-hub:|hf://|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)"
+    r"(?:models/)?(?!(?:datasets|spaces|docs|papers|buckets)/)"
+    r"(?P<name>[\w.-]+/[\w.-]+)(?:(?:@|/tree/)(?P<at>[^/@?#]+))?/?"
 )
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
 
@@ -101,6 +107,16 @@ def open_rows(
     raise AssertionError
 
 
+def has_columns(reference: str, call: str = "has_columns") -> bool:
+    """Whether a reference names a format that may have a column of ids.
+
+    >>> has_columns("rows.npy"), has_columns("rows.parquet::emb")
+    (False, True)
+    """
+    place, _ = parse_reference(f"{call}({reference!r})", reference)
+    return place.suffix in SUFFIXES or place.is_folder()
+
+
 def parse_reference(where: str, text: str) -> tuple[Place, str | None]:
     """Split a reference into its place and its key.
 
@@ -111,9 +127,25 @@ def parse_reference(where: str, text: str) -> tuple[Place, str | None]:
     if not separator or "://" in key:
         # The last is a chain of fsspec, such as simplecache::s3://bucket/rows.npy.
         path, key = text, None
+    _check_is_no_model(where, text)
     if not path or key == "":
         raise ArgumentError(where, FORMATS, remedy="write a path, then '::' and a key")
     return locate(where, path), key
+
+
+def _check_is_no_model(where: str, text: str) -> None:
+    """Raise for a model of the hub: files in its repository are named by their path."""
+    meant = _MODEL.fullmatch(text)
+    if meant is None or os.path.exists(text):
+        return
+    name = meant["name"] + ("" if meant["at"] is None else f"@{meant['at']}")
+    raise ArgumentError(
+        where,
+        "rows that a model made",
+        f"a model, {name}",
+        f"type `jaxalign fit --models={name},OTHER/MODEL --pictures=FOLDER`, or make "
+        f"rows by `jaxalign embed PICTURES --models={name} --out=FOLDER`",
+    )
 
 
 def _open_folder(where, text, place, key, modality, id_column) -> RowSet:

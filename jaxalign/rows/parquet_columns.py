@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalign.errors import ArgumentError
-from jaxalign.rows.keys import choose_key
+from jaxalign.errors import ArgumentError, shorten
 from jaxalign.rows.places import Place, missing_package, open_checked
 from jaxalign.rows.row_set import Ids
 
@@ -156,6 +155,23 @@ class ColumnReader:
         return self._rest.pop() if self._rest else next(self._stream)
 
 
+def _no_column(where: str, table: TableFile, column: str) -> ArgumentError:
+    """The error of ids from a column that is not there."""
+    import pyarrow.types as types
+
+    names = [one.name for one in table.schema if not types.is_nested(one.type)]
+    there = shorten([repr(name) for name in names], most=8) or "none"
+    remedy = "leave id_column out: rows pair by position"
+    if names:
+        remedy = f"write --id_column={names[0]}; in Python, id_column={names[0]!r}"
+    return ArgumentError(
+        where,
+        f"a column of ids in {table.place.base}",
+        f"{column!r}; there are {there}",
+        remedy,
+    )
+
+
 class ColumnIds(Ids):
     """Ids of rows: the values of one column, as strings."""
 
@@ -163,8 +179,8 @@ class ColumnIds(Ids):
 
     def __init__(self, where: str, tables: Sequence[TableFile], column: str):
         for table in tables:
-            names = table.schema.names
-            choose_key(where, table.place.name, column, names, [], "column")
+            if column not in table.schema.names:
+                raise _no_column(where, table, column)
         self._where, self._column = where, column
         self._readers = [ColumnReader(table, column) for table in tables]
         self._starts = [0, *itertools.accumulate(table.rows for table in tables)]

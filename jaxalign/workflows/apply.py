@@ -81,7 +81,7 @@ def apply(
         normalize = takes_unit_rows(amap)
     check_row_spaces(CALL, amap, rows, argument="IN")
     verdict = amap.card.get("verdict")
-    if isinstance(verdict, Mapping) and verdict.get("word") == "none":
+    if isinstance(verdict, Mapping) and verdict.get("word") in ("none", "too_few"):
         warnings.warn(f"the map's verdict: {verdict.get('sentence')}", stacklevel=2)
     use_compilation_cache()
     for name in rows.rows:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from jaxalign.rows import RowSet, open_rows
+from jaxalign.spaces import same_space
 from jaxalign.trust.row_health import Faulty, RowHealth, examine_rows
 from jaxalign.workflows.progress import progress
 
@@ -188,10 +189,11 @@ def _for_map(
     swap = "use the map of the other direction: `amap.inverse()`, or fit it"
     spaces = amap.source_space, amap.target_space
     known = rows.space is not None and spaces[0] is not None
-    if known and rows.space == spaces[1] != spaces[0]:
+    own_space = same_space(rows.space, spaces[0])
+    if known and not own_space and same_space(rows.space, spaces[1]):
         add("swapped", "they are of the space that the map leads to", swap)
         return found
-    if known and rows.space != spaces[0]:
+    if known and not own_space:
         add(
             "other_space",
             f"they are of the space {str(rows.space)[:16]}, the map is from "

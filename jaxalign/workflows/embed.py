@@ -32,7 +32,7 @@ from jaxalign.errors import ArgumentError, check_count
 from jaxalign.processors import cpu_count
 from jaxalign.sharding import data_mesh
 from jaxalign.store.reader import EmbeddingStore
-from jaxalign.workflows.models import load_model
+from jaxalign.workflows.models import check_models, load_model
 from jaxalign.workflows.outputs import open_folder
 
 StoreDtype = Literal["float32", "float16"]
@@ -223,6 +223,7 @@ def embed_pictures(
     if not 1 <= len(names) <= 2 or not all(names):
         remedy = "write --models=A,B"
         raise ArgumentError("--models", "one model or two", repr(models), remedy)
+    check_models(names)
     for name in ("batch_size", "max_examples", "part_examples", "threads"):
         if settings.get(name) is not None:
             check_count("jaxalign embed", f"--{name}", settings[name])

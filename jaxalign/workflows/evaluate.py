@@ -8,13 +8,13 @@ from jaxalign.compilation_cache import use_compilation_cache
 from jaxalign.errors import ArgumentError
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.rows.matching import Match
-from jaxalign.search.use import Use
 from jaxalign.trust.of_map import judge_map
 from jaxalign.trust.verdict import Verdict
 from jaxalign.workflows.map_input import (
     check_row_spaces,
     check_side,
     takes_unit_rows,
+    use_of,
 )
 from jaxalign.workflows.pairs import PairCounts, read_pairs
 from jaxalign.workflows.progress import working
@@ -88,8 +88,6 @@ def evaluate(
     check_bad(counts[name].skipped, counts[name].read, skip_bad)
     check_side(f"{CALL} SOURCE", amap, kept.samples[name].source, name)
     of_map = name if name in amap.modalities else None
-    told = amap.card.get("candidate")
-    use = Use(**told["use"]) if isinstance(told, dict) and "use" in told else None
     with working("Searching new pairs"):
-        verdict = judge_map(amap, kept.anchors(CALL), of_map, use=use)
+        verdict = judge_map(amap, kept.anchors(CALL), of_map, use=use_of(amap))
     return Evaluated(verdict, counts[name])

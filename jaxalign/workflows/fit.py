@@ -41,13 +41,14 @@ from jaxalign.maps.kept_pairs import (
 )
 from jaxalign.rows.matching import Match
 from jaxalign.trust.judge import judge
-from jaxalign.trust.verdict import Verdict
+from jaxalign.trust.verdict import Verdict, Word
+from jaxalign.workflows.adding import check_added, is_lower, name_as_map, word_of
 from jaxalign.workflows.lines import wrap
-from jaxalign.workflows.map_input import check_side
 from jaxalign.workflows.outputs import check_new_file
 from jaxalign.workflows.pairs import PairCounts, read_pairs
 from jaxalign.workflows.progress import working
-from jaxalign.workflows.sides import check_bad, check_named, open_sides
+from jaxalign.workflows.shared_columns import shared_columns
+from jaxalign.workflows.sides import Sides, check_bad, check_named, open_sides
 from jaxalign.workflows.tell import verdict_facts
 
 CALL = "jaxalign fit"
@@ -86,6 +87,7 @@ class FitOptions:
       families: names in `FAMILIES` to choose from; () for the purpose's own.
       fit_on: modality that the matrix is fitted on, or "all"; None: chosen.
       add: a map that these pairs are added to.
+      force: add pairs that this map does not fit.
       out: the map's file; None: none is written.
       overwrite: replace an older file.
       require: "usable" or "weak": write nothing below this verdict.
@@ -105,6 +107,7 @@ class FitOptions:
     families: Sequence[str] = ()
     fit_on: str | None = None
     add: str | None = None
+    force: bool = False
     out: str | None = "map.safetensors"
     overwrite: bool = False
     require: str | None = None
@@ -155,6 +158,7 @@ def fit(options: FitOptions) -> Fitted:
         picked=options.picked,
         call=CALL,
     )
+    _check_modalities(options, sides, None if before is None else before[0])
     if options.purpose in ("cross", "zero_shot") and len(sides) > 1:
         raise ArgumentError(
             f"--purpose={options.purpose}",
@@ -167,6 +171,14 @@ def fit(options: FitOptions) -> Fitted:
     normalize = options.normalize
     if normalize is None:
         normalize = True if before is None else before[1].normalized
+    if before is not None:
+        check_added(
+            f"{CALL} --add",
+            *before,
+            sides,
+            normalize=normalize,
+            force=options.force,
+        )
     all_rows = any(not _from_moments(family) for family in families)
     kept, counts = read_pairs(sides, normalize=normalize, all_rows=all_rows, call=CALL)
     skipped = sum(one.skipped for one in counts.values())
@@ -174,14 +186,26 @@ def fit(options: FitOptions) -> Fitted:
     purpose = options.purpose
     if before is not None:
         purpose = purpose or before[0].card.get("purpose")
-        for name, of in kept.samples.items():
-            check_side(f"{CALL} --add", before[0], of.source, name)
         kept = before[1].merge(kept, call=f"{CALL} --add")
     with warnings.catch_warnings():
         # The verdict says the same, and more.
         warnings.simplefilter("ignore", PoorFitWarning)
         amap, choice, verdict = fit_kept(
             kept, purpose=purpose or "search", families=families, fit_on=options.fit_on
+        )
+    if before is not None and is_lower(verdict.word, word_of(before[0])):
+        warnings.warn(
+            f"the map's verdict was {word_of(before[0])}; with these pairs it is "
+            f"{verdict.word}",
+            stacklevel=2,
+        )
+    columns = () if verdict.word != "none" else shared_columns(sides)
+    if columns:
+        warnings.warn(
+            f"rows were paired by position, but both tables have a column "
+            f"{columns[0]!r} with the same values in another order: try "
+            f"--id_column={columns[0]}",
+            stacklevel=2,
         )
     unmet = _unmet(options.require, verdict)
     files = []
@@ -264,7 +288,34 @@ def _check(options: FitOptions) -> list[Family | ScorerFamily]:
         check_option(CALL, "--purpose", options.purpose, PURPOSES)
     if options.require is not None:
         check_option(CALL, "--require", options.require, REQUIRED)
+    if options.force and options.add is None:
+        raise ArgumentError("--force", "--add=MAP beside it", remedy="leave it out")
     return [FAMILIES[name] for name in options.families]
+
+
+def _check_modalities(
+    options: FitOptions, sides: Sequence[Sides], amap: AlignmentMap | None
+) -> None:
+    """Raise for options that the modalities of the rows do not allow."""
+    names = {name for one in sides for name in one.modalities}
+    if amap is not None:
+        name_as_map(f"{CALL} --add", amap, sides)
+        names = {name for one in sides for name in one.modalities}
+        names |= set(amap.modalities)
+    there = ", ".join(sorted(names))
+    if options.fit_on is not None and options.fit_on not in {*names, "all"}:
+        raise ArgumentError(
+            f"--fit_on={options.fit_on}",
+            f"a modality of the rows ({there}), or all",
+            remedy="leave it out, or name the rows by --modality= or --pair=",
+        )
+    if options.purpose in ("cross", "zero_shot") and len(names) == 1:
+        raise ArgumentError(
+            f"--purpose={options.purpose}",
+            "rows of two modalities",
+            f"{there} alone",
+            "name folders with rows of both, or leave it out",
+        )
 
 
 def _output(options: FitOptions) -> Path | None:
@@ -318,6 +369,9 @@ def fit_models(options: FitOptions, models: str | None, pictures: str | None) ->
         )
     if len(models.split(",")) != 2:
         raise ArgumentError("--models", "two names", models, "write --models=A,B")
+    from jaxalign.workflows.models import check_models
+
+    check_models(models.split(","))
     _check(options)
     out = _output(options)
     assert out is not None
@@ -345,11 +399,26 @@ def describe(found: Fitted) -> list[str]:
     lines += wrap(found.choice.reason.split("; anchors that")[0])
     if found.files:
         amap, *beside = found.files
-        use = f"Use: jaxalign apply {amap} OLD_ROWS NEW_ROWS [--for=search]"
-        lines.append("Do not use it." if found.verdict.word == "none" else use)
+        lines.append(use_line(found.verdict.word, amap))
         more = f", and {beside[0]} for `fit --add={amap}`" if beside else ""
         lines.append(f"Written: {amap}{more}.")
     return lines
+
+
+def use_line(word: Word, path: Path) -> str:
+    """Say how a map is to be used, or that it is not.
+
+    >>> use_line("none", Path("map.safetensors"))
+    'Do not use it.'
+    """
+    if word == "none":
+        return "Do not use it."
+    if word == "too_few":
+        return (
+            "Warning: too few pairs to tell if it can be used; add some by "
+            f"jaxalign fit --add={path} OLD NEW"
+        )
+    return f"Use: jaxalign apply {path} OLD_ROWS NEW_ROWS [--for=search]"
 
 
 def facts_of(found: Fitted) -> dict[str, Any]:

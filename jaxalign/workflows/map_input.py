@@ -8,12 +8,17 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxalign.errors import ArgumentError
+from jaxalign.families.scorer import Side
 from jaxalign.maps.alignment_map import AlignmentMap
 from jaxalign.maps.sketch import fits_other_side, left_over, unit_scale
 from jaxalign.rows import RowSet
+from jaxalign.search.use import Use
+from jaxalign.spaces import same_space
 
 # Half precision moves the norm of a unit row by less.
 _UNIT_WITHIN = 1e-2
+
+_SIDES: tuple[Side, Side] = ("source", "target")
 
 STRANGE = 2.5
 """Rows are unlike a map's anchors if its sketch leaves so many times as much of them.
@@ -27,8 +32,8 @@ class SideFit(NamedTuple):
     """How rows fit the two sides of a map: about 1 like the anchors, more unlike them.
 
     Attributes:
-      own: by the sketch of the source side.
-      other: by that of the target side; None where the widths differ.
+      own: by the sketch of the side that they are taken for.
+      other: by that of the other side; None where the widths differ.
     """
 
     own: float
@@ -36,7 +41,7 @@ class SideFit(NamedTuple):
 
     @property
     def swapped(self) -> bool:
-        """Whether they are clearly rows of the target side."""
+        """Whether they are clearly rows of the other side."""
         return self.other is not None and fits_other_side(self.own, self.other)
 
     @property
@@ -46,14 +51,19 @@ class SideFit(NamedTuple):
 
 
 def compare_sides(
-    amap: AlignmentMap, rows: Float[np.ndarray, "n d_source"], modality: str
+    amap: AlignmentMap,
+    rows: Float[np.ndarray, "n d"],
+    modality: str,
+    *,
+    side: Side = "source",
 ) -> SideFit | None:
     """Compare rows with the sketches of both sides, whatever their norms.
 
     Args:
       amap: the map.
-      rows: ``(n, d_source)``, a sample.
+      rows: ``(n, d)``, a sample.
       modality: of the map.
+      side: which they are taken for.
 
     Returns:
       How they fit; None for a map without sketches, or no row.
@@ -63,8 +73,8 @@ def compare_sides(
     if not sketches or known is None or reached is None or not len(rows):
         return None
     found: list[float | None] = []
-    for side, means, of in zip(
-        ("source", "target"),
+    for of_side, means, of in zip(
+        _SIDES,
         (numbers.source_means, numbers.target_means),
         (known, reached),
         strict=True,
@@ -74,8 +84,8 @@ def compare_sides(
             found.append(None)
             continue
         scaled = unit_scale(rows, float(of[modality][1]))
-        found.append(left_over(sketches[side], mean, scaled))
-    own, other = found
+        found.append(left_over(sketches[of_side], mean, scaled))
+    own, other = found if side == "source" else reversed(found)
     return None if own is None or not np.isfinite(own) else SideFit(own, other)
 
 
@@ -130,7 +140,8 @@ def check_row_spaces(
             if found == other:
                 remedy = "swap the two sides, or use the map of the other direction"
             raise ArgumentError(f"{call} {name}", f"width {width}", found, remedy)
-        if None not in (rows.space, space) and rows.space != space:
+        known = None not in (rows.space, space)
+        if known and not same_space(rows.space, space):
             raise ArgumentError(
                 f"{call} {name}",
                 f"rows of the space {str(space)[:16]}",
@@ -140,27 +151,40 @@ def check_row_spaces(
 
 
 def check_side(
-    call: str, amap: AlignmentMap, rows: Float[np.ndarray, "n d_source"], name: str
+    call: str,
+    amap: AlignmentMap,
+    rows: Float[np.ndarray, "n d"],
+    name: str,
+    *,
+    side: Side = "source",
 ) -> SideFit | None:
-    """Raise for rows that clearly fit the map's target side better.
+    """Raise for rows that clearly fit the map's other side better.
 
     Args:
       call: named in errors, with the argument.
       amap: the map.
-      rows: ``(n, d_source)``, a sample.
+      rows: ``(n, d)``, a sample.
       name: their modality.
+      side: which they are taken for.
 
     Returns:
       How they fit, see `compare_sides`.
     """
     own = modality_of(amap, name)
-    fit = None if own is None else compare_sides(amap, rows, own)
+    fit = None if own is None else compare_sides(amap, rows, own, side=side)
     if fit is not None and fit.swapped:
         words = "rows" if name == "rows" else f"{name} rows"
         raise ArgumentError(
             call,
-            "rows of the map's source model",
-            f"{words} that fit the model that it leads to better",
+            f"rows of the map's {side} model",
+            f"{words} that fit its {'target' if side == 'source' else 'source'} "
+            "model better",
             "swap the sides, or use the map of the other direction",
         )
     return fit
+
+
+def use_of(amap: AlignmentMap) -> Use | None:
+    """The use that was chosen with the map, or None."""
+    told = amap.card.get("candidate")
+    return Use(**told["use"]) if isinstance(told, Mapping) and "use" in told else None

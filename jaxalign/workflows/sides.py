@@ -12,9 +12,13 @@ import numpy as np
 from jaxalign.errors import ArgumentError
 from jaxalign.rows import MatchedRows, RowSet, match_rows, open_rows
 from jaxalign.rows.matching import Match
+from jaxalign.rows.opening import has_columns
 
 MOST_BAD = 0.01
 """Share of pairs with a bad row above which a command asks for `--skip_bad`."""
+
+# Pairs by which the same rows on both sides are known.
+_LOOKED_AT = 100
 
 # Colons of "::key" and of "s3://" do not part two references.
 _BETWEEN = re.compile(r"(?<!:):(?!:|//)")
@@ -32,6 +36,11 @@ class Sides(NamedTuple):
     source: RowSet
     target: RowSet
     matched: MatchedRows
+
+    @property
+    def modalities(self) -> list[str]:
+        """Modalities that both have."""
+        return [name for name in self.source.rows if name in self.target.rows]
 
     def origin(self) -> str:
         """Identify the files that the pairs come from."""
@@ -92,16 +101,23 @@ def open_sides(
             )
         options: dict[str, Any] = {
             "modality": name,
-            "id_column": id_column,
             "call": call,
         }
-        left = open_rows(one, **options, argument="SOURCE")
-        right = open_rows(other, **options, argument="TARGET")
+        columns = dict.fromkeys((one, other), id_column)
+        if id_column is not None and match == "position":
+            # Ids of one side alone are good for groups.
+            having = {text for text in columns if has_columns(text, call)}
+            columns = {text: id_column if text in having else None for text in columns}
+            columns = columns if having else dict.fromkeys(columns, id_column)
+        left = open_rows(one, **options, id_column=columns[one], argument="SOURCE")
+        right = open_rows(other, **options, id_column=columns[other], argument="TARGET")
         if picked is None:
             matched = match_rows(left, right, match=match, call=call)
         else:
             matched = _match_picked(left, right, picked)
-        found.append(Sides(left, right, matched))
+        sides = Sides(left, right, matched)
+        _check_differ(call, sides, one, other)
+        found.append(sides)
     return found
 
 
@@ -112,6 +128,32 @@ def check_named(
     if (source is None) != (target is None) or (source is None and not pairs):
         raise ArgumentError(
             call, "SOURCE and TARGET, or --pair=image:SOURCE:TARGET", "one or neither"
+        )
+
+
+def _check_differ(call: str, sides: Sides, one: str, other: str) -> None:
+    """Raise for the same rows on both sides, by a look at the first pairs.
+
+    Two models may share a tower: then the rows of one modality of two are equal.
+    """
+    numbers = np.arange(min(_LOOKED_AT, sides.matched.count))
+    equal = []
+    for name in sides.modalities:
+        rows = [sides.source.rows[name], sides.target.rows[name]]
+        if rows[0].shape[1] != rows[1].shape[1] or not len(numbers):
+            return
+        chosen = (sides.matched.source, sides.matched.target)
+        first, second = (
+            np.asarray(of.take(numbers if at is None else at[numbers]), np.float32)
+            for of, at in zip(rows, chosen, strict=True)
+        )
+        equal.append(np.array_equal(first, second, equal_nan=True))
+    if equal and all(equal):
+        raise ArgumentError(
+            call,
+            "rows of two models",
+            f"the same rows on both sides, {one!r} and {other!r}",
+            "name the rows of the other model",
         )
 
 

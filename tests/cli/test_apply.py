@@ -90,11 +90,21 @@ def test_a_folder_with_a_modality_that_the_map_lacks_is_named(run, tmp_path, ama
     assert carried.ids(0, 2).tolist() == ["0.jpg", "1.jpg"]
 
 
-def test_what_a_user_should_know_is_said(run, files, amap, monkeypatch):
+@pytest.mark.parametrize("suffix", ["npy", "safetensors"])
+def test_rows_in_the_place_of_a_map(run, files, suffix):
+    wrong = files / f"wrong.{suffix}"
+    shutil.copy(files / "old.npy", wrong)
+    done = run("apply", wrong, files / "old.npy", files / "out.npy")
+    assert done.code == 2
+    assert "not a map" in done.err
+
+
+@pytest.mark.parametrize("word", ["none", "too_few"])
+def test_what_a_user_should_know_is_said(run, files, amap, monkeypatch, word):
     monkeypatch.setattr("warnings.filters", [])  # warnings are shown, not raised
     loaded = ja.AlignmentMap.load(amap)
     card = json.loads(json.dumps(dict(loaded.card)))
-    card["verdict"] |= {"word": "none", "sentence": "NONE: nothing found"}
+    card["verdict"] |= {"word": word, "sentence": "NONE: nothing found"}
     bad = files / "bad.safetensors"
     shutil.copy(amap, bad)
     ja.AlignmentMap(loaded.numbers, card=card).save(bad)

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
+from jaxalign.maps.kept_pairs import KeptPairs, Sample
+from jaxalign.spaces import Space
 from tests.cli.conftest import planted_rows
 
 
@@ -99,3 +101,52 @@ def test_the_other_side_is_known_where_widths_are_equal(run, tmp_path):
     assert "swap" in done.err
     done = run("apply", path, tmp_path / "target.npy", tmp_path / "out.npy", "--force")
     assert done.code == 0, done.err
+
+
+def _store(folder, space, rows):
+    """Write a store of text rows."""
+    creating = ja.EmbeddingStore.create(
+        folder,
+        space=space,
+        examples=len(rows),
+        part_examples=len(rows),
+        modalities={"text": rows.shape[1]},
+    )
+    with creating as writer:
+        names = [str(number) for number in range(len(rows))]
+        writer.append({"text": rows.astype(np.float32)}, first=0, ids=names)
+        writer.finish()
+    return folder
+
+
+def test_a_fingerprint_of_an_earlier_version_is_the_same_space(run, tmp_path):
+    pair = tuple(rows.astype(np.float32) for rows in planted_rows())
+    path = tmp_path / "map.safetensors"
+    ja.fit_map({"text": pair}, source_space="old A", target_space="old B").save(path)
+    newer = [Space("new A", older=["old A"]), Space("new B", older=["old B"])]
+    stores = [
+        _store(tmp_path / space, space, rows)
+        for space, rows in zip(newer, pair, strict=True)
+    ]
+    found = _names(run("doctor", stores[0], f"--map={path}", "--json"))
+    assert not set(found) & {"swapped", "other_space"}
+    found = _names(run("doctor", stores[1], f"--map={path}", "--json"))
+    assert "swapped" in found
+    done = run("apply", path, stores[0], tmp_path / "out")
+    assert done.code == 0, done.err
+    done = run("evaluate", path, *stores)
+    assert done.code == 0, done.err
+
+
+def test_pairs_are_added_over_a_change_of_fingerprints(tmp_path):
+    pair = tuple(rows.astype(np.float32) for rows in planted_rows())
+    moments = ja.Anchors({"text": pair}).moments(grams=True)
+    samples = {"text": Sample(*pair, np.arange(len(pair[0])))}
+    newer = Space("new A", older=["old A"])
+    before = KeptPairs(moments, samples, True, ("1",), "old A", "B")
+    more = KeptPairs(moments, samples, True, ("2",), newer, "B")
+    for one, other in ((before, more), (more, before)):
+        one.save(tmp_path / "kept.safetensors")
+        merged = KeptPairs.load(tmp_path / "kept.safetensors").merge(other)
+        assert merged.source_space == "new A"
+        assert merged.source_space.older == ("old A",)

@@ -2,12 +2,17 @@
 """From files of pairs to a map with its verdict, and more pairs later."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.maps.kept_pairs import KeptPairs, pairs_path
+from jaxalign.errors import ArgumentError
+from jaxalign.maps.kept_pairs import KeptPairs, Sample, pairs_path
+from jaxalign.trust.verdict import Verdict
+from jaxalign.workflows import fit as fit_module
 from jaxalign.workflows import pairs as pairs_module
 from tests.cli.conftest import D_SOURCE, D_TARGET, planted_rows
 
@@ -132,6 +137,100 @@ def test_more_pairs_give_the_map_of_all_pairs(run, files):
     assert path.read_bytes() != before
 
 
+@pytest.fixture
+def grown(files, monkeypatch):
+    """A map with what is kept beside it, and more pairs: `more_old`, `more_new`."""
+    monkeypatch.setattr("warnings.filters", [])  # warnings are shown, not raised
+    source, target = planted_rows(seed=8)
+    np.save(files / "more_old.npy", source)
+    np.save(files / "more_new.npy", target)
+
+    def fit(*modalities, path=files / "map.safetensors"):
+        pairs = tuple(
+            rows / np.linalg.norm(rows, axis=1, keepdims=True)
+            for rows in map(np.float32, planted_rows())
+        )
+        anchors = ja.Anchors(dict.fromkeys(modalities, pairs))
+        told = {"rows": {"normalized": True}, "verdict": {"word": "usable"}}
+        ja.fit_map(anchors, card=told).save(path)
+        samples = {name: Sample(*pairs, np.arange(120)) for name in modalities}
+        kept = KeptPairs(anchors.moments(grams=True), samples, True, ("1",))
+        kept.save(pairs_path(path))
+        return path
+
+    return fit
+
+
+@pytest.fixture
+def merged(monkeypatch):
+    """What would be fitted: a fit ends there."""
+    found = []
+
+    def stop(kept, **options):
+        found.append(kept)
+        raise ArgumentError("fit", "nothing", "pairs")
+
+    monkeypatch.setattr(fit_module, "fit_kept", stop)
+    return found
+
+
+def _add(run, files, path, *more, source="more_old.npy", target="more_new.npy"):
+    return run(
+        *("fit", files / source, files / target, f"--add={path}"),
+        *("--family=orthogonal", "--json", *more),
+    )
+
+
+def test_lone_matrices_take_the_one_modality_of_the_map(run, files, grown, merged):
+    path = grown("image")
+    assert _add(run, files, path).code == 2
+    (kept,) = merged
+    assert {name: int(of.rows) for name, of in kept.moments.items()} == {"image": 240}
+    path = grown("image", "text")
+    before = path.read_bytes()
+    done = _add(run, files, path)
+    assert done.code == 2
+    assert "--modality=" in done.err
+    assert path.read_bytes() == before
+
+
+def test_pairs_that_a_good_map_does_not_fit_are_not_added(
+    run, files, grown, merged, monkeypatch
+):
+    path = grown("rows")
+    before = path.read_bytes()
+    np.save(files / "mixed.npy", np.roll(np.load(files / "more_new.npy"), 7, axis=0))
+    other = np.random.default_rng(4).normal(size=(120, D_TARGET))
+    np.save(files / "other.npy", other.astype(np.float32))
+    monkeypatch.setattr(fit_module, "read_pairs", None)  # found before the pass
+    for target, said in (("mixed.npy", "check that row i"), ("other.npy", "TARGET")):
+        done = _add(run, files, path, target=target)
+        assert done.code == 2
+        assert said in done.err
+        assert "--force" in done.err
+    monkeypatch.undo()
+    assert not merged
+    assert path.read_bytes() == before
+
+
+def test_a_lower_verdict_is_pointed_out(run, files, grown, monkeypatch):
+    path = grown("rows")
+    np.save(files / "mixed.npy", np.roll(np.load(files / "more_new.npy"), 7, axis=0))
+
+    def fit_kept(kept, **options):
+        assert int(kept.moments["rows"].rows) == 240
+        verdict = Verdict("weak", "WEAK: so", "rows", 240, None)
+        amap = ja.AlignmentMap.load(path)
+        return amap, SimpleNamespace(reason="", candidate=amap), verdict
+
+    monkeypatch.setattr(fit_module, "fit_kept", fit_kept)
+    monkeypatch.setattr(fit_module, "facts_of", lambda found: {})
+    done = _add(run, files, path, "--force", target="mixed.npy")
+    assert done.code == 0, done.err
+    assert "warning: " in done.err
+    assert "usable" in done.err
+
+
 @pytest.mark.slow
 def test_many_pairs_are_fitted_from_their_moments(run, files, monkeypatch):
     monkeypatch.setattr(
@@ -165,6 +264,12 @@ def test_many_pairs_are_fitted_from_their_moments(run, files, monkeypatch):
         (["old.npy", "new.npy", "--add=nowhere.safetensors"], "nowhere"),
         (["--pair=image:old.npy"], "--pair"),
         (["--models=a,b"], "--pictures"),
+        (["--models=a, a", "--pictures=."], "twice"),
+        (["--models=.,./", "--pictures=."], "twice"),
+        (["old.npy", "new.npy", "--fit_on=image"], "--fit_on"),
+        (["old.npy", "new.npy", "--force"], "--force"),
+        (["old.npy", "new.npy", "--purpose=cross"], "--purpose"),
+        (["old.npy", "new.npy", "--purpose=zero_shot"], "--purpose"),
         (["old.npy", "new.npy", "--normalize=l1"], "--normalize"),
     ],
     ids=" ".join,
@@ -250,3 +355,13 @@ def test_rows_that_were_picked_pair_with_new_ones(run, files):
     )
     assert done.code == 0, done.err
     assert (done.json["rows_used"], done.json["verdict"]) == (120, "usable")
+
+
+@pytest.mark.parametrize(
+    ("word", "begins"),
+    [("usable", "Use: "), ("none", "Do not use"), ("too_few", "Warning: ")],
+)
+def test_a_map_is_offered_for_use_if_it_can_be_used(word, begins):
+    line = fit_module.use_line(word, Path("map.safetensors"))
+    assert line.startswith(begins)
+    assert ("--add=map.safetensors" in line) == (word == "too_few")
