@@ -14,8 +14,10 @@ from jaxtyping import Float, Int
 from jaxalign.anchors.anchors import Anchors
 from jaxalign.array_types import Modality
 
-MOST_REGIONS, FEWEST_REGIONS = 40, 10
-_ROWS_EACH, _ROUNDS, _SEED = 10, 8, 0
+MOST_REGIONS, FEWEST_REGIONS = 40, 5
+# Regions of five rows where rows are few, then ten regions, then regions of ten rows.
+_FEW_EACH, _SEVERAL, _ROWS_EACH = 5, 10, 10
+_ROUNDS, _SEED = 8, 0
 
 
 def with_regions(anchors: Anchors, modality: Modality) -> Anchors:
@@ -32,7 +34,9 @@ def with_regions(anchors: Anchors, modality: Modality) -> Anchors:
     pairs = anchors.rows[modality]
     groups = pairs.known("groups")
     names, first = np.unique(groups, return_index=True)
-    count = int(np.clip(len(names) // _ROWS_EACH, FEWEST_REGIONS, MOST_REGIONS))
+    few = min(len(names) // _FEW_EACH, _SEVERAL)
+    count = max(few, len(names) // _ROWS_EACH)
+    count = int(np.clip(count, FEWEST_REGIONS, MOST_REGIONS))
     found = cluster_rows(np.asarray(pairs.source, np.float32), count)
     largest = max(int(one.known("groups").max()) for one in anchors.rows.values())
     region_of_group = count + np.arange(largest + 1)
