@@ -177,6 +177,7 @@ def test_held_out_anchors_of_any_norm_are_searched(cones):
     assert ja.choose_map({"text": grown}, **ISO).table
 
 
+@pytest.mark.slow
 def test_families_that_need_rows_are_tried(cones):
     anchors, _, _ = cones
     family = ja.Robust(ja.Orthogonal(), "huber")
@@ -184,6 +185,7 @@ def test_families_that_need_rows_are_tried(cones):
     assert {row.candidate.family.name for row in choice.table} == {"robust", "ridge"}
 
 
+@pytest.mark.slow
 def test_modalities_are_asked_across_by_their_ids():
     planted = ja.data.planted_pairs(
         jax.random.key(2), 120, 12, noise=0.3, agreement=0.95

@@ -138,6 +138,7 @@ def test_few_groups_say_too_few_however_many_rows(pairs):
     assert "9 groups" in verdict.sentence
 
 
+@pytest.mark.slow
 def test_a_choice_lends_its_fits_and_gives_the_same_figures(pairs, monkeypatch):
     choice = ja.choose_map(pairs, "search", families=[ja.LikelihoodRatio()])
     fresh = ja.judge(pairs, ja.LikelihoodRatio())
