@@ -71,9 +71,8 @@ def cluster_rows(rows: Float[np.ndarray, "n d"], count: int) -> Int[np.ndarray, 
         # (n, d) @ (d, count); the rows' own norms decide nothing.
         distances = np.sum(centres**2, axis=1) - 2.0 * rows @ centres.T
         nearest = np.argmin(distances, axis=1)
-        sizes = np.bincount(nearest, minlength=len(centres))
-        sums = np.zeros_like(centres)
-        np.add.at(sums, nearest, rows)
-        filled = sizes > 0
-        centres[filled] = sums[filled] / sizes[filled, None]
+        # (count, n) @ (n, d)
+        members = (nearest[None, :] == np.arange(count)[:, None]).astype(rows.dtype)
+        sizes, filled = members.sum(axis=1, keepdims=True), members.any(axis=1)
+        centres[filled] = (members @ rows)[filled] / sizes[filled]
     return nearest
