@@ -145,7 +145,7 @@ def look_at_memory(sizes: Sizes, rounds: int) -> list[Line]:
             f"memory, {sizes.rows:,} x {sizes.width} float16",
             "peak RssAnon, all rows against a quarter",
             ratio=many / few,
-            at_most=1.1,
+            at_most=1.05,
             note=f"{few / 1e6:.0f} MB and {many / 1e6:.0f} MB",
         )
     ]

@@ -203,14 +203,24 @@ class Pool(NamedTuple):
         side = "target" if self.queries_are == "source" else "source"
         rows = np.asarray(getattr(self.pairs, side))
         own = product(unit_rows(rows[asked]), unit_rows(rows[index]).T)
-        k = max(1, min(NEIGHBOURS, len(index) // 10))
+        return neighbour_overlap(found, np.asarray(own))
 
-        def nearest(scores):
-            without = np.where(found.right, -np.inf, scores)
-            return np.argpartition(-without, k - 1, axis=1)[:, :k]
 
-        ours, theirs = nearest(found.scores), nearest(np.asarray(own))
-        return (ours[:, :, None] == theirs[:, None, :]).any(axis=2).mean(axis=1)
+def neighbour_overlap(
+    found: FoldScores, cosines: Float[np.ndarray, "n m"]
+) -> Float[np.ndarray, " n"]:
+    """Share of the nearest rows, right ones left out, that cosines hold nearest too.
+
+    Ten rows are compared, or a tenth of a smaller index.
+    """
+    k = max(1, min(NEIGHBOURS, found.scores.shape[1] // 10))
+
+    def nearest(scores):
+        without = np.where(found.right, -np.inf, scores)
+        return np.argpartition(-without, k - 1, axis=1)[:, :k]
+
+    ours, theirs = nearest(found.scores), nearest(cosines)
+    return (ours[:, :, None] == theirs[:, None, :]).any(axis=2).mean(axis=1)
 
 
 class CarriedErrors(NamedTuple):

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from jaxalign.anchors.anchors import Anchors
 from jaxalign.array_types import ArrayLike, Modality
 from jaxalign.families.scorer import Side
-from jaxalign.heldout.pool import NEIGHBOURS, carried_errors
+from jaxalign.heldout.pool import carried_errors, neighbour_overlap
 from jaxalign.heldout.scores import FoldScores
 from jaxalign.heldout.things import number_things
 from jaxalign.maps.alignment_map import AlignmentMap, check_map
@@ -103,7 +103,7 @@ def judge_map(
         ):
             of_block = FoldScores(scores, answers, groups[block])
             kept.append(of_block.hits())
-            near.append(_overlap(of_block, cosines))
+            near.append(neighbour_overlap(of_block, cosines))
         chances.append(right.mean(axis=1))
     groups = groups[order]
     figures = None
@@ -148,18 +148,6 @@ def _sides(amap: AlignmentMap) -> tuple[Side, Side]:
 def _scores(queries: np.ndarray, index: PreparedIndex) -> Float[np.ndarray, "n m"]:
     """Scores of all queries with all rows."""
     return queries @ np.asarray(index.rows).T - np.asarray(index.offsets)[None, :]
-
-
-def _overlap(found: FoldScores, cosines: np.ndarray) -> Float[np.ndarray, " n"]:
-    """Share of the nearest rows that are the partner's nearest by cosine, too."""
-    k = max(1, min(NEIGHBOURS, cosines.shape[1] // 10))
-
-    def nearest(scores):
-        without = np.where(found.right, -np.inf, scores)
-        return np.argpartition(-without, k - 1, axis=1)[:, :k]
-
-    ours, theirs = nearest(found.scores), nearest(cosines)
-    return (ours[:, :, None] == theirs[:, None, :]).any(axis=2).mean(axis=1)
 
 
 def _mixed_error(
